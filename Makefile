@@ -1,0 +1,51 @@
+# Each target does its own set-up; see CONTRIBUTING.md.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+TORCH := torch==2.13.0
+RUN_READY := $(VENV)/.run-ready
+DEV_READY := $(VENV)/.dev-ready
+
+.PHONY: serve test check serve-test e2e bench format clean
+
+serve: $(RUN_READY)
+	$(BIN)/acousticsense serve $(ARGS)
+
+test: $(DEV_READY)
+	$(BIN)/pytest tests/unit $(ARGS)
+
+check: $(DEV_READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+serve-test: $(DEV_READY)
+	$(BIN)/pytest tests/serve $(ARGS)
+
+e2e: $(DEV_READY)
+	$(BIN)/pytest tests/e2e $(ARGS)
+
+bench: $(DEV_READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.front_end $(ARGS)
+
+format: $(DEV_READY)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+# torch first and pinned: where pip has a CPU build of exactly this version it takes that one, and
+# a later line that only asks for "torch" is already satisfied.
+$(VENV)/bin/pip:
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is needed" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+
+$(RUN_READY): pyproject.toml $(VENV)/bin/pip
+	$(BIN)/pip install --quiet $(TORCH)
+	$(BIN)/pip install --quiet --editable .
+	touch $@
+
+$(DEV_READY): pyproject.toml $(RUN_READY)
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	touch $@

@@ -1,0 +1,1 @@
+"""Stage 2: log-mel windows to logits. The only stage that imports torch."""

@@ -1,0 +1,141 @@
+"""Weights in and out of a checkpoint folder, by safetensors only."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+
+from acoustic.classify.scaling import Scaling
+from acoustic.classify.vit import VisionTransformer, VitConfig
+from acoustic.errors import CheckpointError
+from acoustic.labels import LabelSet
+from acoustic.manifest import CONFIG_FILE, WEIGHTS_FILE, Manifest, load_manifest
+from acoustic.preprocess.mel import MelConfig
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Checkpoint:
+    """A loaded model with what it needs to be fed.
+
+    Attributes:
+        manifest: what the checkpoint says of itself.
+        model: in evaluation mode, float32, on the CPU.
+        scaling: from uint8 windows to the model's input.
+    """
+
+    manifest: Manifest
+    model: VisionTransformer
+    scaling: Scaling
+
+
+def load_checkpoint(folder: Path) -> Checkpoint:
+    """Load a checkpoint folder and verify its weights.
+
+    Args:
+        folder: with config.json and model.safetensors.
+
+    Raises:
+        CheckpointError: a file is missing or damaged, the digest differs, or weights and
+            architecture do not fit each other.
+    """
+    manifest = load_manifest(folder)
+    try:
+        config = VitConfig(**manifest.architecture)
+        scaling = _scaling(manifest)
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{CONFIG_FILE} of {folder.name} cannot be used: {error}") from error
+    _check_geometry(manifest, config, scaling)
+    model = VisionTransformer(config)
+    try:
+        model.load_state_dict(_load_weights(folder / WEIGHTS_FILE, manifest.weights_sha256))
+    except RuntimeError as error:
+        raise CheckpointError(f"the weights do not fit the architecture: {error}") from error
+    return Checkpoint(manifest=manifest, model=model.eval(), scaling=scaling)
+
+
+def save_checkpoint(
+    folder: Path,
+    *,
+    name: str,
+    version: str,
+    model: VisionTransformer,
+    labels: LabelSet,
+    mel: MelConfig,
+    scaling: Scaling,
+    half: bool = False,
+) -> Manifest:
+    """Write config.json and model.safetensors; the other two files are other people's work.
+
+    Args:
+        folder: made if missing.
+        name: of the model.
+        version: of the weights.
+        model: the weights.
+        labels: in the order of its logits.
+        mel: front-end geometry.
+        scaling: input normalisation.
+        half: store float16, half the size; every weight is rounded to 11 bits.
+    """
+    dtype = torch.float16 if half else torch.float32
+    weights = {k: v.to(dtype).contiguous() for k, v in model.state_dict().items()}
+    stored = save(weights, metadata={"format": "pt"})
+    manifest = Manifest(
+        name=name,
+        version=version,
+        labels=labels,
+        mel=mel,
+        architecture=asdict(model.config),
+        scaling=asdict(scaling),
+        weights_sha256=hashlib.sha256(stored).hexdigest(),
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / WEIGHTS_FILE).write_bytes(stored)
+    text = json.dumps(manifest.to_dict(), indent=2, ensure_ascii=False)
+    (folder / CONFIG_FILE).write_text(text + "\n", encoding="utf-8")
+    return manifest
+
+
+def _load_weights(path: Path, sha256: str) -> dict[str, torch.Tensor]:
+    try:
+        stored = path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"{path.name} of {path.parent.name!r} cannot be read") from error
+    found = hashlib.sha256(stored).hexdigest()
+    if found != sha256:
+        raise CheckpointError(
+            f"{path.name} has SHA-256 {found[:12]}…, config.json expects {sha256[:12]}…"
+        )
+    try:
+        return {name: tensor.float() for name, tensor in load(stored).items()}
+    except SafetensorError as error:
+        raise CheckpointError(f"{path.name} is no safetensors file: {error}") from error
+
+
+def _scaling(manifest: Manifest) -> Scaling:
+    fields = dict(manifest.scaling)
+    if fields.get("resize_to") is not None:
+        fields["resize_to"] = tuple(fields["resize_to"])
+    return Scaling(**fields)
+
+
+def _check_geometry(manifest: Manifest, config: VitConfig, scaling: Scaling) -> None:
+    expected = scaling.resize_to or (manifest.mel.n_mels, manifest.mel.n_frames)
+    if expected != (config.input_height, config.input_width):
+        raise CheckpointError(
+            f"the front end gives {expected[0]} x {expected[1]}, the model takes "
+            f"{config.input_height} x {config.input_width}"
+        )
+    if config.n_classes != len(manifest.labels):
+        raise CheckpointError(
+            f"the model has {config.n_classes} classes, but there are {len(manifest.labels)} labels"
+        )
+    if scaling.top_db != manifest.mel.top_db:
+        raise CheckpointError(
+            f"top_db is {manifest.mel.top_db} in mel, {scaling.top_db} in scaling"
+        )

@@ -1,0 +1,37 @@
+"""What an operator may choose about stage 2. Free of torch, so that any process can read it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
+
+Accelerator = Literal["auto", "cpu", "cuda", "mps"]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Backend = Literal["auto", "eager", "compile"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EngineConfig:
+    """What the operator may choose.
+
+    Attributes:
+        accelerator: "auto" takes cuda, then mps, then cpu.
+        precision: "auto" follows the table in `engine`.
+        backend: "auto" follows the table in `engine`.
+        batch_sizes: padded sizes, rising, in windows; the last one is the largest batch.
+        n_threads: of one model call on a CPU; more replicas beat more threads.
+    """
+
+    accelerator: Accelerator = "auto"
+    precision: Precision = "auto"
+    backend: Backend = "auto"
+    batch_sizes: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
+    n_threads: int = 1
+
+    def __post_init__(self) -> None:
+        sizes = self.batch_sizes
+        if not sizes or sizes[0] < 1 or any(a >= b for a, b in pairwise(sizes)):
+            raise ValueError(f"batch_sizes must be positive and rising: {sizes}")
+        if self.n_threads < 1:
+            raise ValueError(f"n_threads is {self.n_threads}, at least 1")

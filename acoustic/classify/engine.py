@@ -1,0 +1,205 @@
+"""Runs a model on one device, in one precision, through one backend.
+
+The choice is made in `plan_execution` and nowhere else:
+
+    accelerator   precision         backend    why
+    cuda          fp16 (or bf16)    compile    tensor cores; CUDA graphs over the padded sizes
+    mps           fp16              eager
+    cpu           bf16, if native   eager      2 × FP32 where AVX512-BF16 or AMX exists
+    cpu           fp32              eager      FP16 on a CPU is five times slower than FP32
+
+Batches are padded to a few sizes, each run once before the engine is ready, so that no request
+compiles anything. Every path is held against FP32 eager by tests.
+
+Shapes: N windows, M mel bands, T frames, C classes.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from acoustic.classify.config import EngineConfig
+from acoustic.classify.scaling import Scaling
+from acoustic.classify.vit import VisionTransformer
+from acoustic.errors import ConfigError
+
+logger = logging.getLogger(__name__)
+
+Windows = npt.NDArray[np.uint8]
+Logits = npt.NDArray[np.float32]
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExecutionPlan:
+    """Where and how a model runs: the outcome of `plan_execution`."""
+
+    device: str
+    precision: str
+    backend: str
+
+
+def plan_execution(config: EngineConfig) -> ExecutionPlan:
+    """Resolve every "auto" for this machine.
+
+    Raises:
+        ConfigError: the accelerator is absent, or the precision is senseless on it.
+    """
+    device = _device(config.accelerator)
+    precision: str = config.precision
+    if precision == "auto":
+        cpu_precision = "bf16" if cpu_has_bf16() else "fp32"
+        precision = {"cuda": "fp16", "mps": "fp16", "cpu": cpu_precision}[device]
+    if device == "cpu" and precision == "fp16":
+        raise ConfigError("precision fp16 on a CPU is slower than fp32: choose auto, bf16 or fp32")
+    backend: str = config.backend
+    if backend == "auto":
+        backend = "compile" if device == "cuda" else "eager"
+    return ExecutionPlan(device=device, precision=precision, backend=backend)
+
+
+def cpu_has_bf16() -> bool:
+    """Whether this CPU multiplies bfloat16 natively (AVX512-BF16 or AMX)."""
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def _device(accelerator: str) -> str:
+    available = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if accelerator == "auto":
+        return next(name for name, present in available.items() if present)
+    if not available[accelerator]:
+        raise ConfigError(f"accelerator {accelerator!r} is asked for, but this machine has none")
+    return accelerator
+
+
+class Engine:
+    """A model, ready to answer.
+
+    All work runs on one thread of the engine's own: CUDA graphs belong to the thread that
+    captured them, and calls from several threads queue up in order.
+
+    Args:
+        model: in evaluation mode; its weights are converted in place.
+        scaling: from uint8 windows to the model's input.
+        input_shape: (M, T) of one window.
+        config: the operator's choice.
+
+    Raises:
+        ConfigError: see plan_execution.
+    """
+
+    def __init__(
+        self,
+        model: VisionTransformer,
+        scaling: Scaling,
+        input_shape: tuple[int, int],
+        config: EngineConfig,
+    ) -> None:
+        self.plan = plan_execution(config)
+        self.config = config
+        self.input_shape = input_shape
+        self._scaling = scaling
+        self._dtype = DTYPES[self.plan.precision]
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="engine")
+        self._thread.submit(self._prepare, model).result()
+        logger.info(
+            "engine ready device=%s precision=%s backend=%s batch_sizes=%s",
+            self.plan.device, self.plan.precision, self.plan.backend, config.batch_sizes,
+        )  # fmt: skip
+
+    @property
+    def max_batch(self) -> int:
+        """Most windows in one model call."""
+        return self.config.batch_sizes[-1]
+
+    def logits(self, windows: Windows) -> Logits:
+        """Logits of any number of windows.
+
+        Args:
+            windows: (N, M, T) uint8, N ≥ 1.
+
+        Returns:
+            (N, C) float32, row n from window n alone.
+
+        Raises:
+            ValueError: another shape or dtype.
+        """
+        if windows.dtype != np.uint8 or windows.shape[1:] != self.input_shape or not len(windows):
+            raise ValueError(
+                f"windows are {windows.shape} {windows.dtype}, the model takes "
+                f"(N, {self.input_shape[0]}, {self.input_shape[1]}) uint8"
+            )
+        return self._thread.submit(self._logits, windows).result()
+
+    def close(self) -> None:
+        """End the engine's thread."""
+        self._thread.shutdown()
+
+    def _prepare(self, model: VisionTransformer) -> None:
+        """Convert, compile, and answer once in every padded size."""
+        if self.plan.device == "cpu":
+            torch.set_num_threads(self.config.n_threads)  # a setting of this very thread
+        model = model.to(self.plan.device, self._dtype)
+        model.head.float()  # the last product stays exact; see VisionTransformer.classify
+        self._model: Callable[[Tensor], Tensor] = self._compiled(model)
+        for size in self.config.batch_sizes:
+            self._run(np.zeros((size, *self.input_shape), np.uint8))
+
+    def _compiled(self, model: nn.Module) -> Callable[[Tensor], Tensor]:
+        if self.plan.backend == "eager":
+            return model
+        mode = "reduce-overhead" if self.plan.device == "cuda" else "default"
+        # Each padded size gets its own static graph; Dynamo's default stops compiling at eight.
+        torch._dynamo.config.recompile_limit = max(16, 2 * len(self.config.batch_sizes))
+        compiled: Callable[[Tensor], Tensor] = torch.compile(model, mode=mode, dynamic=False)
+        return compiled
+
+    def _logits(self, windows: Windows) -> Logits:
+        chunks = [
+            self._run_or_halve(windows[start : start + self.max_batch])
+            for start in range(0, len(windows), self.max_batch)
+        ]
+        return np.concatenate(chunks)
+
+    def _run_or_halve(self, windows: Windows) -> Logits:
+        """One padded batch; when the device's memory does not hold it, two of half the size."""
+        try:
+            return self._run(windows)
+        except torch.OutOfMemoryError:
+            if len(windows) == 1:
+                raise
+            logger.warning("out of device memory n_windows=%d, halving", len(windows))
+        torch.cuda.empty_cache()
+        middle = len(windows) // 2
+        halves = (windows[:middle], windows[middle:])
+        return np.concatenate([self._run_or_halve(half) for half in halves])
+
+    @torch.inference_mode()
+    def _run(self, windows: Windows) -> Logits:
+        batch = self._to_device(self._pad(windows))
+        logits = self._model(self._scaling.apply(batch).to(self._dtype))
+        return logits[: len(windows)].float().cpu().numpy()
+
+    def _pad(self, windows: Windows) -> Windows:
+        size = next(size for size in self.config.batch_sizes if size >= len(windows))
+        padding = np.zeros((size - len(windows), *self.input_shape), np.uint8)
+        return np.concatenate([windows, padding])
+
+    def _to_device(self, windows: Windows) -> Tensor:
+        batch = torch.from_numpy(windows)
+        if self.plan.device != "cuda":
+            return batch.to(self.plan.device)
+        return batch.pin_memory().to("cuda", non_blocking=True)

@@ -1,0 +1,92 @@
+"""The genres a model answers with: names, aliases and parent families.
+
+A genre is always found by name, never by index: two sources seldom agree on the order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Label:
+    """One class of a model.
+
+    Attributes:
+        name: display name, unique in its set.
+        aliases: other spellings that mean the same genre.
+        parent: family that this genre and its siblings share, or None.
+    """
+
+    name: str
+    aliases: tuple[str, ...] = ()
+    parent: str | None = None
+
+    def to_dict(self) -> dict[str, object]:
+        """JSON form, as stored in a checkpoint and served at /v1/labels."""
+        return {"name": self.name, "aliases": list(self.aliases), "parent": self.parent}
+
+
+class LabelSet:
+    """The C labels of a model, in the model's order.
+
+    Args:
+        labels: at least two, with names and aliases that do not collide.
+
+    Raises:
+        ValueError: fewer than two labels, or two that share a name or alias.
+
+    >>> LabelSet([Label(name="Hip-Hop", aliases=("hiphop",)), Label(name="Jazz")]).index("HIPHOP")
+    0
+    """
+
+    def __init__(self, labels: Iterable[Label]) -> None:
+        self.labels = tuple(labels)
+        if len(self.labels) < 2:
+            raise ValueError(f"a label set needs two labels or more, got {len(self.labels)}")
+        self.names = tuple(label.name for label in self.labels)
+        self._index: dict[str, int] = {}
+        for index, label in enumerate(self.labels):
+            for key in {_normalise(name) for name in (label.name, *label.aliases)}:
+                if key in self._index:
+                    raise ValueError(f"{label.name!r} shares the name {key!r} with another label")
+                self._index[key] = index
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def index(self, name: str) -> int:
+        """Position of a genre given by name or alias, whatever its case and punctuation.
+
+        Raises:
+            KeyError: no such genre.
+        """
+        return self._index[_normalise(name)]
+
+
+def _normalise(name: str) -> str:
+    return "".join(character for character in name.casefold() if character.isalnum())
+
+
+GENRES = LabelSet(
+    [
+        Label(name="Blues"),
+        Label(name="Classical"),
+        Label(name="Jazz"),
+        Label(name="Folk"),
+        Label(name="Pop"),
+        Label(name="Electronic", aliases=("Electronica", "EDM")),
+        Label(name="Disco"),
+        Label(name="Rock"),
+        Label(name="Hip-Hop", aliases=("Hip Hop",), parent="Hip-Hop / Rap"),
+        Label(name="Rap", parent="Hip-Hop / Rap"),
+        Label(name="Metal", aliases=("Heavy Metal",)),
+        Label(name="R&B", aliases=("Rhythm and Blues", "RnB")),
+        Label(name="Reggae"),
+        Label(name="World", aliases=("World Music",)),
+        Label(name="Latin"),
+        Label(name="Country"),
+    ]
+)
+"""The guide's sixteen genres, in the order of its model."""

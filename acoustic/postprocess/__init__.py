@@ -1,0 +1,1 @@
+"""Stage 3: logits to a calibrated prediction. Numpy only."""

@@ -1,0 +1,141 @@
+"""Stage 3 assembled: logits of a track → calibrated prediction with uncertainty and reasons."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+
+from acoustic.digest import config_digest
+from acoustic.errors import InvalidOptionError
+from acoustic.labels import LabelSet
+from acoustic.manifest import load_manifest
+from acoustic.postprocess.aggregation import Aggregation, aggregate
+from acoustic.postprocess.calibration import (
+    Calibration,
+    calibrated_probabilities,
+    load_calibration,
+)
+from acoustic.postprocess.reasons import ReviewThresholds, find_reasons
+from acoustic.postprocess.uncertainty import measure_uncertainty
+from acoustic.profiling import StageTimer
+from acoustic.types import GenreScore, Prediction, TrackLogits, WindowScore
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PostprocessConfig:
+    """Settings of stage 3.
+
+    Attributes:
+        aggregation: from windows to the track.
+        review: thresholds of the review flag.
+    """
+
+    aggregation: Aggregation = "mean_probability"
+    review: ReviewThresholds = field(default_factory=ReviewThresholds)
+
+    def __post_init__(self) -> None:
+        if self.aggregation not in get_args(Aggregation):
+            raise ValueError(f"unknown aggregation {self.aggregation!r}")
+
+
+class Postprocessor:
+    """TrackLogits to Prediction.
+
+    Args:
+        labels: the C genres in the order of the logits.
+        calibration: of the model that made the logits.
+        window_s: length of one model window, seconds.
+        config: settings.
+    """
+
+    def __init__(
+        self,
+        labels: LabelSet,
+        calibration: Calibration,
+        window_s: float,
+        config: PostprocessConfig,
+    ) -> None:
+        self.config = config
+        self.labels = labels
+        self._calibration = calibration
+        self._window_s = window_s
+        self._digest = config_digest(config, calibration)
+
+    @classmethod
+    def from_folder(cls, folder: Path, config: PostprocessConfig | None = None) -> Postprocessor:
+        """Stage 3 with a checkpoint's labels and calibration.
+
+        Raises:
+            CheckpointError: the folder cannot be used.
+        """
+        manifest = load_manifest(folder)
+        calibration = load_calibration(folder, manifest.digest)
+        config = config or PostprocessConfig()
+        return cls(manifest.labels, calibration, manifest.mel.window_s, config)
+
+    def process(
+        self, track: TrackLogits, *, file: str = "", top_k: int = 5, timeline: bool = False
+    ) -> Prediction:
+        """Prediction of one track.
+
+        Args:
+            track: (S, C) logits with the summary of stage 1.
+            file: name under which the audio came in.
+            top_k: genres in the reply, 1 to C.
+            timeline: whether to list every window's own best genre.
+
+        Raises:
+            InvalidOptionError: top_k out of range.
+        """
+        check_top_k(top_k, len(self.labels))
+        timer = StageTimer()
+        with timer.stage("postprocess"):
+            temperature = self._calibration.temperature(len(track.logits))
+            probabilities = aggregate(track.logits, temperature, self.config.aggregation)
+            ranking = np.argsort(-probabilities, kind="stable")
+            scores = tuple(self._score(int(i), float(probabilities[i])) for i in ranking)
+            uncertainty = measure_uncertainty(probabilities, track.logits)
+            reasons = find_reasons(
+                scores, uncertainty, track.features, self._window_s, self.config.review
+            )
+            windows = self._timeline(track, temperature) if timeline else None
+        return Prediction(
+            file=file,
+            features=track.features,
+            predictions=scores[:top_k],
+            uncertainty=uncertainty,
+            needs_review=bool(reasons),
+            reasons=reasons,
+            timeline=windows,
+            model=track.model,
+            temperature=temperature,
+            config_digest=config_digest(track.features.front_end_digest, self._digest),
+            timings_ms={**track.timings_ms, **timer.timings_ms},
+        )
+
+    def _timeline(self, track: TrackLogits, temperature: float) -> tuple[WindowScore, ...]:
+        windows = calibrated_probabilities(track.logits, temperature)
+        return tuple(
+            WindowScore(
+                segment=segment,
+                genre=self.labels.names[int(row.argmax())],
+                probability=float(row.max()),
+            )
+            for segment, row in zip(track.features.segments, windows, strict=True)
+        )
+
+    def _score(self, index: int, probability: float) -> GenreScore:
+        return GenreScore(genre=self.labels.names[index], probability=probability)
+
+
+def check_top_k(top_k: int, n_classes: int) -> None:
+    """Refuse a number of genres that the model cannot list.
+
+    Raises:
+        InvalidOptionError: not within 1 to C.
+    """
+    if not 1 <= top_k <= n_classes:
+        raise InvalidOptionError(f"top_k is {top_k}, limits are 1 to {n_classes}")

@@ -1,0 +1,171 @@
+"""Features of content that was seen before: memory first, then a folder.
+
+The key is the SHA-256 of the bytes with a digest of every setting that shapes the features, and
+the effort. Entries are plain .npy arrays, never pickles; the folder may be shared by several
+processes: files appear by atomic rename, and a damaged one is a miss.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import logging
+import os
+import tempfile
+import threading
+from collections import OrderedDict
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from acoustic.types import AudioInfo, Effort, Quality, Segment, TrackFeatures
+
+logger = logging.getLogger(__name__)
+
+TRIM_TO_RATIO = 0.9
+"""A full folder is trimmed to this share of its limit, oldest use first."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CacheConfig:
+    """Bounds of the cache.
+
+    Attributes:
+        memory_bytes: spectrogram bytes kept in memory, 0 for none.
+        folder: where entries are kept on disk, "" for nowhere.
+        folder_bytes: bytes kept in the folder.
+    """
+
+    memory_bytes: int = 64 << 20
+    folder: str = ""
+    folder_bytes: int = 2 << 30
+
+
+class FeatureCache:
+    """Two levels of content-addressed features; thread-safe.
+
+    Args:
+        config: bounds.
+        digest: of the settings that shape the features.
+    """
+
+    def __init__(self, config: CacheConfig, digest: str) -> None:
+        self._config = config
+        self._digest = digest
+        self._lock = threading.Lock()
+        self._memory: OrderedDict[str, TrackFeatures] = OrderedDict()
+        self._memory_bytes = 0
+        self._folder = Path(config.folder) if config.folder else None
+        if self._folder:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._folder_bytes = sum(p.stat().st_size for p in self._folder.glob("*.npy"))
+
+    def get(self, content_sha256: str, effort: Effort) -> TrackFeatures | None:
+        """The entry without timings, or None."""
+        key = self._key(content_sha256, effort)
+        with self._lock:
+            if features := self._memory.get(key):
+                self._memory.move_to_end(key)
+                return features
+        features = self._load(key, content_sha256)
+        if features:
+            self._remember(key, features)
+        return features
+
+    def put(self, effort: Effort, features: TrackFeatures) -> None:
+        """Keep one track's features. A full or read-only folder is logged, not an error."""
+        key = self._key(features.content_sha256, effort)
+        entry = replace(features, timings_ms={})
+        self._remember(key, entry)
+        if self._folder is None:
+            return
+        try:
+            self._store(self._folder / f"{key}.npy", _to_bytes(entry))
+        except OSError as error:
+            logger.warning("feature cache folder cannot be written error=%s", error.strerror)
+
+    def _key(self, content_sha256: str, effort: Effort) -> str:
+        return hashlib.sha256(f"{content_sha256}:{self._digest}:{effort}".encode()).hexdigest()
+
+    def _remember(self, key: str, features: TrackFeatures) -> None:
+        if features.log_mel.nbytes > self._config.memory_bytes:
+            return
+        with self._lock:
+            if key not in self._memory:
+                self._memory[key] = features
+                self._memory_bytes += features.log_mel.nbytes
+            while self._memory_bytes > self._config.memory_bytes:
+                _, oldest = self._memory.popitem(last=False)
+                self._memory_bytes -= oldest.log_mel.nbytes
+
+    def _load(self, key: str, content_sha256: str) -> TrackFeatures | None:
+        if self._folder is None:
+            return None
+        path = self._folder / f"{key}.npy"
+        try:
+            features = _from_bytes(path.read_bytes(), content_sha256)
+            os.utime(path)
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError, EOFError):
+            logger.warning("damaged feature cache entry removed key=%s", key[:12])
+            path.unlink(missing_ok=True)
+            return None
+        return features
+
+    def _store(self, path: Path, entry: bytes) -> None:
+        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
+            file.write(entry)
+        try:
+            os.replace(file.name, path)
+        finally:
+            Path(file.name).unlink(missing_ok=True)
+        with self._lock:
+            self._folder_bytes += len(entry)
+            if self._folder_bytes > self._config.folder_bytes:
+                self._trim(path.parent)
+
+    def _trim(self, folder: Path) -> None:
+        """Remove the entries whose last use is oldest; another process may be doing the same."""
+        entries = sorted((p.stat().st_mtime, p.stat().st_size, p) for p in folder.glob("*.npy"))
+        total = sum(size for _, size, _ in entries)
+        for _, size, path in entries:
+            if total <= self._config.folder_bytes * TRIM_TO_RATIO:
+                break
+            path.unlink(missing_ok=True)
+            total -= size
+        self._folder_bytes = total
+
+
+def _to_bytes(features: TrackFeatures) -> bytes:
+    """Two arrays in a row: the spectrogram, then the rest as JSON with the array's digest."""
+    facts = {
+        "sha256": hashlib.sha256(features.log_mel.tobytes()).hexdigest(),
+        "segments": [[s.start_s, s.end_s] for s in features.segments],
+        "info": asdict(features.info),
+        "quality": asdict(features.quality),
+        "front_end_digest": features.front_end_digest,
+    }
+    file = io.BytesIO()
+    np.save(file, features.log_mel, allow_pickle=False)
+    np.save(file, np.frombuffer(json.dumps(facts).encode(), np.uint8), allow_pickle=False)
+    return file.getvalue()
+
+
+def _from_bytes(entry: bytes, content_sha256: str) -> TrackFeatures:
+    file = io.BytesIO(entry)
+    log_mel = np.load(file, allow_pickle=False)
+    facts = json.loads(np.load(file, allow_pickle=False).tobytes())
+    if hashlib.sha256(log_mel.tobytes()).hexdigest() != facts["sha256"]:
+        raise ValueError("the spectrogram does not match its digest")
+    return TrackFeatures(
+        log_mel=log_mel,
+        segments=tuple(Segment(start_s=a, end_s=b) for a, b in facts["segments"]),
+        info=AudioInfo(**facts["info"]),
+        quality=Quality(**facts["quality"]),
+        content_sha256=content_sha256,
+        front_end_digest=facts["front_end_digest"],
+        cached=True,
+    )

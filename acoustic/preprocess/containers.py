@@ -1,0 +1,78 @@
+"""Which audio container some bytes are, by their first bytes alone.
+
+File names and content types lie, and a decoder that is shown the wrong bytes gives errors that
+no caller understands; so the allow-list is asked first.
+"""
+
+from __future__ import annotations
+
+from acoustic.errors import InvalidRequestError, UnsupportedAudioError
+
+ACCEPTED = ("WAV", "FLAC", "Ogg", "MP3", "AIFF", "AU", "CAF", "W64")
+"""Containers that libsndfile decodes and that are let in."""
+
+FOREIGN = ("MP4", "AAC", "WMA", "WebM")
+"""Containers that need the `formats` extra (PyAV)."""
+
+_W64_GUID = b"riff\x2e\x91\xcf\x11"
+_ASF_GUID = b"\x30\x26\xb2\x75\x8e\x66\xcf\x11"
+_HINT_BYTES = 12
+
+
+def sniff(data: bytes) -> str:
+    """Container name, one of ACCEPTED or FOREIGN.
+
+    Args:
+        data: the file's bytes, or at least the first 12 of them.
+
+    Raises:
+        InvalidRequestError: no bytes at all.
+        UnsupportedAudioError: no known audio container.
+
+    >>> sniff(b"fLaC" + bytes(8))
+    'FLAC'
+    """
+    if not data:
+        raise InvalidRequestError("the audio is empty: 0 bytes")
+    head = bytes(data[:_HINT_BYTES])
+    name = _chunked(head) or _by_prefix(head) or _mpeg(head)
+    if name is None:
+        raise UnsupportedAudioError(
+            f"the bytes are no known audio format; accepted are {', '.join(ACCEPTED)}"
+        )
+    return name
+
+
+def _chunked(head: bytes) -> str | None:
+    kind = head[8:12]
+    if head[:4] in (b"RIFF", b"RIFX", b"RF64") and kind == b"WAVE":
+        return "WAV"
+    if head[:4] == b"FORM" and kind in (b"AIFF", b"AIFC"):
+        return "AIFF"
+    if head[4:8] == b"ftyp":
+        return "MP4"
+    return None
+
+
+def _by_prefix(head: bytes) -> str | None:
+    prefixes = {
+        b"fLaC": "FLAC",
+        b"OggS": "Ogg",
+        b"ID3": "MP3",
+        b".snd": "AU",
+        b"caff": "CAF",
+        _W64_GUID: "W64",
+        _ASF_GUID: "WMA",
+        b"\x1a\x45\xdf\xa3": "WebM",
+    }
+    return next((name for prefix, name in prefixes.items() if head.startswith(prefix)), None)
+
+
+def _mpeg(head: bytes) -> str | None:
+    """MPEG audio has no magic, only an 11-bit sync and fields that must not be reserved."""
+    if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0:
+        return None
+    layer, bitrate, rate = head[1] & 0x06, head[2] >> 4, (head[2] >> 2) & 0x03
+    if layer == 0:  # layer bits 00 under the same sync are ADTS, raw AAC
+        return "AAC" if head[1] & 0xF0 == 0xF0 else None
+    return "MP3" if bitrate != 0x0F and rate != 0x03 else None

@@ -1,0 +1,196 @@
+"""Stage 1 assembled: bytes → plan → decode only those seconds → log-mel windows → quality."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from acoustic.digest import config_digest
+from acoustic.errors import AudioDecodeError, AudioTooShortError, SilentAudioError
+from acoustic.manifest import load_manifest
+from acoustic.preprocess.cache import CacheConfig, FeatureCache
+from acoustic.preprocess.decode import AudioReader, DecodeLimits, Waveform, resample
+from acoustic.preprocess.mel import MelConfig, MelSpectrogram, power_to_db
+from acoustic.preprocess.quality import measure_quality
+from acoustic.preprocess.segments import WINDOWS_BY_EFFORT, plan_segments
+from acoustic.profiling import StageTimer
+from acoustic.types import Effort, Segment, TrackFeatures
+
+COMPLETE_RATIO = 0.8
+"""A segment that decodes to less than this share of its length is damaged, not just rounded."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PreprocessConfig:
+    """Settings of stage 1.
+
+    Attributes:
+        mel: geometry, which the checkpoint fixes.
+        limits: what decoding one request may cost.
+        min_duration_s: shortest track that is classified.
+        silence_db: a track whose windows are all below this level is refused, dB full scale.
+    """
+
+    mel: MelConfig = field(default_factory=MelConfig)
+    limits: DecodeLimits = field(default_factory=DecodeLimits)
+    min_duration_s: float = 1.0
+    silence_db: float = -75.0
+
+
+class Preprocessor:
+    """Audio bytes to TrackFeatures. Window and filterbank are prepared once; thread-safe.
+
+    Args:
+        config: settings.
+        cache: bounds of the cache for features of known content, None for no cache.
+    """
+
+    def __init__(self, config: PreprocessConfig, cache: CacheConfig | None = None) -> None:
+        self.config = config
+        self.digest = config_digest(config)
+        self._cache = FeatureCache(cache, self.digest) if cache else None
+        self._mel = MelSpectrogram(config.mel)
+
+    @classmethod
+    def from_folder(
+        cls,
+        folder: Path,
+        config: PreprocessConfig | None = None,
+        cache: CacheConfig | None = None,
+    ) -> Preprocessor:
+        """Stage 1 with a checkpoint's geometry.
+
+        Args:
+            folder: the checkpoint; only its config.json is read.
+            config: settings; the geometry in them is replaced.
+            cache: bounds of the feature cache, None for no cache.
+
+        Raises:
+            CheckpointError: the folder cannot be used.
+        """
+        config = replace(config or PreprocessConfig(), mel=load_manifest(folder).mel)
+        return cls(config, cache)
+
+    def process(self, data: bytes, effort: Effort) -> TrackFeatures:
+        """Features of one track.
+
+        Args:
+            data: an audio file's bytes.
+            effort: how many windows are heard.
+
+        Returns:
+            (S, M, T) uint8 windows with their segments, quality and container facts.
+
+        Raises:
+            InputError: the audio cannot be read, is too short, too long or silent.
+        """
+        timer = StageTimer()
+        with timer.stage("hash"):
+            content_sha256 = hashlib.sha256(data).hexdigest()
+            cached = self._cache.get(content_sha256, effort) if self._cache else None
+        if cached is not None:
+            return replace(cached, cached=True, timings_ms=timer.timings_ms)
+        features = self._extract(data, effort, content_sha256, timer)
+        if self._cache:
+            self._cache.put(effort, features)
+        return features
+
+    def _extract(
+        self, data: bytes, effort: Effort, content_sha256: str, timer: StageTimer
+    ) -> TrackFeatures:
+        mel = self.config.mel
+        with timer.stage("decode"):
+            reader = AudioReader(data, self.config.limits)
+            segments = self._plan(reader.info.duration_s or 0.0, effort)
+            decoded = [_read_complete(reader, segment) for segment in segments]
+        with timer.stage("resample"):
+            heard = self._audible([self._fit(s, w) for s, w in zip(segments, decoded, strict=True)])
+        with timer.stage("mel"):
+            powers = [self._mel.power(window.samples) for window in heard]
+            log_mels = [power_to_db(tile_frames(p, mel.n_frames), mel.top_db) for p in powers]
+        with timer.stage("quality"):
+            quality = measure_quality(
+                [window.samples for window in heard],
+                float(np.mean([waveform.clipping_ratio for waveform in decoded])),
+                np.concatenate(powers, axis=1),
+                mel,
+            )
+        return TrackFeatures(
+            log_mel=quantise(np.stack(log_mels), mel.top_db),
+            segments=tuple(window.segment for window in heard),
+            info=reader.info,
+            quality=quality,
+            content_sha256=content_sha256,
+            front_end_digest=self.digest,
+            timings_ms=timer.timings_ms,
+        )
+
+    def _plan(self, duration_s: float, effort: Effort) -> Sequence[Segment]:
+        if duration_s < self.config.min_duration_s:
+            raise AudioTooShortError(
+                f"the audio is {duration_s:.2f} s, limit is {self.config.min_duration_s:.2f} s"
+            )
+        return plan_segments(duration_s, self.config.mel.window_s, WINDOWS_BY_EFFORT[effort])
+
+    def _fit(self, segment: Segment, waveform: Waveform) -> _Window:
+        """At the mel's rate and one window long; a gap left by rounding is closed with zeros."""
+        mel = self.config.mel
+        samples = resample(waveform, mel.sample_rate, self.config.limits)
+        missing = mel.window_samples - samples.size
+        if 0 < missing <= mel.hop_length:
+            samples = np.pad(samples, (0, missing))
+        return _Window(segment=segment, samples=samples[: mel.window_samples])
+
+    def _audible(self, windows: list[_Window]) -> list[_Window]:
+        """The windows above the silence limit: silence must not vote."""
+        heard = [window for window in windows if window.level_db >= self.config.silence_db]
+        if not heard:
+            loudest_db = max(window.level_db for window in windows)
+            raise SilentAudioError(
+                f"the audio is silent: its loudest part is at {loudest_db:.0f} dB full scale, "
+                f"limit is {self.config.silence_db:.0f} dB"
+            )
+        return heard
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Window:
+    segment: Segment
+    samples: npt.NDArray[np.float32]
+
+    @property
+    def level_db(self) -> float:
+        mean_square = float(np.mean(np.square(self.samples, dtype=np.float64)))
+        return 10 * math.log10(max(mean_square, 1e-12))
+
+
+def quantise(log_mel: npt.NDArray[np.float32], top_db: float) -> npt.NDArray[np.uint8]:
+    """DB in [-top_db, 0] to uint8 steps of top_db / 255, the precision of the training data."""
+    return np.round((log_mel + top_db) * (255 / top_db)).astype(np.uint8)
+
+
+def tile_frames(log_mel: npt.NDArray[np.float32], n_frames: int) -> npt.NDArray[np.float32]:
+    """Repeat a short spectrogram along time until it fills the window (the guide's 2.3).
+
+    Repeating frames, not samples, makes no click at the seam.
+    """
+    n_missing = n_frames - log_mel.shape[1]
+    return log_mel if n_missing <= 0 else np.pad(log_mel, ((0, 0), (0, n_missing)), mode="wrap")
+
+
+def _read_complete(reader: AudioReader, segment: Segment) -> Waveform:
+    waveform = reader.read(segment)
+    length_s = segment.end_s - segment.start_s
+    if waveform.samples.size < COMPLETE_RATIO * length_s * waveform.sample_rate:
+        raise AudioDecodeError(
+            f"the header promises {reader.info.duration_s:.1f} s of audio, but decoding ends "
+            f"at {segment.start_s + waveform.samples.size / waveform.sample_rate:.1f} s: "
+            "the file is truncated or damaged"
+        )
+    return waveform

@@ -1,0 +1,83 @@
+"""Numbers about the sound itself: level, silence, clipping, bandwidth, a rough SNR.
+
+They explain an uncertain answer; they never change one. Source of each is in its function.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from acoustic.preprocess.mel import MelConfig, mel_band_edges_hz
+from acoustic.types import Quality
+
+FRAME_S = 0.05
+SILENCE_DB = -60.0
+"""A 50 ms frame below this level, relative to full scale, is silent."""
+
+BAND_EDGE_DB = -65.0
+"""A band whose mean level is lower than this under the loudest band carries no sound."""
+
+NOISE_QUANTILE = 0.1
+MIN_DB = -120.0
+
+
+def measure_quality(
+    waveforms: Sequence[npt.NDArray[np.float32]],
+    clipping_ratio: float,
+    mel_power: npt.NDArray[np.float32],
+    mel: MelConfig,
+) -> Quality:
+    """Quality over all windows of one track.
+
+    Args:
+        waveforms: one (n,) float32 per window, full scale 1, at the mel's sample rate.
+        clipping_ratio: counted by the decoder at the file's own rate, before mixing down.
+        mel_power: (M, frames) float32, all windows side by side.
+        mel: geometry of `mel_power`.
+
+    Returns:
+        Finite numbers in the units of Quality.
+    """
+    levels_db = np.concatenate([_frame_levels_db(w, mel.sample_rate) for w in waveforms])
+    mean_square = float(np.mean([np.mean(np.square(w, dtype=np.float64)) for w in waveforms]))
+    return Quality(
+        rms_db=float(max(10 * np.log10(max(mean_square, 1e-12)), MIN_DB)),
+        silence_ratio=float(np.mean(levels_db < SILENCE_DB)),
+        clipping_ratio=clipping_ratio,
+        bandwidth_hz=bandwidth_hz(mel_power, mel),
+        snr_estimate_db=snr_estimate_db(mel_power),
+    )
+
+
+def bandwidth_hz(mel_power: npt.NDArray[np.float32], mel: MelConfig) -> float:
+    """Centre of the highest band whose mean level is within 65 dB of the loudest band's."""
+    mean = mel_power.mean(axis=1)
+    threshold = mean.max() * 10 ** (BAND_EDGE_DB / 10)
+    highest = int(np.flatnonzero(mean >= threshold)[-1])
+    return float(mel_band_edges_hz(mel)[highest + 1])
+
+
+def snr_estimate_db(mel_power: npt.NDArray[np.float32]) -> float:
+    """Mean power over the quietest tenth of each band's frames, dB, in [0, 80].
+
+    A sustained chord has no quiet frames and reads low: this is a hint, not a measurement.
+    """
+    noise = float(np.quantile(mel_power, NOISE_QUANTILE, axis=1).sum())
+    signal = float(mel_power.mean(axis=1).sum()) - noise
+    if signal <= 0:
+        return 0.0
+    return float(np.clip(10 * np.log10(signal / max(noise, signal * 1e-8)), 0.0, 80.0))
+
+
+def _frame_levels_db(
+    waveform: npt.NDArray[np.float32], sample_rate: int
+) -> npt.NDArray[np.float64]:
+    n_frame = min(max(1, round(FRAME_S * sample_rate)), waveform.size)
+    n_frames = waveform.size // n_frame
+    frames = waveform[: n_frames * n_frame].reshape(n_frames, n_frame)
+    mean_square = np.einsum("ij,ij->i", frames, frames) / n_frame
+    levels_db = 10 * np.log10(np.maximum(mean_square.astype(np.float64), 1e-12))
+    return np.asarray(levels_db)

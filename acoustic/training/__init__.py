@@ -1,0 +1,1 @@
+"""The recipe that makes a checkpoint from labelled log-mel clips."""

@@ -1,0 +1,150 @@
+"""Augmentation of log-mel crops, all in the mel domain, so no audio is needed.
+
+Order of the signal: tempo and pitch (resampling the two axes), spectral tilt, additive noise
+(a sum of powers), a random low-pass (some training sources are band-limited; without it a
+model learns the codec instead of the music), renormalisation to the crop's own maximum as the
+serving front end does, then masks.
+
+Shapes: N crops, M mel bands, T frames.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+TOP_DB = 80.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AugmentConfig:
+    """Strength of each augmentation.
+
+    Attributes:
+        tempo_factors: range of frames read per frame kept.
+        pitch_factors: range of mel bands read per band kept.
+        tilt_db: largest level change between the lowest and the highest band, dB.
+        noise_probability: share of crops that get noise, in [0, 1].
+        noise_snr_db: range of the signal-to-noise ratio, dB.
+        low_pass_probability: share of crops that lose their upper bands, in [0, 1].
+        low_pass_bands: range of the first band that is lost.
+        mask_bands: widest frequency mask, bands; two are drawn.
+        mask_frames: longest time mask, frames; two are drawn.
+    """
+
+    tempo_factors: tuple[float, float] = (0.75, 1.33)
+    pitch_factors: tuple[float, float] = (0.95, 1.05)
+    tilt_db: float = 6.0
+    noise_probability: float = 0.15
+    noise_snr_db: tuple[float, float] = (5.0, 40.0)
+    low_pass_probability: float = 0.15
+    low_pass_bands: tuple[int, int] = (72, 126)
+    mask_bands: int = 16
+    mask_frames: int = 24
+
+
+def random_crop(
+    log_mel: npt.NDArray[np.uint8],
+    n_frames: int,
+    config: AugmentConfig,
+    rng: np.random.Generator,
+) -> Tensor:
+    """One crop with random position, tempo and pitch.
+
+    Args:
+        log_mel: (M, T_clip) uint8 with T_clip ≥ n_frames.
+        n_frames: T of the crop.
+        config: the factor ranges.
+        rng: source of randomness.
+
+    Returns:
+        (M, T) float32 dB.
+    """
+    n_mels, n_clip = log_mel.shape
+    tempo = np.exp(rng.uniform(*np.log(config.tempo_factors)))
+    pitch = np.exp(rng.uniform(*np.log(config.pitch_factors)))
+    n_read = min(n_clip, max(2, round(n_frames * tempo)))
+    start = int(rng.integers(0, n_clip - n_read + 1))
+    piece = torch.from_numpy(log_mel[:, start : start + n_read].astype(np.float32))
+    n_bands = round(n_mels / pitch)
+    resized = F.interpolate(piece[None, None], (n_bands, n_frames), mode="bilinear")[0, 0]
+    if n_bands < n_mels:
+        resized = F.pad(resized, (0, 0, 0, n_mels - n_bands))
+    return resized[:n_mels] * (TOP_DB / 255) - TOP_DB
+
+
+def augment(crops_db: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
+    """Tilt, noise and low-pass each crop by its own draw, then renormalise.
+
+    Args:
+        crops_db: (N, M, T) float32 dB.
+        config: strengths.
+        generator: source of randomness.
+
+    Returns:
+        (N, M, T) float32 dB in [-80, 0], maximum 0 per crop.
+    """
+    n, n_mels, _ = crops_db.shape
+    slope = torch.linspace(-0.5, 0.5, n_mels)[None, :, None]
+    crops_db = crops_db + slope * _uniform(n, (-config.tilt_db, config.tilt_db), generator)
+    crops_db = _add_noise(crops_db, slope, config, generator)
+    crops_db = _low_pass(crops_db, config, generator)
+    return renormalise(crops_db)
+
+
+def renormalise(crops_db: Tensor) -> Tensor:
+    """DB relative to each crop's own maximum, floored: what the serving front end computes."""
+    return (crops_db - crops_db.amax(dim=(1, 2), keepdim=True)).clamp(min=-TOP_DB)
+
+
+def mask(crops: Tensor, value: float, config: AugmentConfig, generator: torch.Generator) -> Tensor:
+    """Two frequency and two time masks per crop, filled with `value`.
+
+    Source: Park et al., SpecAugment (2019).
+    """
+    n, n_mels, n_frames = crops.shape
+    keep = torch.ones(n, n_mels, n_frames, dtype=torch.bool)
+    for _ in range(2):
+        keep &= ~_band(n, n_mels, config.mask_bands, generator)[:, :, None]
+        keep &= ~_band(n, n_frames, config.mask_frames, generator)[:, None, :]
+    return torch.where(keep, crops, torch.tensor(value))
+
+
+def _add_noise(
+    crops_db: Tensor, slope: Tensor, config: AugmentConfig, generator: torch.Generator
+) -> Tensor:
+    """Sum of powers with coloured noise whose frames fluctuate like those of real noise."""
+    n = len(crops_db)
+    colour = slope * _uniform(n, (-30.0, 30.0), generator)
+    flutter = torch.randn(crops_db.shape, generator=generator) * 2.0
+    noise = torch.pow(10.0, (colour + flutter) / 10)
+    signal = torch.pow(10.0, crops_db / 10)
+    snr = torch.pow(10.0, _uniform(n, config.noise_snr_db, generator) / 10)
+    scale = signal.mean(dim=(1, 2), keepdim=True) / noise.mean(dim=(1, 2), keepdim=True) / snr
+    chosen = torch.rand(n, 1, 1, generator=generator) < config.noise_probability
+    return 10 * torch.log10(signal + noise * scale * chosen + 1e-12)
+
+
+def _low_pass(crops_db: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
+    n, n_mels, _ = crops_db.shape
+    first = _uniform(n, config.low_pass_bands, generator)
+    chosen = torch.rand(n, 1, 1, generator=generator) < config.low_pass_probability
+    bands = torch.arange(n_mels)[None, :, None]
+    return torch.where(chosen & (bands >= first), torch.tensor(-200.0), crops_db)
+
+
+def _band(n: int, size: int, widest: int, generator: torch.Generator) -> Tensor:
+    width = torch.rand(n, 1, generator=generator) * widest
+    start = torch.rand(n, 1, generator=generator) * (size - width)
+    position = torch.arange(size)[None, :]
+    return (position >= start) & (position < start + width)
+
+
+def _uniform(n: int, bounds: tuple[float, float], generator: torch.Generator) -> Tensor:
+    low, high = bounds
+    return torch.rand(n, 1, 1, generator=generator) * (high - low) + low

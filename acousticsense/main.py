@@ -1,0 +1,39 @@
+"""The `acousticsense` command.
+
+Commands import what they need when they run, so that `--help` is fast.
+"""
+
+from __future__ import annotations
+
+import typer
+
+from acoustic import __version__
+from acousticsense import checkpoint, classify, config, profile, serve
+
+app = typer.Typer(
+    help="Music-genre classification that says how sure it is.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command("classify")(classify.classify)
+app.command("profile")(profile.profile)
+app.command("serve")(serve.serve)
+app.add_typer(config.app, name="config")
+app.add_typer(checkpoint.app, name="checkpoint")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: bool = typer.Option(
+        False, "--version", is_eager=True, callback=_print_version, help="Print the version."
+    ),
+) -> None:
+    """Music-genre classification that says how sure it is."""

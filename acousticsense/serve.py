@@ -1,0 +1,164 @@
+"""`acousticsense serve`: start the service, wait until it answers, say how to try it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from acousticsense.config import DEFAULT_SERVE_CONFIG
+from acousticsense.options import readable_errors
+
+READY_TIMEOUT_S = 300.0
+POLL_S = 0.5
+STOP_TIMEOUT_S = 60.0
+MIB = 1 << 20
+
+SERVE_FLAGS = {
+    # HAProxy in front of the replicas: uploads cost a fifth, the queue limits are exact.
+    "RAY_SERVE_ENABLE_HA_PROXY": "1",
+    # Cheaper hops between the deployments, which then talk gRPC …
+    "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+    # … whose default of 4 MiB a message would turn every larger upload into a 500.
+    "RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH": str(256 * MIB),
+    # Ray runs its workers at nice 15 unless told otherwise.
+    "RAY_worker_niceness": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+"""Set unless the environment already says otherwise."""
+
+
+def serve(
+    file: Annotated[Path, typer.Argument(help="Serve configuration.")] = DEFAULT_SERVE_CONFIG,
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on.")] = None,
+) -> None:
+    """Start the service and keep it running until it is interrupted."""
+    from deployments.config import read_yaml
+    from deployments.serve_check import check_serve_config
+
+    problems = check_serve_config(file)
+    for problem in problems:
+        typer.echo(f"error: {problem}", err=True)
+    if problems:
+        raise typer.Exit(2)
+    with readable_errors(), tempfile.TemporaryDirectory(prefix="acousticsense-") as folder:
+        content = read_yaml(file)
+        address = _listen_on(content, host, port)
+        raise typer.Exit(_run(content, address, Path(folder)))
+
+
+def _listen_on(content: dict[str, Any], host: str | None, port: int | None) -> tuple[str, int]:
+    """Put the options into the configuration; the address must be free."""
+    from acoustic.errors import ConfigError
+
+    http = content.setdefault("http_options", {})
+    http["host"] = host or http.get("host", "127.0.0.1")
+    http["port"] = port if port is not None else http.get("port", 8000)
+    if not _is_free(http["host"], http["port"]):
+        raise ConfigError(f"port {http['port']} on {http['host']} is in use: choose another --port")
+    return http["host"], http["port"]
+
+
+def _run(content: dict[str, Any], address: tuple[str, int], folder: Path) -> int:
+    import yaml
+
+    path = folder / "serve_config.yaml"
+    path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+    command = [str(Path(sys.executable).with_name("serve")), "run", str(path)]
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    process = subprocess.Popen(command, env=_environment(folder), start_new_session=True)
+    try:
+        if _wait_until_ready(process, address):
+            _say_hello(address, folder)
+        return process.wait()
+    except KeyboardInterrupt:
+        return _stop(process)
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    """Flags for Serve, and places of HAProxy's own that no second service shares."""
+    paths = {
+        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
+        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "admin.sock"),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "server-state"),
+    }
+    ports = {
+        "RAY_SERVE_HAPROXY_METRICS_PORT": str(_free_port(9101)),
+        "RAY_SERVE_HAPROXY_STATS_PORT": str(_free_port(8404)),
+    }
+    return {**SERVE_FLAGS, **paths, **ports, **os.environ}
+
+
+def _wait_until_ready(process: subprocess.Popen[bytes], address: tuple[str, int]) -> bool:
+    deadline_s = time.monotonic() + READY_TIMEOUT_S
+    while process.poll() is None and time.monotonic() < deadline_s:
+        try:
+            with urllib.request.urlopen(f"{_url(address)}/readyz", timeout=5):
+                return True
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
+            time.sleep(POLL_S)
+    typer.echo("the service did not become ready: see the messages above", err=True)
+    return False
+
+
+def _say_hello(address: tuple[str, int], folder: Path) -> None:
+    """A line that works as it stands: the example is made here, no music is shipped."""
+    from acoustic.preprocess.example import example_wav
+
+    example = folder / "example.wav"
+    example.write_bytes(example_wav(30.0))
+    url = _url(address)
+    typer.echo(
+        f"\nAcousticSense is ready at {url} (stop it with Ctrl-C). Try it with your own music:\n"
+        f"\n  curl --data-binary @song.mp3 {url}/v1/classify\n"
+        f"\nor with a made-up chord:\n"
+        f"\n  curl --data-binary @{example} {url}/v1/classify\n"
+    )
+
+
+def _stop(process: subprocess.Popen[bytes]) -> int:
+    """Let Serve drain and end its replicas; it gets the interrupt exactly once."""
+    typer.echo("stopping …", err=True)
+    process.send_signal(signal.SIGINT)
+    try:
+        process.wait(STOP_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    return 0
+
+
+def _url(address: tuple[str, int]) -> str:
+    host, port = address
+    return f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"
+
+
+def _free_port(preferred: int) -> int:
+    """The usual port if it is free, any other if not."""
+    if _is_free("0.0.0.0", preferred):
+        return preferred
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _is_free(host: str, port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+    return True

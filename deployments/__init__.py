@@ -1,0 +1,1 @@
+"""The service: the three stages as a Ray Serve graph behind HTTP."""

@@ -1,0 +1,92 @@
+"""Full batches under load, and one bad item that fails alone. No Ray in here.
+
+`@serve.batch` forms a batch before the previous one has finished, so under load the next ones
+leave with whatever has come in by then: batches shrink just when they should grow. Here every
+batch it hands over is only put on a pending list; whoever holds the lock takes as much from the
+list as one model call may hold, first come first served.
+
+A call that raises is split in two and tried again, down to single items, so that a poisoned item
+costs its batch-mates some time but never their answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Generic, TypeVar
+
+logger = logging.getLogger(__name__)
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class Coalescer(Generic[Item, Result]):
+    """Runs a synchronous batch function for many concurrent callers.
+
+    Args:
+        run: items to as many results in the same order; called from one thread at a time.
+        size: of one item, in the unit of `max_size`.
+        max_size: most that one call may hold; a single item never exceeds it.
+    """
+
+    def __init__(
+        self,
+        run: Callable[[Sequence[Item]], Sequence[Result]],
+        size: Callable[[Item], int],
+        max_size: int,
+    ) -> None:
+        self._run = run
+        self._size = size
+        self._max_size = max_size
+        self._pending: deque[tuple[Item, asyncio.Future[Result | Exception]]] = deque()
+        self._lock = asyncio.Lock()
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="coalescer")
+        self.n_batches = 0
+        self.n_items = 0
+        self.largest_batch = 0
+
+    async def submit(self, items: Sequence[Item]) -> list[Result | Exception]:
+        """Results in the order of the items; an item that fails alone gives its exception."""
+        loop = asyncio.get_running_loop()
+        futures: list[asyncio.Future[Result | Exception]] = [loop.create_future() for _ in items]
+        self._pending.extend(zip(items, futures, strict=True))
+        while not all(future.done() for future in futures):
+            async with self._lock:
+                if all(future.done() for future in futures):
+                    break
+                await self._run_next(loop)
+        return [future.result() for future in futures]
+
+    async def _run_next(self, loop: asyncio.AbstractEventLoop) -> None:
+        batch = self._take()
+        items = [item for item, _ in batch]
+        results = await loop.run_in_executor(self._executor, self._run_bisecting, items)
+        for (_, future), result in zip(batch, results, strict=True):
+            future.set_result(result)
+
+    def _take(self) -> list[tuple[Item, asyncio.Future[Result | Exception]]]:
+        """From the head of the list, as many as fit."""
+        batch = [self._pending.popleft()]
+        n = self._size(batch[0][0])
+        while self._pending and n + self._size(self._pending[0][0]) <= self._max_size:
+            batch.append(self._pending.popleft())
+            n += self._size(batch[-1][0])
+        self.n_batches += 1
+        self.n_items += len(batch)
+        self.largest_batch = max(self.largest_batch, len(batch))
+        return batch
+
+    def _run_bisecting(self, items: Sequence[Item]) -> list[Result | Exception]:
+        try:
+            return list(self._run(items))
+        except Exception as error:  # an edge: any failure of the model becomes the item's own
+            if len(items) == 1:
+                logger.exception("item failed alone")
+                return [error]
+        logger.warning("batch failed n_items=%d, splitting", len(items))
+        middle = len(items) // 2
+        return self._run_bisecting(items[:middle]) + self._run_bisecting(items[middle:])

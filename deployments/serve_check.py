@@ -1,0 +1,107 @@
+"""A strict reading of serve_config.yaml.
+
+Serve's own schemas ignore keys that they do not know, so `max_ongoing_request` or `num_gpu`
+would be dropped in silence and the service would run with defaults. Here every mapping is held
+against the fields of Serve's own models, our deployments' names and our own settings.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any, Union, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+from ray.serve.schema import ServeDeploySchema
+
+from acoustic.errors import AcousticError, ConfigError
+from acoustic.manifest import load_manifest
+from acoustic.postprocess.calibration import load_calibration
+from deployments.app import AppArgs
+from deployments.config import PROJECT_ROOT, load_config, read_yaml
+from deployments.postprocess import merge_config
+
+IMPORT_PATH = "deployments.app:build"
+DEPLOYMENTS = ("Ingress", "Preprocess", "Classify", "Postprocess")
+
+
+def check_serve_config(path: Path) -> list[str]:
+    """Everything that is wrong with a file, each with its place; empty if it is fine.
+
+    Args:
+        path: a Serve deploy configuration.
+    """
+    try:
+        content = read_yaml(path)
+    except ConfigError as error:
+        return [error.message]
+    problems = list(_unknown_keys(content, ServeDeploySchema, ""))
+    try:
+        ServeDeploySchema.model_validate(content)
+    except ValidationError as error:
+        problems += [_describe(problem) for problem in error.errors()]
+    for application in content.get("applications") or []:
+        if isinstance(application, dict) and application.get("import_path") == IMPORT_PATH:
+            problems += _check_application(application)
+    return problems
+
+
+def _check_application(application: dict[str, Any]) -> list[str]:
+    """The parts that only this project knows: names, args, settings, checkpoint."""
+    problems: list[str] = []
+    for deployment in application.get("deployments") or []:
+        name = deployment.get("name")
+        if name not in DEPLOYMENTS:
+            problems.append(f"deployments: unknown name {name!r}{_hint(str(name), DEPLOYMENTS)}")
+    try:
+        args = AppArgs.model_validate(application.get("args") or {})
+    except ValidationError as error:
+        return problems + [f"args.{_describe(problem)}" for problem in error.errors()]
+    try:
+        config = load_config(PROJECT_ROOT / args.config)
+        manifest = load_manifest(config.checkpoint_folder)
+        load_calibration(config.checkpoint_folder, manifest.digest)
+        for deployment in application.get("deployments") or []:
+            if deployment.get("name") == "Postprocess":
+                merge_config(config.postprocess, deployment.get("user_config") or {})
+    except AcousticError as error:
+        problems.append(error.message)
+    return problems
+
+
+def _unknown_keys(values: Any, model: type[BaseModel], where: str) -> Iterator[str]:
+    """Keys of a mapping, and of the mappings in it, that the model does not have."""
+    if not isinstance(values, dict):
+        return
+    known = {field.alias or name for name, field in model.model_fields.items()}
+    for key, value in values.items():
+        if key not in known:
+            yield f"{where}{key}: unknown key{_hint(str(key), known)}"
+            continue
+        nested = _nested_model(model.model_fields[key].annotation)
+        if nested is None:
+            continue
+        items = value if isinstance(value, list) else [value]
+        for item in items:
+            yield from _unknown_keys(item, nested, f"{where}{key}.")
+
+
+def _nested_model(annotation: Any) -> type[BaseModel] | None:
+    """The pydantic model in an annotation such as `Optional[List[Model]]`, if there is one."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    if get_origin(annotation) in (Union, list, None) or get_args(annotation):
+        models = (_nested_model(argument) for argument in get_args(annotation))
+        return next((model for model in models if model is not None), None)
+    return None
+
+
+def _describe(problem: Any) -> str:
+    place = ".".join(str(part) for part in problem["loc"])
+    return f"{place}: {problem['msg'].lower()}"
+
+
+def _hint(name: str, known: Collection[str]) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f", did you mean {close[0]!r}?" if close else ""

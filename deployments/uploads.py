@@ -1,0 +1,57 @@
+"""Files and fields of a multipart form."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from starlette.datastructures import UploadFile
+from starlette.requests import Request
+
+from acoustic.errors import InvalidRequestError
+
+MAX_FIELDS = 16
+FILE_FIELD = "file"
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """One file of a form."""
+
+    name: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """The files in the order of the form, and the other fields."""
+
+    uploads: list[Upload]
+    fields: dict[str, str]
+
+
+async def read_uploads(request: Request, max_files: int) -> Form:
+    """Read a whole form; its size is bounded by the body limit.
+
+    Args:
+        request: with a multipart body.
+        max_files: most files in one form.
+
+    Raises:
+        InvalidRequestError: no file, or a file in a field of another name.
+        MultiPartException: malformed, or too many files or fields.
+    """
+    uploads: list[Upload] = []
+    fields: dict[str, str] = {}
+    async with request.form(max_files=max_files, max_fields=MAX_FIELDS) as form:
+        for name, value in form.multi_items():
+            if not isinstance(value, UploadFile):
+                fields[name] = value
+            elif name != FILE_FIELD:
+                raise InvalidRequestError(
+                    f"the form has a file in a field that is not {FILE_FIELD!r}"
+                )
+            else:
+                uploads.append(Upload((value.filename or "")[:255], await value.read()))
+    if not uploads:
+        raise InvalidRequestError(f"the form has no file in a field named {FILE_FIELD!r}")
+    return Form(uploads, fields)

@@ -1,0 +1,48 @@
+"""Small models for tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from acoustic.classify.checkpoint import save_checkpoint
+from acoustic.classify.scaling import Scaling
+from acoustic.classify.vit import VisionTransformer, VitConfig
+from acoustic.labels import GENRES
+from acoustic.postprocess.calibration import Calibration, save_calibration
+from acoustic.preprocess.mel import MelConfig
+
+TINY = VitConfig(width=32, depth=2, heads=2)
+
+
+def tiny_model(config: VitConfig = TINY) -> VisionTransformer:
+    """Seeded weights, spread wide enough that different windows get different genres."""
+    torch.manual_seed(7)
+    model = VisionTransformer(config).eval()
+    with torch.no_grad():
+        model.head.weight.mul_(40)
+    return model
+
+
+def save_tiny_checkpoint(folder: Path) -> Path:
+    manifest = save_checkpoint(
+        folder,
+        name="tiny",
+        version="0",
+        model=tiny_model(),
+        labels=GENRES,
+        mel=MelConfig(),
+        scaling=Scaling(),
+    )
+    calibration = Calibration(
+        temperatures={1: 1.5, 3: 1.2, 10: 1.0},
+        checkpoint_digest=manifest.digest,
+        dataset="none",
+        n_tracks=1,
+        date="2026-01-01",
+        nll={},
+        ece={},
+    )
+    save_calibration(folder, calibration)
+    return folder

@@ -1,0 +1,94 @@
+"""One local cluster for all tests of this folder, started and ended here."""
+
+from __future__ import annotations
+
+import socket
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import ray
+from ray import serve
+
+from deployments.classify import Classify
+from deployments.config import ServiceConfig
+from deployments.ingress import Ingress
+from deployments.postprocess import Postprocess
+from deployments.preprocess import Preprocess
+
+Deploy = Callable[..., httpx.Client]
+
+N_LOGICAL_CPUS = 8
+READY_TIMEOUT_S = 120.0
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[int]:
+    """The HTTP port of Serve on a cluster of our own."""
+    port = free_port()
+    with tempfile.TemporaryDirectory(prefix="as-") as folder:
+        ray.init(
+            address="local",
+            num_cpus=N_LOGICAL_CPUS,
+            include_dashboard=False,
+            _temp_dir=folder,
+            _system_config={"memory_monitor_refresh_ms": 0},
+            log_to_driver=False,
+        )
+        try:
+            serve.start(http_options={"host": "127.0.0.1", "port": port})
+            yield port
+            serve.shutdown()
+        finally:
+            ray.shutdown()
+
+
+@pytest.fixture
+def deploy(cluster: int, tiny_checkpoint: Path) -> Iterator[Deploy]:
+    """Runs the graph with replaced classes, settings or options; gives an HTTP client."""
+    clients: list[httpx.Client] = []
+
+    def run(
+        *,
+        config: ServiceConfig | None = None,
+        classes: dict[str, type] | None = None,
+        options: dict[str, dict[str, Any]] | None = None,
+    ) -> httpx.Client:
+        chosen: dict[str, type] = {
+            "Preprocess": Preprocess, "Classify": Classify, "Postprocess": Postprocess,
+        } | (classes or {})  # fmt: skip
+        changes = options or {}
+        settings = config or ServiceConfig(checkpoint=str(tiny_checkpoint))
+        folder = settings.checkpoint_folder
+
+        def deployment(name: str, cls: type) -> Any:
+            defaults = {"max_ongoing_requests": 100, "ray_actor_options": {"num_cpus": 0.5}}
+            return serve.deployment(cls, name=name, **(defaults | changes.get(name, {})))
+
+        graph = deployment("Ingress", serve.ingress()(Ingress)).bind(
+            deployment("Preprocess", chosen["Preprocess"]).bind(
+                folder, settings.preprocess, settings.cache
+            ),
+            deployment("Classify", chosen["Classify"]).bind(folder, settings.engine),
+            deployment("Postprocess", chosen["Postprocess"]).bind(folder, settings.postprocess),
+            settings,
+        )
+        serve.run(graph, name="test", route_prefix="/")
+        client = httpx.Client(base_url=f"http://127.0.0.1:{cluster}", timeout=60)
+        clients.append(client)
+        assert client.get("/readyz", timeout=READY_TIMEOUT_S).status_code == 200
+        return client
+
+    yield run
+    for client in clients:
+        client.close()
+    serve.delete("test")

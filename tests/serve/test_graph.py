@@ -1,0 +1,224 @@
+"""The deployments on a real Ray cluster: parity, batches, faults, overload, live settings."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from acoustic.pipeline import Pipeline
+from acoustic.types import Effort, TrackFeatures, TrackLogits
+from deployments.classify import Classify
+from deployments.config import HttpConfig, ServiceConfig
+from deployments.preprocess import Preprocess
+from tests.serve.conftest import Deploy
+from tests.sounds import encode, noise, sweep
+
+SOUNDS = [encode(noise(20.0, seed=seed) + sweep(20.0) * seed, 22_050, "flac") for seed in range(6)]
+EXPECTED_DIFFERENCES = {"timings_ms", "cached"}
+
+
+def post(client: httpx.Client, data: bytes, **params: str) -> httpx.Response:
+    return client.post("/v1/classify", content=data, params=params)
+
+
+def comparable(body: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in body.items() if key not in EXPECTED_DIFFERENCES}
+
+
+def stats_of(client: httpx.Client, stage: str) -> dict[str, Any]:
+    replicas: dict[str, dict[str, Any]] = client.get("/v1/stats").json()["replicas"]
+    return replicas[stage]
+
+
+@pytest.fixture(scope="module")
+def pipeline(tiny_checkpoint: Path) -> Pipeline:
+    return Pipeline.from_folder(tiny_checkpoint)
+
+
+def test_http_gives_exactly_the_pipelines_numbers(deploy: Deploy, pipeline: Pipeline) -> None:
+    client = deploy()
+    for data in SOUNDS:
+        for effort in ("fast", "balanced", "thorough"):
+            found = post(client, data, effort=effort, top_k="16", timeline="true").json()
+            expected = pipeline.classify(data, effort=effort, top_k=16, timeline=True)
+            assert comparable(found) == comparable(expected.to_dict())
+    cached = post(client, SOUNDS[0]).json()
+    assert cached["cached"]
+    assert comparable(cached) == comparable(pipeline.classify(SOUNDS[0]).to_dict())
+
+
+def test_errors_keep_their_class_through_the_chain(deploy: Deploy) -> None:
+    client = deploy()
+    response = post(client, SOUNDS[0][:60])
+    assert response.status_code == 422
+    assert response.json()["error"]["code"] == "audio_decode_failed"
+    assert "Traceback" not in response.text
+    too_many = post(client, SOUNDS[0], top_k="17")
+    assert too_many.json()["error"]["message"] == "top_k is 17, limits are 1 to 16"
+
+
+class SlowClassify(Classify):
+    """The real thing, slow enough that a queue builds up behind the first batch."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        classify = self._classifier.classify
+        wait = threading.Event().wait
+
+        def slow(tracks: Sequence[TrackFeatures]) -> list[TrackLogits]:
+            wait(0.15)
+            return classify(tracks)
+
+        self._coalescer._run = slow
+
+
+def test_concurrent_requests_form_batches_and_do_not_mix(
+    deploy: Deploy, pipeline: Pipeline
+) -> None:
+    client = deploy(classes={"Classify": SlowClassify})
+    with ThreadPoolExecutor(24) as pool:
+        replies = list(pool.map(lambda i: post(client, SOUNDS[i % 6]), range(72)))
+    expected = [comparable(pipeline.classify(data).to_dict()) for data in SOUNDS]
+    for i, reply in enumerate(replies):
+        assert reply.status_code == 200, reply.text
+        assert comparable(reply.json()) == expected[i % 6]
+    facts = stats_of(client, "classify")
+    assert facts["tracks"] == 72
+    assert facts["largest_batch_tracks"] > 4
+    assert facts["batches"] < 36
+
+
+class PoisonableClassify(SlowClassify):
+    """Fails whenever one certain track is in the batch."""
+
+    POISON = SOUNDS[3]
+
+    def __init__(self, *args: Any) -> None:
+        import hashlib
+
+        super().__init__(*args)
+        poison, run = hashlib.sha256(self.POISON).hexdigest(), self._coalescer._run
+
+        def fail_on_poison(tracks: Sequence[TrackFeatures]) -> Sequence[TrackLogits]:
+            if any(track.content_sha256 == poison for track in tracks):
+                raise RuntimeError("device-side assert")
+            return run(tracks)
+
+        self._coalescer._run = fail_on_poison
+
+
+def test_a_poisoned_item_fails_alone(deploy: Deploy, pipeline: Pipeline) -> None:
+    client = deploy(classes={"Classify": PoisonableClassify})
+    with ThreadPoolExecutor(12) as pool:
+        replies = list(pool.map(lambda i: post(client, SOUNDS[i % 6]), range(24)))
+    for i, reply in enumerate(replies):
+        if i % 6 == 3:
+            assert reply.status_code == 500
+            assert reply.json()["error"]["code"] == "classification_failed"
+        else:
+            expected = comparable(pipeline.classify(SOUNDS[i % 6]).to_dict())
+            assert comparable(reply.json()) == expected
+    assert stats_of(client, "classify")["largest_batch_tracks"] > 1
+
+
+class SlowPreprocess(Preprocess):
+    """Long enough in its work to be killed in the middle of it."""
+
+    def __call__(self, data: bytes, effort: Effort) -> TrackFeatures:
+        threading.Event().wait(0.3)
+        return super().__call__(data, effort)
+
+
+@pytest.mark.parametrize("stage", ["Preprocess", "Classify"])
+def test_a_dead_replica_loses_no_request(deploy: Deploy, pipeline: Pipeline, stage: str) -> None:
+    slow = {"Preprocess": SlowPreprocess, "Classify": SlowClassify}
+    client = deploy(classes={stage: slow[stage]}, options={stage: {"num_replicas": 2}})
+    pid = stats_of(client, stage.lower())["pid"]
+    with ThreadPoolExecutor(8) as pool:
+        futures = [pool.submit(post, client, SOUNDS[i % 6]) for i in range(48)]
+        futures[4].result()
+        os.kill(pid, signal.SIGKILL)
+        replies = [future.result() for future in futures]
+    expected = [comparable(pipeline.classify(data).to_dict()) for data in SOUNDS]
+    for i, reply in enumerate(replies):
+        assert reply.status_code == 200, reply.text
+        assert comparable(reply.json()) == expected[i % 6]
+
+
+def test_overload_is_refused_at_once_and_what_is_taken_is_answered(
+    deploy: Deploy, tiny_checkpoint: Path
+) -> None:
+    config = ServiceConfig(checkpoint=str(tiny_checkpoint), http=HttpConfig(retry_after_s=3.0))
+    client = deploy(
+        config=config,
+        classes={"Preprocess": SlowPreprocess},
+        options={"Preprocess": {"max_ongoing_requests": 1, "max_queued_requests": 2}},
+    )
+    with ThreadPoolExecutor(24) as pool:
+        replies = list(pool.map(lambda i: post(client, SOUNDS[i % 6]), range(24)))
+    statuses = [reply.status_code for reply in replies]
+    assert set(statuses) == {200, 429}
+    refused = replies[statuses.index(429)]
+    assert refused.json()["error"]["code"] == "overloaded"
+    assert refused.headers["retry-after"] == "3"
+    assert post(client, SOUNDS[0]).status_code == 200
+
+
+def test_no_answer_in_time_is_a_timeout(deploy: Deploy, tiny_checkpoint: Path) -> None:
+    config = ServiceConfig(checkpoint=str(tiny_checkpoint), http=HttpConfig(request_timeout_s=0.2))
+    client = deploy(config=config, classes={"Preprocess": SlowPreprocess})
+    response = post(client, SOUNDS[0])
+    assert response.status_code == 504
+    assert response.json()["error"]["code"] == "timeout"
+
+
+def test_thresholds_change_without_a_restart(deploy: Deploy) -> None:
+    def with_threshold(value: float) -> httpx.Client:
+        review = {"min_confidence": value, "min_margin": 0.0, "max_variation_ratio": 1.0}
+        return deploy(options={"Postprocess": {"user_config": {"review": review}}})
+
+    client = with_threshold(0.0)
+    pid, before = stats_of(client, "postprocess")["pid"], post(client, SOUNDS[1]).json()
+    client = with_threshold(1.0)
+    after = post(client, SOUNDS[1]).json()
+    assert stats_of(client, "postprocess")["pid"] == pid
+    assert not before["needs_review"]
+    assert [reason["code"] for reason in after["reasons"]] == ["LOW_CONFIDENCE"]
+    assert before["predictions"] == after["predictions"]
+    assert before["config_digest"] != after["config_digest"]
+
+
+def test_the_preprocessing_replica_stays_small(deploy: Deploy, tiny_checkpoint: Path) -> None:
+    """Hostile files do not blow it up; no torch is in it."""
+    import numpy as np
+
+    from tests.sounds import silent_flac, streamed_flac
+
+    cache_off = replace(ServiceConfig().cache, memory_bytes=0)
+    config = ServiceConfig(checkpoint=str(tiny_checkpoint), cache=cache_off)
+    client = deploy(config=config)
+    post(client, SOUNDS[0])
+    before_mb = stats_of(client, "preprocess")["peak_rss_mb"]
+    not_a_number = np.full(22_050 * 5, np.nan, np.float32)
+    hostile = {
+        "eight hours of silence": (silent_flac(8 * 3600, 8000), 413),
+        "a streamed bomb": (streamed_flac(silent_flac(1200, 96_000, channels=8)), 413),
+        "254 channels": (encode(np.tile(noise(1.0)[:, None], (1, 254)), 22_050), 415),
+        "not a number": (encode(not_a_number, 22_050, "wavfloat"), 422),
+        "text": (b"some text " * 1000, 415),
+        "a truncated header": (SOUNDS[0][:30], 422),
+        "cut in half": (SOUNDS[0][: len(SOUNDS[0]) // 2], 422),
+    }
+    for name, (data, status) in hostile.items():
+        assert post(client, data, effort="thorough").status_code == status, name
+    assert stats_of(client, "preprocess")["peak_rss_mb"] - before_mb < 300
+    assert not stats_of(client, "preprocess")["torch_loaded"]

@@ -1,0 +1,352 @@
+"""The HTTP edge with a fake service whose answer depends on the bytes it gets."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
+
+from acoustic import errors
+from acoustic.errors import AcousticError
+from acoustic.pipeline import Pipeline
+from acoustic.types import Prediction
+from deployments.api import STATUS_BY_CODE, create_app
+from deployments.config import HttpConfig
+from deployments.openapi import ErrorBody, PredictionBody
+from deployments.options import Options
+from tests.sounds import encode, noise, sweep
+
+JSON = {"content-type": "application/json"}
+FORM = {"content-type": "multipart/form-data"}
+FORM_X = {"content-type": "multipart/form-data; boundary=x"}
+MAX_BODY_BYTES = 2_000_000
+WAV = encode(sweep(20.0), 22_050)
+OTHER_WAV = encode(noise(20.0), 22_050)
+
+
+class InProcess:
+    """The real pipeline behind the edge, or an error to raise."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self.pipeline = pipeline
+        self.error: Exception | None = None
+
+    async def classify(self, data: bytes, options: Options) -> Prediction:
+        if self.error:
+            raise self.error
+        return self.pipeline.classify(
+            data,
+            file=options.file,
+            effort=options.effort,
+            top_k=options.top_k,
+            timeline=options.timeline,
+        )
+
+    async def ready(self) -> None:
+        if self.error:
+            raise self.error
+
+    async def stats(self) -> dict[str, Any]:
+        return {"requests": {}}
+
+    def labels(self) -> list[dict[str, object]]:
+        return [label.to_dict() for label in self.pipeline.classifier.manifest.labels.labels]
+
+    def config(self) -> dict[str, Any]:
+        return {"checkpoint": "tiny"}
+
+
+@pytest.fixture(scope="module")
+def pipeline(tiny_checkpoint: Path) -> Pipeline:
+    return Pipeline.from_folder(tiny_checkpoint)
+
+
+@pytest.fixture
+def service(pipeline: Pipeline) -> InProcess:
+    return InProcess(pipeline)
+
+
+@pytest.fixture
+def client(service: InProcess) -> Iterator[TestClient]:
+    http = HttpConfig(max_body_bytes=MAX_BODY_BYTES, max_files=3)
+    with TestClient(create_app(service, http), raise_server_exceptions=False) as client:
+        yield client
+
+
+def without_timings(body: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in body.items() if key != "timings_ms"}
+
+
+def check_error(response: httpx.Response, status: int, code: str) -> str:
+    assert response.status_code == status, response.text
+    body = ErrorBody.model_validate(response.json())
+    assert body.error.code == code
+    assert body.request_id == response.headers["x-request-id"]
+    return body.error.message
+
+
+def test_raw_body(client: TestClient, pipeline: Pipeline) -> None:
+    response = client.post("/v1/classify?top_k=2&file=a.wav&timeline=true", content=WAV)
+    assert response.status_code == 200
+    expected = pipeline.classify(WAV, top_k=2, file="a.wav", timeline=True).to_dict()
+    assert without_timings(response.json()) == without_timings(expected)
+    assert "inference;dur=" in response.headers["server-timing"]
+
+
+def test_all_three_forms_give_the_same_numbers(client: TestClient) -> None:
+    encoded = base64.b64encode(WAV).decode()
+    bodies = [
+        client.post("/v1/classify?file=a.wav", content=WAV).json(),
+        client.post("/v1/classify", files={"file": ("a.wav", WAV)}).json(),
+        client.post("/v1/classify", json={"audio": encoded, "file": "a.wav"}).json(),
+    ]
+    assert without_timings(bodies[0]) == without_timings(bodies[1]) == without_timings(bodies[2])
+    PredictionBody.model_validate(bodies[0])
+
+
+def test_options_in_every_form(client: TestClient) -> None:
+    encoded = base64.b64encode(WAV).decode()
+    options = {"top_k": 1, "effort": "fast", "timeline": True}
+    strings = {"top_k": "1", "effort": "fast", "timeline": "true"}
+    for response in (
+        client.post("/v1/classify", params=strings, content=WAV),
+        client.post("/v1/classify", data=strings, files={"file": ("a.wav", WAV)}),
+        client.post("/v1/classify", json={"audio": encoded, **options}),
+    ):
+        body = response.json()
+        assert len(body["predictions"]) == len(body["segments"]) == len(body["timeline"]) == 1
+
+
+def test_several_files_are_a_list_with_an_error_per_file(
+    client: TestClient, pipeline: Pipeline
+) -> None:
+    files = [
+        ("file", ("a.wav", WAV)),
+        ("file", ("b.txt", b"no audio, only text")),
+        ("file", ("c.wav", OTHER_WAV)),
+    ]
+    response = client.post("/v1/classify", files=files)
+    assert response.status_code == 200
+    first, second, third = response.json()["results"]
+    assert second == {
+        "file": "b.txt",
+        "error": {"code": "unsupported_audio", "message": second["error"]["message"]},
+    }
+    for found, name, data in ((first, "a.wav", WAV), (third, "c.wav", OTHER_WAV)):
+        expected = pipeline.classify(data, file=name).to_dict()
+        assert without_timings(found) == without_timings(expected)
+
+
+def test_several_files_that_all_fail_are_no_success(client: TestClient) -> None:
+    files = [("file", (f"{i}.txt", b"no audio, only text")) for i in range(2)]
+    response = client.post("/v1/classify", files=files)
+    assert response.status_code == 415
+    assert all("error" in result for result in response.json()["results"])
+
+
+@pytest.mark.parametrize(
+    ("request_", "status", "code"),
+    [
+        ({"content": b""}, 400, "invalid_request"),
+        ({"content": b"{", "headers": JSON}, 400, "invalid_request"),
+        ({"content": b"[1]", "headers": JSON}, 400, "invalid_request"),
+        ({"content": b"[" * 100_000, "headers": JSON}, 400, "invalid_request"),
+        ({"json": {}}, 400, "invalid_request"),
+        ({"json": {"audio": "not base64!"}}, 400, "invalid_request"),
+        ({"json": {"audio": ""}}, 400, "invalid_request"),
+        ({"json": {"audio": "AAAA", "surprise": 1}}, 422, "invalid_option"),
+        ({"json": {"audio": "AAAA", "top_k": "many"}}, 422, "invalid_option"),
+        ({"json": {"uri": "s3://bucket/song.mp3"}}, 403, "source_forbidden"),
+        ({"json": {"uri": "file:///etc/passwd"}}, 403, "source_forbidden"),
+        ({"data": {"top_k": "1"}, "files": {"other": ("a.wav", WAV)}}, 400, "invalid_request"),
+        ({"files": [("file", (f"{i}", b"x")) for i in range(4)]}, 400, "invalid_request"),
+        ({"content": b"--x", "headers": FORM}, 400, "invalid_request"),
+        ({"content": b"garbage", "headers": FORM_X}, 400, "invalid_request"),
+        ({"params": {"top_k": "0"}, "content": WAV}, 422, "invalid_option"),
+        ({"params": {"top_k": "17"}, "content": WAV}, 422, "invalid_option"),
+        ({"params": {"effort": "extreme"}, "content": WAV}, 422, "invalid_option"),
+        ({"params": {"topk": "3"}, "content": WAV}, 422, "invalid_option"),
+        ({"content": b"surely no audio file"}, 415, "unsupported_audio"),
+        ({"content": WAV[:30]}, 422, "audio_decode_failed"),
+        ({"content": encode(noise(0.3), 22_050)}, 422, "audio_too_short"),
+        ({"content": encode(0 * noise(9.0), 22_050)}, 422, "silent_audio"),
+    ],
+)  # fmt: skip
+def test_bad_requests(client: TestClient, request_: dict[str, Any], status: int, code: str) -> None:
+    message = check_error(client.post("/v1/classify", **request_), status, code)
+    assert message != "internal error"
+
+
+@pytest.mark.parametrize("code", sorted(STATUS_BY_CODE))
+def test_every_error_has_its_status(client: TestClient, service: InProcess, code: str) -> None:
+    classes = [
+        c for c in vars(errors).values() if isinstance(c, type) and issubclass(c, AcousticError)
+    ]
+    (cls,) = (c for c in classes if c.code == code)
+    service.error = cls("secret detail of the machine room")
+    message = check_error(client.post("/v1/classify", content=WAV), STATUS_BY_CODE[code], code)
+    assert ("secret" in message) == (STATUS_BY_CODE[code] != 500)
+
+
+def test_overload_says_when_to_come_back(client: TestClient, service: InProcess) -> None:
+    service.error = errors.OverloadedError("busy", retry_after_s=2.5)
+    response = client.post("/v1/classify", content=WAV)
+    check_error(response, 429, "overloaded")
+    assert response.headers["retry-after"] == "3"
+
+
+def test_a_bug_leaks_nothing(client: TestClient, service: InProcess) -> None:
+    service.error = KeyError("/home/secret")
+    response = client.post("/v1/classify", content=WAV)
+    assert response.status_code == 500
+    assert response.json()["error"] == {"code": "internal_error", "message": "internal error"}
+
+
+def test_the_limit_is_a_byte_sharp(client: TestClient) -> None:
+    padding = b"\x00" * MAX_BODY_BYTES
+    check_error(client.post("/v1/classify", content=padding), 415, "unsupported_audio")
+    message = check_error(
+        client.post("/v1/classify", content=padding + b"x"), 413, "upload_too_large"
+    )
+    assert "limit is 2,000,000 bytes" in message
+
+
+@pytest.mark.parametrize("form", ["raw", "multipart"])
+def test_a_body_without_a_length_is_counted(client: TestClient, form: str) -> None:
+    def chunks() -> Iterator[bytes]:
+        if form == "multipart":
+            yield b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
+        for _ in range(30):
+            yield b"\x00" * 100_000
+
+    types = {"raw": "audio/wav", "multipart": "multipart/form-data; boundary=x"}
+    headers = {"content-type": types[form]}
+    response = client.post("/v1/classify", content=chunks(), headers=headers)
+    check_error(response, 413, "upload_too_large")
+
+
+def test_unknown_places_and_methods(client: TestClient) -> None:
+    check_error(client.get("/nowhere"), 404, "not_found")
+    check_error(client.get("/v1/classify"), 405, "method_not_allowed")
+
+
+def test_the_callers_request_id_comes_back(client: TestClient) -> None:
+    response = client.get("/healthz", headers={"x-request-id": "abc-123"})
+    assert response.headers["x-request-id"] == "abc-123"
+    assert len(client.get("/healthz").headers["x-request-id"]) == 32
+
+
+def test_probes(client: TestClient, service: InProcess) -> None:
+    assert client.get("/readyz").json() == {"status": "ready"}
+    service.error = errors.UnavailableError("not ready")
+    assert client.get("/healthz").status_code == 200
+    check_error(client.get("/readyz"), 503, "unavailable")
+
+
+def test_labels_config_stats_openapi(client: TestClient) -> None:
+    labels = client.get("/v1/labels").json()["labels"]
+    assert len(labels) == 16
+    assert {"name", "aliases", "parent"} == set(labels[0])
+    assert client.get("/v1/config").json() == {"checkpoint": "tiny"}
+    assert client.get("/v1/stats").json() == {"requests": {}}
+    document = client.get("/openapi.json").json()
+    assert {"/v1/classify", "/v1/labels", "/healthz"} <= set(document["paths"])
+    assert "422" in document["paths"]["/v1/classify"]["post"]["responses"]
+    references = set(_references(document))
+    assert references <= {
+        f"#/components/schemas/{name}" for name in document["components"]["schemas"]
+    }
+
+
+def _references(node: object) -> Iterator[str]:
+    if isinstance(node, dict):
+        if isinstance(node.get("$ref"), str):
+            yield node["$ref"]
+        for value in node.values():
+            yield from _references(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from _references(value)
+
+
+class TestApiKey:
+    KEY = "s3cret"
+
+    @pytest.fixture
+    def guarded(self, service: InProcess) -> Iterator[TestClient]:
+        with TestClient(create_app(service, HttpConfig(), api_key=self.KEY)) as client:
+            yield client
+
+    @pytest.mark.parametrize(
+        "value", [None, "", "Bearer", "Bearer wrong", "s3cret", "Bearer s3cret "]
+    )
+    def test_without_the_right_key(self, guarded: TestClient, value: str | None) -> None:
+        headers = {} if value is None else {"authorization": value.rstrip() + "x"}
+        response = guarded.post("/v1/classify", content=WAV, headers=headers)
+        check_error(response, 401, "unauthorized")
+        assert response.headers["www-authenticate"] == "Bearer"
+
+    def test_with_the_right_key(self, guarded: TestClient) -> None:
+        headers = {"authorization": f"Bearer {self.KEY}"}
+        assert guarded.post("/v1/classify", content=WAV, headers=headers).status_code == 200
+
+    def test_probes_need_none(self, guarded: TestClient) -> None:
+        assert guarded.get("/healthz").status_code == 200
+        assert guarded.get("/v1/config").status_code == 401
+
+
+def drive(
+    app: Starlette, messages: list[Callable[[], dict[str, Any]]]
+) -> tuple[int, dict[str, Any]]:
+    """Run one request on the ASGI interface, message by message."""
+    sent: list[dict[str, Any]] = []
+    queue = iter(messages)
+
+    async def receive() -> dict[str, Any]:
+        return next(queue)()
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http", "method": "POST", "path": "/v1/classify", "query_string": b"",
+        "headers": [], "http_version": "1.1", "scheme": "http", "server": ("t", 80),
+    }  # fmt: skip
+    asyncio.run(app(scope, receive, send))
+    body = b"".join(message.get("body", b"") for message in sent[1:])
+    return sent[0]["status"], json.loads(body)
+
+
+def test_a_body_that_trickles_in_is_ended(
+    service: InProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A byte every two seconds: within the grace it is let be, after it the rate counts."""
+    now_s = 0.0
+    monkeypatch.setattr("deployments.limits.time.monotonic", lambda: now_s)
+    n_received = 0
+
+    def trickle() -> dict[str, Any]:
+        nonlocal now_s, n_received
+        now_s += 2.0
+        n_received += 1
+        return {"type": "http.request", "body": b"x", "more_body": True}
+
+    app = create_app(service, HttpConfig(min_bytes_per_s=100.0, slow_body_grace_s=10.0))
+    status, body = drive(app, [trickle] * 100)
+    assert (status, body["error"]["code"]) == (408, "upload_too_slow")
+    assert "limit is 100 bytes/s" in body["error"]["message"]
+    assert n_received == 6
+
+
+def test_a_client_that_goes_away_is_no_bug(service: InProcess) -> None:
+    app = create_app(service, HttpConfig())
+    status, body = drive(app, [lambda: {"type": "http.disconnect"}])
+    assert (status, body["error"]["code"]) == (400, "invalid_request")

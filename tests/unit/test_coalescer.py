@@ -1,0 +1,100 @@
+"""Batches under load, and poisoned items. The fake's answer depends on its input."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Sequence
+
+import pytest
+
+from deployments.coalescer import Coalescer
+
+
+class Squares:
+    """Squares its items; waits until released, so that a queue builds up."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def __call__(self, items: Sequence[int]) -> list[int]:
+        self.gate.wait(10)
+        self.batches.append(list(items))
+        if any(item < 0 for item in items):
+            raise RuntimeError("poisoned")
+        return [item * item for item in items]
+
+
+def run(squares: Squares, groups: list[list[int]], max_size: int = 8) -> list[list[object]]:
+    """Submit all groups at once while the model is busy with a first item."""
+
+    async def scenario() -> list[list[object]]:
+        coalescer: Coalescer[int, int] = Coalescer(squares, lambda item: 1, max_size)
+        squares.gate.clear()
+        first = asyncio.create_task(coalescer.submit([100]))
+        await asyncio.sleep(0)
+        others = [asyncio.create_task(coalescer.submit(group)) for group in groups]
+        while len(coalescer._pending) < sum(map(len, groups)):
+            await asyncio.sleep(0)
+        squares.gate.set()
+        assert await first == [10_000]
+        results = await asyncio.gather(*others)
+        assert not coalescer._pending
+        return [list(result) for result in results]
+
+    return asyncio.run(scenario())
+
+
+def test_everybody_gets_the_answer_to_their_own_item() -> None:
+    results = run(Squares(), [[i] for i in range(50)])
+    assert results == [[i * i] for i in range(50)]
+
+
+def test_what_waits_is_put_together_up_to_the_limit() -> None:
+    squares = Squares()
+    run(squares, [[i] for i in range(20)], max_size=8)
+    assert [len(batch) for batch in squares.batches] == [1, 8, 8, 4]
+
+
+def test_first_come_first_served() -> None:
+    squares = Squares()
+    run(squares, [[3], [1], [2]])
+    assert squares.batches == [[100], [3, 1, 2]]
+
+
+def test_the_limit_is_in_the_items_own_unit() -> None:
+    seen: list[list[int]] = []
+
+    def record(items: Sequence[int]) -> list[int]:
+        seen.append(list(items))
+        return list(items)
+
+    async def scenario() -> None:
+        coalescer: Coalescer[int, int] = Coalescer(record, lambda item: item, 10)
+        await coalescer.submit([4, 4, 4, 10, 1])
+
+    asyncio.run(scenario())
+    assert seen == [[4, 4], [4], [10], [1]]
+
+
+@pytest.mark.parametrize("position", [0, 3, 7])
+def test_a_poisoned_item_fails_alone(position: int) -> None:
+    items = list(range(1, 9))
+    items[position] = -1
+    results = run(Squares(), [[item] for item in items])
+    for item, (result,) in zip(items, results, strict=True):
+        if item < 0:
+            assert isinstance(result, RuntimeError)
+        else:
+            assert result == item * item
+
+
+def test_all_poisoned() -> None:
+    results = run(Squares(), [[-1], [-2], [-3]])
+    assert all(isinstance(result, RuntimeError) for (result,) in results)
+
+
+def test_a_group_is_answered_in_its_order_across_batches() -> None:
+    assert run(Squares(), [list(range(20))], max_size=6) == [[i * i for i in range(20)]]

@@ -1,0 +1,83 @@
+"""The three stages in one process, and the one schema."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from acoustic.errors import InputError, InvalidOptionError
+from acoustic.pipeline import Pipeline, PipelineConfig
+from acoustic.postprocess.postprocessor import PostprocessConfig
+from acoustic.postprocess.reasons import ReviewThresholds
+from acoustic.preprocess.example import example_wav
+from deployments.openapi import PredictionBody
+from tests.sounds import encode, noise, sweep
+
+
+@pytest.fixture(scope="module")
+def pipeline(tiny_checkpoint: Path) -> Pipeline:
+    return Pipeline.from_folder(tiny_checkpoint)
+
+
+@pytest.mark.parametrize("timeline", [False, True])
+def test_the_reply_is_strict_json_of_the_documented_schema(
+    pipeline: Pipeline, timeline: bool
+) -> None:
+    body = pipeline.classify(example_wav(30), file="chord.wav", timeline=timeline).to_dict()
+    parsed = json.loads(json.dumps(body, allow_nan=False))
+    PredictionBody.model_validate(parsed)
+    assert parsed["file"] == "chord.wav"
+    assert ("timeline" in parsed) == timeline
+
+
+def test_the_numbers_fit_together(pipeline: Pipeline) -> None:
+    body = pipeline.classify(encode(sweep(40.0), 22_050), top_k=16, timeline=True).to_dict()
+    values = [score["probability"] for score in body["predictions"]]
+    assert sum(values) == pytest.approx(1.0, abs=1e-5)
+    assert values == sorted(values, reverse=True)
+    assert body["top_genre"] == body["predictions"][0]["genre"]
+    assert body["uncertainty"]["margin"] == pytest.approx(1 - values[0] + values[1], abs=2e-6)
+    assert len(body["timeline"]) == len(body["segments"]) == 3
+    assert body["needs_review"] == bool(body["reasons"])
+    stages = {"hash", "decode", "resample", "mel", "quality", "inference", "postprocess"}
+    assert set(body["timings_ms"]) == stages
+
+
+def test_temperature_follows_the_number_of_windows(pipeline: Pipeline) -> None:
+    data = encode(noise(60.0), 22_050)
+    found = {
+        effort: pipeline.classify(data, effort=effort).temperature  # type: ignore[arg-type]
+        for effort in ("fast", "balanced", "thorough")
+    }
+    assert found == {"fast": 1.5, "balanced": 1.2, "thorough": 1.0}
+
+
+def test_settings_change_the_flag_and_the_digest(tiny_checkpoint: Path) -> None:
+    data = example_wav(30)
+    lenient = ReviewThresholds(min_confidence=0, min_margin=0, min_bandwidth_hz=0)
+    config = PipelineConfig(postprocess=PostprocessConfig(review=lenient))
+    relaxed = Pipeline.from_folder(tiny_checkpoint, config).classify(data)
+    strict = Pipeline.from_folder(tiny_checkpoint).classify(data)
+    assert {"NARROW_BAND"} <= {reason.code for reason in strict.reasons}
+    assert "NARROW_BAND" not in {reason.code for reason in relaxed.reasons}
+    assert relaxed.config_digest != strict.config_digest
+    assert relaxed.predictions == strict.predictions
+
+
+@pytest.mark.parametrize("top_k", [0, 17])
+def test_top_k_has_limits(pipeline: Pipeline, top_k: int) -> None:
+    with pytest.raises(InvalidOptionError, match="limits are 1 to 16"):
+        pipeline.classify(example_wav(), top_k=top_k)
+
+
+def test_a_file_keeps_its_name(pipeline: Pipeline, tmp_path: Path) -> None:
+    path = tmp_path / "some song.wav"
+    path.write_bytes(example_wav())
+    assert pipeline.classify_file(path).file == "some song.wav"
+
+
+def test_a_bad_file_is_an_input_error(pipeline: Pipeline) -> None:
+    with pytest.raises(InputError):
+        pipeline.classify(b"no audio in here")

@@ -1,0 +1,194 @@
+"""Stage 3's parts: calibration, aggregation, uncertainty, reasons."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from acoustic.postprocess.aggregation import aggregate
+from acoustic.postprocess.calibration import (
+    Calibration,
+    adaptive_ece,
+    calibrated_probabilities,
+    fit_temperature,
+    negative_log_likelihood,
+    track_probabilities,
+)
+from acoustic.postprocess.reasons import ReviewThresholds, find_reasons
+from acoustic.postprocess.uncertainty import (
+    inverse_margin,
+    measure_uncertainty,
+    normalised_entropy,
+    variation_ratio,
+)
+from acoustic.types import AudioInfo, FeatureSummary, GenreScore, Quality, Segment, Uncertainty
+
+logits_arrays = hnp.arrays(
+    np.float32,
+    st.tuples(st.integers(1, 10), st.integers(2, 16)),
+    elements=st.floats(-50, 50, width=32),
+)
+temperatures = st.floats(0.1, 10)
+methods = st.sampled_from(["mean_probability", "mean_logit", "vote"])
+
+
+@given(logits=logits_arrays, temperature=temperatures, method=methods)
+def test_a_track_is_a_distribution(
+    logits: npt.NDArray[np.float32], temperature: float, method: str
+) -> None:
+    probabilities = aggregate(logits, temperature, method)  # type: ignore[arg-type]
+    assert probabilities.shape == (logits.shape[1],)
+    assert probabilities.sum() == pytest.approx(1.0, abs=1e-9)
+    assert (probabilities >= 0).all()
+
+
+@given(logits=logits_arrays, temperature=temperatures, method=methods, seed=st.integers(0, 99))
+def test_the_order_of_the_windows_does_not_matter(
+    logits: npt.NDArray[np.float32], temperature: float, method: str, seed: int
+) -> None:
+    shuffled = np.random.default_rng(seed).permutation(logits)
+    np.testing.assert_array_equal(
+        aggregate(logits, temperature, method),  # type: ignore[arg-type]
+        aggregate(shuffled, temperature, method),  # type: ignore[arg-type]
+    )
+
+
+@given(logits=logits_arrays, temperature=temperatures)
+def test_temperature_keeps_the_ranking(logits: npt.NDArray[np.float32], temperature: float) -> None:
+    probabilities = calibrated_probabilities(logits, temperature)
+    best = np.take_along_axis(probabilities, logits.argmax(axis=1)[:, None], axis=1)[:, 0]
+    np.testing.assert_allclose(best, probabilities.max(axis=1))
+
+
+@given(logits=logits_arrays)
+def test_uncertainty_is_within_zero_and_one(logits: npt.NDArray[np.float32]) -> None:
+    probabilities = aggregate(logits, 1.0, "mean_probability")
+    uncertainty = measure_uncertainty(probabilities, logits)
+    for name in Uncertainty.__slots__:
+        assert 0 <= getattr(uncertainty, name) <= 1
+
+
+def test_extremes_of_uncertainty() -> None:
+    certain, uniform = np.array([1.0, 0, 0, 0]), np.full(4, 0.25)
+    assert normalised_entropy(certain) == 0
+    assert normalised_entropy(uniform) == pytest.approx(1)
+    assert inverse_margin(certain) == 0
+    assert inverse_margin(uniform) == 1
+    assert variation_ratio(np.eye(4, dtype=np.float32)) == 0.75
+    assert variation_ratio(np.ones((5, 1), np.float32) * [1, 2, 0]) == 0
+
+
+def test_votes_are_counted_and_ties_broken_by_probability() -> None:
+    logits = np.array([[5, 0, 0], [0, 1, 0]], np.float32)
+    assert aggregate(logits, 1.0, "vote").argmax() == 0
+    np.testing.assert_allclose(aggregate(logits, 1.0, "vote")[:2], 0.5, atol=1e-5)
+
+
+def test_an_unknown_aggregation_is_refused() -> None:
+    with pytest.raises(ValueError, match="unknown aggregation"):
+        aggregate(np.zeros((1, 2), np.float32), 1.0, "median")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("true_temperature", [0.6, 1.0, 2.5])
+def test_the_fit_finds_the_temperature_that_made_the_labels(
+    true_temperature: float, rng: np.random.Generator
+) -> None:
+    logits = [rng.normal(0, 3, (1, 8)).astype(np.float32) for _ in range(4000)]
+    labels = np.array(
+        [rng.choice(8, p=calibrated_probabilities(x, true_temperature)[0]) for x in logits]
+    )
+    fitted = fit_temperature(logits, labels)
+    assert fitted == pytest.approx(true_temperature, rel=0.1)
+    probabilities = track_probabilities(logits, fitted)
+    assert adaptive_ece(probabilities, labels) < 0.03
+    assert negative_log_likelihood(probabilities, labels) <= negative_log_likelihood(
+        track_probabilities(logits, 1.0), labels
+    )
+
+
+def test_ece_of_an_over_confident_model_is_its_gap(rng: np.random.Generator) -> None:
+    """90 % confident, 50 % right: the error is 0.4."""
+    labels = (rng.random(2000) < 0.5).astype(np.int64)
+    probabilities = np.tile([0.9, 0.1], (2000, 1))
+    assert adaptive_ece(probabilities, labels) == pytest.approx(0.4, abs=0.03)
+
+
+def calibration(temperatures: dict[int, float]) -> Calibration:
+    return Calibration(
+        temperatures=temperatures,
+        checkpoint_digest="d",
+        dataset="none",
+        n_tracks=1,
+        date="2026-01-01",
+        nll={},
+        ece={},
+    )
+
+
+def test_the_closest_number_of_windows_is_used() -> None:
+    table = calibration({1: 1.1, 3: 1.3, 10: 2.0})
+    found = [table.temperature(n) for n in (1, 2, 3, 4, 6, 7, 10, 30)]
+    assert found == [1.1, 1.3, 1.3, 1.3, 2.0, 2.0, 2.0, 2.0]
+    with pytest.raises(ValueError, match="positive"):
+        calibration({1: 0.0})
+
+
+FINE = FeatureSummary(
+    segments=(Segment(start_s=0, end_s=6),),
+    info=AudioInfo(duration_s=180, sample_rate=44_100, channels=2, format="MP3"),
+    quality=Quality(
+        rms_db=-14, silence_ratio=0, clipping_ratio=0, bandwidth_hz=11_000, snr_estimate_db=20
+    ),
+    content_sha256="",
+    front_end_digest="",
+    cached=False,
+)
+SURE = (GenreScore(genre="Jazz", probability=0.9), GenreScore(genre="Blues", probability=0.1))
+AGREED = Uncertainty(entropy=0.1, margin=0.1, variation_ratio=0.0)
+
+
+def codes(
+    scores: tuple[GenreScore, ...] = SURE,
+    uncertainty: Uncertainty = AGREED,
+    features: FeatureSummary = FINE,
+) -> list[str]:
+    found = find_reasons(scores, uncertainty, features, 6.0, ReviewThresholds())
+    assert all(reason.message.endswith(".") for reason in found)
+    return [reason.code for reason in found]
+
+
+def with_quality(**changes: float) -> FeatureSummary:
+    return replace(FINE, quality=replace(FINE.quality, **changes))
+
+
+def test_a_good_answer_has_no_reason() -> None:
+    assert codes() == []
+
+
+def test_each_reason_has_its_number() -> None:
+    split = (GenreScore(genre="Jazz", probability=0.52), GenreScore(genre="Pop", probability=0.48))
+    unsure = (GenreScore(genre="Jazz", probability=0.4), GenreScore(genre="Pop", probability=0.1))
+    short = replace(FINE, info=replace(FINE.info, duration_s=3.0))
+    assert codes(unsure) == ["LOW_CONFIDENCE"]
+    assert codes(split) == ["CLOSE_RIVAL"]
+    assert codes(uncertainty=replace(AGREED, variation_ratio=0.7)) == ["SEGMENTS_DISAGREE"]
+    assert codes(features=short) == ["TOO_SHORT"]
+    assert codes(features=with_quality(silence_ratio=0.8)) == ["MOSTLY_SILENT"]
+    assert codes(features=with_quality(clipping_ratio=0.2)) == ["CLIPPED"]
+    assert codes(features=with_quality(bandwidth_hz=3000)) == ["NARROW_BAND"]
+
+
+def test_an_unknown_duration_is_not_too_short() -> None:
+    assert codes(features=replace(FINE, info=replace(FINE.info, duration_s=None))) == []
+
+
+@pytest.mark.parametrize("bad", [{"min_confidence": 1.5}, {"min_bandwidth_hz": -1.0}])
+def test_thresholds_outside_their_range_are_refused(bad: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="outside its range"):
+        ReviewThresholds(**bad)
