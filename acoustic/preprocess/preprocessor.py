@@ -15,10 +15,12 @@ from acoustic.digest import config_digest
 from acoustic.errors import AudioDecodeError, AudioTooShortError, SilentAudioError
 from acoustic.manifest import load_manifest
 from acoustic.preprocess.cache import CacheConfig, FeatureCache
-from acoustic.preprocess.decode import AudioReader, DecodeLimits, Waveform, resample
+from acoustic.preprocess.decode import AudioReader, open_audio
+from acoustic.preprocess.guard import DecodeLimits
 from acoustic.preprocess.mel import MelConfig, MelSpectrogram, power_to_db
 from acoustic.preprocess.quality import measure_quality
 from acoustic.preprocess.segments import WINDOWS_BY_EFFORT, plan_segments
+from acoustic.preprocess.waveform import Waveform, resample
 from acoustic.profiling import StageTimer
 from acoustic.types import Effort, Segment, TrackFeatures
 
@@ -106,7 +108,7 @@ class Preprocessor:
     ) -> TrackFeatures:
         mel = self.config.mel
         with timer.stage("decode"):
-            reader = AudioReader(data, self.config.limits)
+            reader = open_audio(data, self.config.limits)
             segments = self._plan(reader.info.duration_s or 0.0, effort)
             decoded = [_read_complete(reader, segment) for segment in segments]
         with timer.stage("resample"):

@@ -13,6 +13,9 @@ from typing import Any
 
 import httpx
 import pytest
+from ray import serve
+from ray.serve.context import _get_global_client
+from ray.serve.schema import ServeDeploySchema
 
 from acoustic.pipeline import Pipeline
 from acoustic.types import Effort, TrackFeatures, TrackLogits
@@ -181,16 +184,35 @@ def test_no_answer_in_time_is_a_timeout(deploy: Deploy, tiny_checkpoint: Path) -
     assert response.json()["error"]["code"] == "timeout"
 
 
-def test_thresholds_change_without_a_restart(deploy: Deploy) -> None:
-    def with_threshold(value: float) -> httpx.Client:
-        review = {"min_confidence": value, "min_margin": 0.0, "max_variation_ratio": 1.0}
-        return deploy(options={"Postprocess": {"user_config": {"review": review}}})
+def test_thresholds_change_without_a_restart(
+    cluster: int, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    """The way of `serve deploy`: the same file with another user_config."""
+    settings = tmp_path / "settings.yaml"
+    settings.write_text(f"checkpoint: {tiny_checkpoint}\n")
 
-    client = with_threshold(0.0)
-    pid, before = stats_of(client, "postprocess")["pid"], post(client, SOUNDS[1]).json()
-    client = with_threshold(1.0)
-    after = post(client, SOUNDS[1]).json()
-    assert stats_of(client, "postprocess")["pid"] == pid
+    def deploy_threshold(value: float) -> None:
+        review = {"min_confidence": value, "min_margin": 0.0, "max_variation_ratio": 1.0}
+        application = {
+            "name": "test",
+            "route_prefix": "/",
+            "import_path": "deployments.app:build",
+            "args": {"config": str(settings), "classify_cpus": 0.5},
+            "deployments": [{"name": "Postprocess", "user_config": {"review": review}}],
+        }
+        schema = ServeDeploySchema.model_validate({"applications": [application]})
+        _get_global_client().deploy_apps(schema, _blocking=True)
+
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{cluster}", timeout=60) as client:
+            deploy_threshold(0.0)
+            assert client.get("/readyz").status_code == 200
+            pid, before = stats_of(client, "postprocess")["pid"], post(client, SOUNDS[1]).json()
+            deploy_threshold(1.0)
+            after = post(client, SOUNDS[1]).json()
+            assert stats_of(client, "postprocess")["pid"] == pid
+    finally:
+        serve.delete("test")
     assert not before["needs_review"]
     assert [reason["code"] for reason in after["reasons"]] == ["LOW_CONFIDENCE"]
     assert before["predictions"] == after["predictions"]

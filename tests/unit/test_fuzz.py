@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from acoustic.errors import InputError
-from acoustic.preprocess.decode import DecodeLimits
+from acoustic.preprocess.guard import DecodeLimits
 from acoustic.preprocess.mel import MelConfig
 from acoustic.preprocess.preprocessor import PreprocessConfig, Preprocessor
 from tests.sounds import encode, sweep

@@ -1,0 +1,127 @@
+"""AAC, M4A, WMA and WebM through PyAV, for installations with the `formats` extra.
+
+The same door as `decode`: the demuxer is fixed by the sniffed container, frames are counted
+against the same limits and mixed down as they come. Timestamps, not the header, say where a
+frame lies; decoding starts a little early, because AAC needs the frame before.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import av
+import numpy as np
+import numpy.typing as npt
+
+from acoustic.errors import AudioDecodeError
+from acoustic.preprocess.guard import DecodeGuard, mix_down
+from acoustic.preprocess.waveform import Waveform
+from acoustic.types import AudioInfo, Segment
+
+DEMUXERS = {"MP4": "mov", "AAC": "aac", "WMA": "asf", "WebM": "matroska"}
+RUN_UP_S = 0.2
+
+
+class AvReader:
+    """An opened file that decodes any segment of itself; see `decode_sndfile.SndfileReader`.
+
+    Args:
+        data: the file's bytes.
+        container: one of DEMUXERS.
+        guard: counts and checks what is decoded.
+
+    Raises:
+        AudioDecodeError: no readable audio stream.
+        UnsupportedAudioError: a layout outside the limits.
+        AudioTooLongError: longer than the limit.
+    """
+
+    def __init__(self, data: bytes, container: str, guard: DecodeGuard) -> None:
+        self._guard = guard
+        self._file = _wrapped(
+            lambda: av.open(io.BytesIO(data), format=DEMUXERS[container]),
+            "the audio's header cannot be read",
+        )
+        if not self._file.streams.audio:
+            raise AudioDecodeError(f"the {container} file holds no audio stream")
+        self._stream = self._file.streams.audio[0]
+        rate, channels = self._stream.rate or 0, self._stream.channels or 0
+        guard.check_layout(rate, channels)
+        self._convert = av.AudioResampler(format="flt", layout=self._stream.layout, rate=rate)
+        duration_s = _wrapped(self._measure_duration_s, "the audio's packets cannot be read")
+        guard.check_duration(duration_s)
+        self.info = AudioInfo(
+            duration_s=duration_s, sample_rate=rate, channels=channels, format=container
+        )
+
+    def read(self, segment: Segment) -> Waveform:
+        """Decode one segment, mixed down to mono at the file's own rate.
+
+        Raises:
+            AudioDecodeError: undecodable data, or samples that are not finite or absurd.
+            AudioTooLongError: the request's decoded bytes would pass the limit.
+        """
+        rate = self.info.sample_rate
+        start = round(segment.start_s * rate)
+        end = round(segment.end_s * rate)
+        out = np.zeros(max(0, end - start), np.float32)
+        n_covered = 0
+        n_clipped = n_samples = 0
+        for position, block in self._blocks(segment):
+            n_clipped += self._guard.inspect(block)
+            n_samples += block.size
+            low, high = max(position, start), min(position + len(block), end)
+            if low < high:
+                mono = mix_down(block[low - position : high - position])
+                out[low - start : high - start] = mono
+                n_covered = max(n_covered, high - start)
+        return Waveform(
+            samples=out[:n_covered],
+            sample_rate=rate,
+            clipping_ratio=n_clipped / max(1, n_samples),
+        )
+
+    def _blocks(self, segment: Segment) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
+        """First frame and (frames, channels) samples of each piece up to the segment's end."""
+        base = self._stream.time_base
+        target_s = max(0.0, segment.start_s - RUN_UP_S)
+        origin_s = float((self._stream.start_time or 0) * base)
+        _wrapped(
+            lambda: self._file.seek(int((target_s + origin_s) / base), stream=self._stream),
+            f"the audio cannot be decoded at {segment.start_s:.1f} s",
+        )
+        frames = self._file.decode(self._stream)
+        while True:
+            frame = _wrapped(lambda: next(frames, None), "the audio cannot be decoded")
+            if frame is None or frame.pts is None:
+                return
+            time_s = float(frame.pts * base) - origin_s
+            if time_s >= segment.end_s:
+                return
+            self._guard.count(frame.samples, self.info.channels)
+            for part in self._convert.resample(frame):
+                block = part.to_ndarray().reshape(-1, self.info.channels)
+                yield round(time_s * self.info.sample_rate), np.asarray(block, np.float32)
+
+    def _measure_duration_s(self) -> float:
+        """The stream's own duration, or the end of its last packet where it has none."""
+        base = self._stream.time_base
+        if self._stream.duration:
+            return float(self._stream.duration * base)
+        if self._file.duration:
+            units_per_s: int = av.time_base
+            return float(self._file.duration) / units_per_s
+        ends = [
+            p.pts + (p.duration or 0) for p in self._file.demux(self._stream) if p.pts is not None
+        ]
+        return float(max(ends, default=0)) * float(base)
+
+
+def _wrapped(call: Callable[[], Any], message: str) -> Any:
+    """The call's result, with FFmpeg's errors as ours."""
+    try:
+        return call()
+    except (av.FFmpegError, ValueError, EOFError, OSError) as error:
+        raise AudioDecodeError(message) from error

@@ -1,0 +1,177 @@
+"""WAV, FLAC, Ogg, MP3, AIFF, AU, CAF and W64 through libsndfile, one segment at a time.
+
+Reading is block-wise and blocks are mixed down to mono as they come, so that a file costs the
+memory of one block, whatever its channels. Streamed FLAC (a header without a length) is legal
+and is counted by decoding it once.
+"""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import numpy.typing as npt
+import soundfile as sf
+
+from acoustic.errors import AudioDecodeError, UnsupportedAudioError
+from acoustic.preprocess.guard import DecodeGuard, mix_down
+from acoustic.preprocess.waveform import Waveform
+from acoustic.types import AudioInfo, Segment
+
+BLOCK_BYTES = 1 << 20
+"""Decoded float32 bytes per block, over all channels."""
+
+RUN_UP_S = 0.2
+"""Decoded and dropped before a segment that does not start where the last one ended."""
+
+UNKNOWN_FRAMES = 2**62
+"""libsndfile reports 2^63 − 1 frames for a FLAC stream without a length."""
+
+SNDFILE_FORMATS = {
+    "WAV": "WAV", "WAVEX": "WAV", "RF64": "WAV", "W64": "W64", "FLAC": "FLAC", "OGG": "Ogg",
+    "MP3": "MP3", "AIFF": "AIFF", "AU": "AU", "CAF": "CAF",
+}  # fmt: skip
+"""libsndfile's own verdict must be on the list as well: its names → ours."""
+
+
+class SndfileReader:
+    """An opened file that decodes any segment of itself.
+
+    Args:
+        data: the file's bytes.
+        guard: counts and checks what is decoded.
+
+    Raises:
+        UnsupportedAudioError: a format, sample rate or channel count outside the limits.
+        AudioDecodeError: the header cannot be read, or there is no audio.
+        AudioTooLongError: the track is longer than the limit.
+    """
+
+    def __init__(self, data: bytes, guard: DecodeGuard) -> None:
+        self._data = data
+        self._guard = guard
+        self._position = 0
+        self._sound = self._open()
+        guard.check_layout(self._sound.samplerate, self._sound.channels)
+        self._n_frames = self._count_frames()
+        duration_s = self._n_frames / self._sound.samplerate
+        guard.check_duration(duration_s)
+        self.info = AudioInfo(
+            duration_s=duration_s,
+            sample_rate=self._sound.samplerate,
+            channels=self._sound.channels,
+            format=SNDFILE_FORMATS[self._sound.format],
+        )
+
+    def read(self, segment: Segment) -> Waveform:
+        """Decode one segment, mixed down to mono at the file's own rate.
+
+        Args:
+            segment: part of the track; what lies past the end is left out.
+
+        Returns:
+            The samples that exist, possibly fewer than asked for.
+
+        Raises:
+            AudioDecodeError: undecodable data, or samples that are not finite or absurd.
+            AudioTooLongError: the request's decoded bytes would pass the limit.
+        """
+        rate = self._sound.samplerate
+        start = round(segment.start_s * rate)
+        n_wanted = min(round((segment.end_s - segment.start_s) * rate), self._n_frames - start)
+        self._seek_with_run_up(start)
+        blocks: list[npt.NDArray[np.float32]] = []
+        n_got = n_clipped = 0
+        while n_got < n_wanted:
+            block = self._read_block(n_wanted - n_got)
+            if not len(block):
+                break
+            n_clipped += self._guard.inspect(block)
+            blocks.append(mix_down(block))
+            n_got += len(block)
+        samples = np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
+        clipping_ratio = n_clipped / max(1, n_got * self._sound.channels)
+        return Waveform(samples=samples, sample_rate=rate, clipping_ratio=clipping_ratio)
+
+    def _open(self) -> sf.SoundFile:
+        try:
+            sound = _Stream(_ClampedBytesIO(self._data))
+        except (sf.LibsndfileError, TypeError, OverflowError) as error:
+            raise AudioDecodeError("the audio's header cannot be read") from error
+        self._position = 0
+        if sound.format not in SNDFILE_FORMATS:
+            raise UnsupportedAudioError(f"{sound.format} audio is not accepted")
+        return sound
+
+    def _count_frames(self) -> int:
+        """The header's frames, or a count of them where the header has none."""
+        if self._sound.frames < UNKNOWN_FRAMES:
+            return int(self._sound.frames)
+        n_frames = 0
+        while n := len(self._read_block(UNKNOWN_FRAMES)):
+            n_frames += n
+        self._sound = self._open()
+        return n_frames
+
+    def _seek_with_run_up(self, frame: int) -> None:
+        """Land a little early and decode up to the place: an MP3 frame may need bits of frames
+        before it, and is silent where a seek has left those out.
+        """
+        if frame == self._position:
+            return
+        n_run_up = min(frame, round(RUN_UP_S * self._sound.samplerate))
+        self._seek(frame - n_run_up)
+        while n_run_up > 0 and (n := len(self._read_block(n_run_up))):
+            n_run_up -= n
+
+    def _seek(self, frame: int) -> None:
+        if frame == self._position:
+            return  # some codecs (GSM) decode from the start but cannot seek at all
+        try:
+            self._position = self._sound.seek(frame)
+        except sf.LibsndfileError as error:
+            raise AudioDecodeError(
+                f"the audio cannot be decoded at {frame / self._sound.samplerate:.1f} s"
+            ) from error
+
+    def _read_block(self, n_wanted: int) -> npt.NDArray[np.float32]:
+        """Up to one block, (frames, channels); fewer frames than possible only at the end."""
+        channels = self._sound.channels
+        n_block = min(n_wanted, max(1, BLOCK_BYTES // (4 * channels)))
+        self._guard.count(n_block, channels)
+        block = np.full((n_block, channels), np.nan, np.float32)
+        try:
+            block = self._sound.read(out=block, always_2d=True)
+        except sf.LibsndfileError as error:
+            # A FLAC stream without a length ends with an error, after its last samples were
+            # delivered: they stand before the first untouched row.
+            untouched = np.flatnonzero(np.isnan(block[:, 0]))
+            n_got = int(untouched[0]) if untouched.size else len(block)
+            if n_got == 0 and self._sound.frames < UNKNOWN_FRAMES:
+                raise AudioDecodeError("the audio cannot be decoded: damaged data") from error
+            block = block[:n_got]
+        self._position += len(block)
+        return block
+
+
+class _Stream(sf.SoundFile):  # type: ignore[misc]  # soundfile has no type information
+    """A sound file that is not sought after every read.
+
+    soundfile seeks to where it already is after each read of a seekable file, which resets an
+    MP3 decoder: the first 60 ms of the next block then come out as silence.
+    """
+
+    def seekable(self) -> bool:
+        return False
+
+
+class _ClampedBytesIO(io.BytesIO):
+    """Seeks before the start, which damaged headers ask for, end at the start: libsndfile's
+    callback has no way to hear of an exception.
+    """
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        try:
+            return super().seek(offset, whence)
+        except (ValueError, OverflowError):
+            return super().seek(0)

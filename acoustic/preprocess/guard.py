@@ -1,0 +1,124 @@
+"""What one request may cost, and the checks that hold it: shared by all decoders."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from acoustic.errors import AudioDecodeError, AudioTooLongError, UnsupportedAudioError
+
+FULL_SCALE = 0.9995
+"""A sample at or above this counts as clipped; 16-bit full scale is 0.99997."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DecodeLimits:
+    """What one request may cost.
+
+    Attributes:
+        min_sample_rate: Hz; below it the resampler multiplies the audio.
+        max_sample_rate: Hz.
+        max_channels: channels.
+        max_duration_s: longest track, by its header or by counting.
+        max_decoded_bytes: decoded float32 bytes over all channels, per request.
+        max_resampled_samples: mono samples after resampling, per request.
+        max_abs_sample: largest magnitude, full scale being 1.
+    """
+
+    min_sample_rate: int = 4_000
+    max_sample_rate: int = 384_000
+    max_channels: int = 32
+    max_duration_s: float = 4 * 3600.0
+    max_decoded_bytes: int = 1 << 30
+    max_resampled_samples: int = 1 << 26
+    max_abs_sample: float = 64.0
+
+
+class DecodeGuard:
+    """Counts what one request decodes and refuses what is over a limit.
+
+    Args:
+        limits: what decoding may cost.
+    """
+
+    def __init__(self, limits: DecodeLimits) -> None:
+        self.limits = limits
+        self._decoded_bytes = 0
+
+    def check_layout(self, sample_rate: int, channels: int) -> None:
+        """Refuse sample rates and channel counts outside the limits.
+
+        Raises:
+            UnsupportedAudioError: outside.
+        """
+        limits = self.limits
+        if not limits.min_sample_rate <= sample_rate <= limits.max_sample_rate:
+            raise UnsupportedAudioError(
+                f"the sample rate is {sample_rate} Hz, limits are "
+                f"{limits.min_sample_rate} to {limits.max_sample_rate} Hz"
+            )
+        if not 1 <= channels <= limits.max_channels:
+            raise UnsupportedAudioError(
+                f"the audio has {channels} channels, limit is {limits.max_channels}"
+            )
+
+    def check_duration(self, duration_s: float) -> None:
+        """Refuse empty and endless tracks.
+
+        Raises:
+            AudioDecodeError: no audio.
+            AudioTooLongError: longer than the limit.
+        """
+        if duration_s <= 0:
+            raise AudioDecodeError("the file holds no audio: 0 samples")
+        if duration_s > self.limits.max_duration_s:
+            raise AudioTooLongError(
+                f"the audio is {_minutes(duration_s)}, limit is "
+                f"{_minutes(self.limits.max_duration_s)}"
+            )
+
+    def count(self, n_frames: int, channels: int) -> None:
+        """Count a block before it is decoded.
+
+        Raises:
+            AudioTooLongError: the request's decoded bytes pass the limit.
+        """
+        self._decoded_bytes += 4 * n_frames * channels
+        if self._decoded_bytes > self.limits.max_decoded_bytes:
+            raise AudioTooLongError(
+                f"decoding takes more than {self.limits.max_decoded_bytes >> 20} MiB, the limit"
+            )
+
+    def inspect(self, block: npt.NDArray[np.float32]) -> int:
+        """Refuse what no music file holds; the number of samples at full scale.
+
+        Args:
+            block: (frames, channels) float32, at least one sample.
+
+        Raises:
+            AudioDecodeError: samples that are not finite, or absurdly large.
+        """
+        peak = float(np.abs(block).max())
+        if not math.isfinite(peak):
+            raise AudioDecodeError("the audio holds samples that are not finite numbers")
+        if peak > self.limits.max_abs_sample:
+            raise AudioDecodeError(
+                f"samples reach {peak:.3g}, limit is {self.limits.max_abs_sample:g} "
+                "(full scale is 1)"
+            )
+        return int(np.count_nonzero(np.abs(block) >= FULL_SCALE)) if peak >= FULL_SCALE else 0
+
+
+def mix_down(block: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Mean over the channels of (frames, channels); a product is far cheaper than a mean."""
+    channels = block.shape[1]
+    if channels == 1:
+        return block[:, 0]
+    return block @ np.full(channels, 1 / channels, np.float32)
+
+
+def _minutes(duration_s: float) -> str:
+    return f"{duration_s / 60:,.1f} min"

@@ -1,0 +1,110 @@
+"""The service as a user starts it, in a process of its own; started and ended here."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+START_TIMEOUT_S = 240.0
+STOP_TIMEOUT_S = 90.0
+
+TEST_ENVIRONMENT = {
+    "RAY_memory_monitor_refresh_ms": "0",
+    "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
+    "PYTHONUNBUFFERED": "1",
+}
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass
+class Service:
+    """A running service and what it has printed."""
+
+    process: subprocess.Popen[str]
+    port: int
+    lines: list[str] = field(default_factory=list)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def client(self) -> httpx.Client:
+        return httpx.Client(base_url=self.url, timeout=60)
+
+
+def start(command: list[str], port: int, until: str) -> Service:
+    """Start a command and wait until a line of its output holds `until`."""
+    process = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env={**os.environ, **TEST_ENVIRONMENT},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    service, ready = Service(process, port), threading.Event()
+
+    def read() -> None:
+        assert process.stdout is not None
+        for line in process.stdout:
+            service.lines.append(line.rstrip())
+            if until in line:
+                ready.set()
+        ready.set()
+
+    threading.Thread(target=read, daemon=True).start()
+    if not ready.wait(START_TIMEOUT_S) or process.poll() is not None:
+        stop(service)
+        pytest.fail("the service did not start:\n" + "\n".join(service.lines[-40:]))
+    return service
+
+
+def stop(service: Service) -> int:
+    """Interrupt it as Ctrl-C would and wait until it has ended."""
+    if service.process.poll() is None:
+        service.process.send_signal(signal.SIGINT)
+    try:
+        return service.process.wait(STOP_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        service.process.kill()
+        return service.process.wait()
+
+
+@pytest.fixture(scope="session")
+def service() -> Iterator[Service]:
+    """`acousticsense serve` with the shipped model."""
+    port = free_port()
+    command = [sys.executable, "-m", "acousticsense", "serve", "--port", str(port)]
+    running = start(command, port, "or with a made-up chord")
+    yield running
+    stop(running)
+
+
+@pytest.fixture(scope="session")
+def plain_config() -> Iterator[tuple[Path, int]]:
+    """The shipped serve_config.yaml with nothing changed but its port."""
+    port = free_port()
+    with tempfile.TemporaryDirectory(prefix="as-") as folder:
+        path = Path(folder) / "serve_config.yaml"
+        text = (ROOT / "serve_config.yaml").read_text()
+        assert "port: 8000" in text
+        path.write_text(text.replace("port: 8000", f"port: {port}"))
+        yield path, port
