@@ -28,6 +28,11 @@ if TYPE_CHECKING:
 N_THREADS = 4
 """Files decoded at a time while the model works on another."""
 
+AUDIO_SUFFIXES = (
+    ".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aif", ".aiff", ".au", ".caf", ".w64",
+    ".m4a", ".mp4", ".aac", ".wma", ".webm",
+)  # fmt: skip
+
 COLUMNS = (
     "file", "top_genre", "confidence", "needs_review", "reasons", "duration_s",
     "error_code", "error_message",
@@ -51,8 +56,14 @@ def classify(
     if as_json and as_csv:
         raise typer.BadParameter("choose one of --json and --csv")
     with readable_errors():
+        from acoustic.errors import InvalidOptionError
+        from acoustic.postprocess.postprocessor import check_top_k
+
         pipeline = load_pipeline(config, model)
+        check_top_k(top_k, len(pipeline.postprocessor.labels))
         paths = list(_expand(files))
+        if not paths:
+            raise InvalidOptionError("there is no audio file in the folders given")
         rows = _rows(pipeline, paths, effort.value, top_k, timeline)
         if as_json:
             n_failed = _print_json(rows)
@@ -88,10 +99,9 @@ def load_pipeline(config: Path, model: Path | None) -> Pipeline:
 
 def _expand(files: Iterable[Path]) -> Iterator[Path]:
     """Folders are walked; a file inside one counts as audio if its suffix says so."""
-    suffixes = {".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aif", ".aiff", ".au", ".caf"}
     for path in files:
         if path.is_dir():
-            yield from sorted(p for p in path.rglob("*") if p.suffix.lower() in suffixes)
+            yield from sorted(p for p in path.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES)
         else:
             yield path
 

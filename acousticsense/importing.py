@@ -9,6 +9,7 @@ from pathlib import Path
 from acoustic.classify.checkpoint import load_checkpoint, save_checkpoint
 from acoustic.classify.foreign import import_vit, load_state
 from acoustic.classify.scaling import Scaling
+from acoustic.errors import CheckpointError
 from acoustic.labels import GENRES, Label, LabelSet
 from acoustic.postprocess.calibration import Calibration, save_calibration
 from acoustic.preprocess.mel import MelConfig
@@ -28,16 +29,24 @@ def import_checkpoint(weights: Path, out: Path, front_end: Path, name: str) -> s
     """Write a checkpoint folder from foreign weights; returns its digest.
 
     Raises:
-        CheckpointError: the weights are no ViT, or do not fit the front end.
+        CheckpointError: the weights are no ViT or do not fit the front end, or `out` exists.
         ConfigError: the front end's file cannot be used.
     """
+    if out.exists():
+        raise CheckpointError(f"{out} exists already: choose a new folder")
     settings = parse_strict(FrontEnd, read_yaml(front_end), front_end.name)
     shape = settings.scaling.resize_to or (settings.mel.n_mels, settings.mel.n_frames)
+    model = import_vit(load_state(weights), input_shape=shape)
+    if model.config.n_classes != len(settings.labels):
+        raise CheckpointError(
+            f"the weights have {model.config.n_classes} classes, {front_end.name} has "
+            f"{len(settings.labels)} labels"
+        )
     manifest = save_checkpoint(
         out,
         name=name,
         version="imported",
-        model=import_vit(load_state(weights), input_shape=shape),
+        model=model,
         labels=LabelSet(_known_label(label) for label in settings.labels),
         mel=settings.mel,
         scaling=settings.scaling,

@@ -82,15 +82,23 @@ def _run(content: dict[str, Any], address: tuple[str, int], folder: Path) -> int
 
     path = folder / "serve_config.yaml"
     path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
-    command = [str(Path(sys.executable).with_name("serve")), "run", str(path)]
+    # A cluster of our own unless RAY_ADDRESS names one: in a cluster that is running already the
+    # replicas would see neither the flags nor an API key of this environment.
+    address_option = [] if "RAY_ADDRESS" in os.environ else ["--address", "local"]
+    serve_script = str(Path(sys.executable).with_name("serve"))
+    command = [serve_script, "run", *address_option, str(path)]
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     process = subprocess.Popen(command, env=_environment(folder), start_new_session=True)
     try:
-        if _wait_until_ready(process, address):
-            _say_hello(address, folder)
+        if not _wait_until_ready(process, address):
+            return 1
+        _say_hello(address, folder)
         return process.wait()
     except KeyboardInterrupt:
-        return _stop(process)
+        typer.echo("stopping …", err=True)
+        return 0
+    finally:
+        _stop(process)
 
 
 def _environment(folder: Path) -> dict[str, str]:
@@ -111,9 +119,10 @@ def _environment(folder: Path) -> dict[str, str]:
 
 def _wait_until_ready(process: subprocess.Popen[bytes], address: tuple[str, int]) -> bool:
     deadline_s = time.monotonic() + READY_TIMEOUT_S
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     while process.poll() is None and time.monotonic() < deadline_s:
         try:
-            with urllib.request.urlopen(f"{_url(address)}/readyz", timeout=5):
+            with direct.open(f"{_url(address)}/readyz", timeout=5):
                 return True
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             time.sleep(POLL_S)
@@ -136,16 +145,16 @@ def _say_hello(address: tuple[str, int], folder: Path) -> None:
     )
 
 
-def _stop(process: subprocess.Popen[bytes]) -> int:
+def _stop(process: subprocess.Popen[bytes]) -> None:
     """Let Serve drain and end its replicas; it gets the interrupt exactly once."""
-    typer.echo("stopping …", err=True)
+    if process.poll() is not None:
+        return
     process.send_signal(signal.SIGINT)
     try:
         process.wait(STOP_TIMEOUT_S)
     except subprocess.TimeoutExpired:
-        process.kill()
+        os.killpg(process.pid, signal.SIGKILL)  # its session is its own: see Popen above
         process.wait()
-    return 0
 
 
 def _url(address: tuple[str, int]) -> str:

@@ -26,6 +26,7 @@ from starlette.types import Scope
 
 from acoustic.errors import (
     AcousticError,
+    InvalidOptionError,
     InvalidRequestError,
     OverloadedError,
     ServiceError,
@@ -64,6 +65,9 @@ STATUS_BY_CODE = {
 }
 """Every error's status; a test walks the tree of classes."""
 
+MAX_JSON_MARKS = 64
+"""Commas and brackets in a JSON body; base64 has none of them."""
+
 CODE_BY_STATUS = {404: "not_found", 405: "method_not_allowed"}
 
 
@@ -101,6 +105,7 @@ def create_app(
     body_limit = Middleware(
         BodyLimit,
         max_bytes=http.max_body_bytes,
+        max_total_bytes=http.max_total_body_bytes,
         min_bytes_per_s=http.min_bytes_per_s,
         grace_s=http.slow_body_grace_s,
     )
@@ -157,19 +162,26 @@ class _Edge:
             upload = form.uploads[0]
             named = options if options.file else options.model_copy(update={"file": upload.name})
             return prediction_reply(await self._service.classify(upload.data, named))
-        results = await asyncio.gather(*(self._result(upload, options) for upload in form.uploads))
-        statuses = [status for status, _ in results]
-        body = {"results": [result for _, result in results]}
-        return json_reply(body, 200 if 200 in statuses else statuses[0])
+        outcomes = await asyncio.gather(*(self._try(upload, options) for upload in form.uploads))
+        results = [
+            {"file": upload.name, "error": error_body(outcome)}
+            if isinstance(outcome, AcousticError)
+            else outcome.to_dict()
+            for upload, outcome in zip(form.uploads, outcomes, strict=True)
+        ]
+        first = outcomes[0]
+        if isinstance(first, AcousticError) and all("error" in result for result in results):
+            return error_reply(first, request.scope, results=results)
+        return json_reply({"results": results})
 
-    async def _result(self, upload: Upload, options: Options) -> tuple[int, dict[str, Any]]:
-        """One file of several: its prediction, or its error in the prediction's place."""
+    async def _try(self, upload: Upload, options: Options) -> Prediction | AcousticError:
+        """One file of several: its prediction, or the error that takes its place."""
         try:
-            named = options.model_copy(update={"file": upload.name})
-            prediction = await self._service.classify(upload.data, named)
+            return await self._service.classify(
+                upload.data, options.model_copy(update={"file": upload.name})
+            )
         except AcousticError as error:
-            return STATUS_BY_CODE[error.code], {"file": upload.name, "error": error_body(error)}
-        return 200, prediction.to_dict()
+            return error
 
     async def labels(self, request: Request) -> Response:
         return json_reply({"labels": self._service.labels()})
@@ -211,10 +223,10 @@ def error_body(error: AcousticError) -> dict[str, str]:
     return {"code": error.code, "message": error.message if public else "internal error"}
 
 
-def error_reply(error: AcousticError, scope: Scope) -> Response:
-    """The reply to any of our errors."""
+def error_reply(error: AcousticError, scope: Scope, **extra: Any) -> Response:
+    """The reply to any of our errors, with further fields if given."""
     status = STATUS_BY_CODE[error.code]
-    body = {"error": error_body(error), "request_id": scope["state"]["request_id"]}
+    body = {"error": error_body(error), "request_id": scope["state"]["request_id"], **extra}
     reply = json_reply(body, status)
     if isinstance(error, OverloadedError):
         reply.headers["retry-after"] = str(math.ceil(error.retry_after_s))
@@ -263,12 +275,18 @@ async def _on_bug(request: Request, error: Exception) -> Response:
 
 
 def _json_object(body: bytes) -> dict[str, Any]:
+    """A flat object of few fields; anything else is refused before it is parsed or checked."""
+    if max(body.count(b","), body.count(b"{"), body.count(b"[")) > MAX_JSON_MARKS:
+        raise InvalidRequestError("the JSON body has more fields than any request needs")
     try:
         content = json.loads(body)
     except (ValueError, RecursionError) as error:
         raise InvalidRequestError("the body is not valid JSON") from error
     if not isinstance(content, dict):
         raise InvalidRequestError("the body is no JSON object")
+    unknown = sorted(content.keys() - JsonRequest.model_fields.keys())
+    if unknown:
+        raise InvalidOptionError(f"option {unknown[0][:64]!r}: there is no such option")
     return content
 
 

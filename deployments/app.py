@@ -50,7 +50,9 @@ def build(args: AppArgs) -> Application:
         CheckpointError: the checkpoint cannot be read.
     """
     config = load_config(PROJECT_ROOT / args.config)
-    accelerator = _resolve(args.accelerator)
+    accelerator = _resolve(
+        config.engine.accelerator if args.accelerator == "auto" else args.accelerator
+    )
     engine = replace(config.engine, accelerator=accelerator)
     config = replace(config, engine=engine)
     folder = config.checkpoint_folder

@@ -56,17 +56,18 @@ class Coalescer(Generic[Item, Result]):
         self._pending.extend(zip(items, futures, strict=True))
         while not all(future.done() for future in futures):
             async with self._lock:
-                if all(future.done() for future in futures):
-                    break
-                await self._run_next(loop)
+                if self._pending and not all(future.done() for future in futures):
+                    await self._run_next(loop)
+            if not self._pending:  # the rest is under way for a holder that was cancelled
+                await asyncio.wait(futures)
         return [future.result() for future in futures]
 
     async def _run_next(self, loop: asyncio.AbstractEventLoop) -> None:
         batch = self._take()
         items = [item for item, _ in batch]
-        results = await loop.run_in_executor(self._executor, self._run_bisecting, items)
-        for (_, future), result in zip(batch, results, strict=True):
-            future.set_result(result)
+        running = loop.run_in_executor(self._executor, self._run_bisecting, items)
+        running.add_done_callback(lambda done: _resolve(batch, done))
+        await asyncio.wait([running])  # a cancelled holder leaves the batch to its callback
 
     def _take(self) -> list[tuple[Item, asyncio.Future[Result | Exception]]]:
         """From the head of the list, as many as fit."""
@@ -82,7 +83,10 @@ class Coalescer(Generic[Item, Result]):
 
     def _run_bisecting(self, items: Sequence[Item]) -> list[Result | Exception]:
         try:
-            return list(self._run(items))
+            results = list(self._run(items))
+            if len(results) != len(items):
+                raise ValueError(f"{len(results)} results for {len(items)} items")
+            return [*results]
         except Exception as error:  # an edge: any failure of the model becomes the item's own
             if len(items) == 1:
                 logger.exception("item failed alone")
@@ -90,3 +94,13 @@ class Coalescer(Generic[Item, Result]):
         logger.warning("batch failed n_items=%d, splitting", len(items))
         middle = len(items) // 2
         return self._run_bisecting(items[:middle]) + self._run_bisecting(items[middle:])
+
+
+def _resolve(
+    batch: list[tuple[Item, asyncio.Future[Result | Exception]]],
+    done: asyncio.Future[list[Result | Exception]],
+) -> None:
+    """Hand every waiting caller its own result."""
+    for (_, future), result in zip(batch, done.result(), strict=True):
+        if not future.done():
+            future.set_result(result)

@@ -20,6 +20,7 @@ from acoustic.classify.config import EngineConfig
 from acoustic.errors import ConfigError
 from acoustic.postprocess.postprocessor import PostprocessConfig
 from acoustic.preprocess.cache import CacheConfig
+from acoustic.preprocess.mel import MelConfig
 from acoustic.preprocess.preprocessor import PreprocessConfig
 from acoustic.preprocess.segments import WINDOWS_BY_EFFORT
 
@@ -36,6 +37,7 @@ class HttpConfig:
 
     Attributes:
         max_body_bytes: largest body.
+        max_total_body_bytes: of all requests that one ingress replica works on at a time.
         max_files: files in one form.
         request_timeout_s: from the complete body to the reply.
         min_bytes_per_s: slowest mean upload rate, after the grace period.
@@ -44,11 +46,17 @@ class HttpConfig:
     """
 
     max_body_bytes: int = 48 << 20
+    max_total_body_bytes: int = 1 << 30
     max_files: int = 16
     request_timeout_s: float = 60.0
     min_bytes_per_s: float = 2_000.0
     slow_body_grace_s: float = 10.0
     retry_after_s: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in self.__slots__:
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} is {getattr(self, name)}, must be positive")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,6 +80,8 @@ class ServiceConfig:
     http: HttpConfig = field(default_factory=HttpConfig)
 
     def __post_init__(self) -> None:
+        if self.preprocess.mel != MelConfig():
+            raise ValueError("preprocess.mel: the geometry belongs to the checkpoint")
         most_windows = max(WINDOWS_BY_EFFORT.values())
         if most_windows > self.engine.batch_sizes[-1]:
             raise ValueError(

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import time
 from typing import Any
 
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import ObjectLostError, RayActorError, RayError, RayTaskError
 from ray.serve.exceptions import (
     BackPressureError,
     DeploymentUnavailableError,
@@ -43,7 +44,10 @@ READY_TIMEOUT_S = 5.0
 N_ATTEMPTS = 2
 """A request is tried once more when a replica died under it."""
 
-REPLICA_GONE = (RayActorError, ReplicaUnavailableError)
+READY_AFTER_ANSWER_S = 10.0
+"""A service that has just answered is ready, however long its queues are."""
+
+REPLICA_GONE = (RayActorError, ObjectLostError, ReplicaUnavailableError)
 
 
 class Ingress:
@@ -67,6 +71,7 @@ class Ingress:
         self._config = config
         self._labels = load_manifest(config.checkpoint_folder).labels
         self._metrics = RequestMetrics()
+        self._last_answer_s = -math.inf
 
     def __serve_build_asgi_app__(self) -> Starlette:
         """Called by Serve in the replica."""
@@ -91,6 +96,7 @@ class Ingress:
         except AcousticError as error:
             self._metrics.count_error(error.code)
             raise
+        self._last_answer_s = time.monotonic()
         self._metrics.count_prediction(prediction, (time.perf_counter() - start_s) * 1e3)
         return prediction
 
@@ -108,7 +114,11 @@ class Ingress:
         logits = self._classify.remote(features)
         try:
             prediction: Prediction = await self._postprocess.remote(logits, options)
-        except (RayTaskError, RayServeException) as error:
+        except asyncio.CancelledError:
+            features.cancel()
+            logits.cancel()
+            raise
+        except (RayError, RayServeException) as error:
             raise self._translate(error) from error
         return prediction
 
@@ -137,19 +147,23 @@ class Ingress:
         Raises:
             UnavailableError: one of them does not answer.
         """
+        if time.monotonic() - self._last_answer_s < READY_AFTER_ANSWER_S:
+            return
         try:
             await self._facts()
-        except (
-            TimeoutError,
-            RayActorError,
-            DeploymentUnavailableError,
-            BackPressureError,
-        ) as error:
+        except BackPressureError:
+            return  # a full queue is a sign of life
+        except (TimeoutError, RayError, RayServeException) as error:
             raise UnavailableError("a part of the service is not ready") from error
 
     async def stats(self) -> dict[str, Any]:
-        """Totals of this ingress replica, and facts of one replica per stage."""
-        return {**self._metrics.to_dict(), "replicas": await self._facts()}
+        """Totals of this ingress replica, and facts of one replica per stage (None if busy)."""
+        facts: dict[str, dict[str, object]] | None = None
+        try:
+            facts = await self._facts()
+        except (TimeoutError, RayError, RayServeException) as error:
+            logger.warning("no facts of the stages error=%s", type(error).__name__)
+        return {**self._metrics.to_dict(), "replicas": facts}
 
     def labels(self) -> list[dict[str, object]]:
         """The genres in the model's order."""

@@ -6,6 +6,7 @@ A refusal is raised where the body is read or the request begins; `api` turns it
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import time
 import uuid
@@ -17,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from acoustic.errors import (
     AcousticError,
+    OverloadedError,
     UnauthorizedError,
     UploadTooLargeError,
     UploadTooSlowError,
@@ -28,60 +30,83 @@ PUBLIC_PATHS = frozenset({"/healthz", "/readyz"})
 
 
 class BodyLimit:
-    """Counts the body while it is read; a declared length is only a hint.
+    """Counts bodies while they are read; a declared length is only a hint.
 
     A minimum mean rate is asked for, not a total time: a large upload over a slow line may take
-    minutes, while a client that sends a byte a second would hold a slot for ever.
+    minutes, while a client that sends a byte a second, or nothing at all, would hold a slot for
+    ever. All bodies together are bounded as well, so that many large uploads at once end in 429
+    and not in a process without memory.
 
     Args:
         app: the application inside.
         max_bytes: largest body.
+        max_total_bytes: of all requests that are in here at a time.
         min_bytes_per_s: slowest mean rate, after the grace period.
         grace_s: seconds before the rate counts.
     """
 
     def __init__(
-        self, app: ASGIApp, *, max_bytes: int, min_bytes_per_s: float, grace_s: float
+        self,
+        app: ASGIApp,
+        *,
+        max_bytes: int,
+        max_total_bytes: int,
+        min_bytes_per_s: float,
+        grace_s: float,
     ) -> None:
         self._app = app
         self._max_bytes = max_bytes
+        self._max_total_bytes = max_total_bytes
         self._min_bytes_per_s = min_bytes_per_s
         self._grace_s = grace_s
+        self._total_bytes = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on with a counting `receive`."""
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
         declared = Headers(scope=scope).get("content-length", "")
-        too_large = declared.isdigit() and int(declared) > self._max_bytes
-        n_bytes, start_s = 0, time.monotonic()
+        n_declared = int(declared) if declared.isdigit() else 0
+        n_bytes, start_s, complete = 0, time.monotonic(), False
 
         async def limited() -> Message:
-            nonlocal n_bytes
-            if too_large:
-                raise self._too_large(int(declared))
-            message = await receive()
-            if message["type"] == "http.request":
-                n_bytes += len(message.get("body", b""))
-                if n_bytes > self._max_bytes:
-                    raise self._too_large(n_bytes)
-                if message.get("more_body", False):
-                    self._check_rate(n_bytes, time.monotonic() - start_s)
+            nonlocal n_bytes, complete
+            if complete:
+                return await receive()
+            self._check_size(n_declared)
+            message = await self._receive_in_time(receive, n_bytes, start_s)
+            n_new = len(message.get("body", b""))
+            n_bytes += n_new
+            self._total_bytes += n_new
+            self._check_size(n_bytes)
+            complete = not message.get("more_body", False)
             return message
 
-        await self._app(scope, limited, send)
+        try:
+            await self._app(scope, limited, send)
+        finally:
+            self._total_bytes -= n_bytes
 
-    def _too_large(self, n_bytes: int) -> UploadTooLargeError:
-        return UploadTooLargeError(
-            f"the body is {n_bytes:,} bytes or more, limit is {self._max_bytes:,} bytes"
-        )
-
-    def _check_rate(self, n_bytes: int, elapsed_s: float) -> None:
-        if elapsed_s > self._grace_s and n_bytes < elapsed_s * self._min_bytes_per_s:
+    async def _receive_in_time(self, receive: Receive, n_bytes: int, start_s: float) -> Message:
+        """The next piece, which must come before the mean rate falls below the limit."""
+        allowed_s = max(self._grace_s, n_bytes / self._min_bytes_per_s)
+        remaining_s = start_s + allowed_s - time.monotonic()
+        try:
+            async with asyncio.timeout(max(0.0, remaining_s)):
+                return await receive()
+        except TimeoutError:
             raise UploadTooSlowError(
-                f"the body came at {n_bytes / elapsed_s:.0f} bytes/s, limit is "
+                f"after {allowed_s:.0f} s only {n_bytes:,} bytes of the body had come, limit is "
                 f"{self._min_bytes_per_s:.0f} bytes/s"
+            ) from None
+
+    def _check_size(self, n_bytes: int) -> None:
+        if n_bytes > self._max_bytes:
+            raise UploadTooLargeError(
+                f"the body is {n_bytes:,} bytes or more, limit is {self._max_bytes:,} bytes"
             )
+        if self._total_bytes > self._max_total_bytes:
+            raise OverloadedError("the service is busy: too many uploads at a time")
 
 
 class ApiKey:

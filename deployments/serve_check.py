@@ -40,10 +40,14 @@ def check_serve_config(path: Path) -> list[str]:
     try:
         ServeDeploySchema.model_validate(content)
     except ValidationError as error:
-        problems += [_describe(problem) for problem in error.errors()]
+        return problems + [_describe(problem) for problem in error.errors()]
+    except (AttributeError, TypeError):  # Serve's own validators trip over a wrong kind of value
+        return [*problems, "applications.deployments: each must be a mapping with a name"]
     for application in content.get("applications") or []:
-        if isinstance(application, dict) and application.get("import_path") == IMPORT_PATH:
+        if application["import_path"] == IMPORT_PATH:
             problems += _check_application(application)
+        else:
+            problems.append(f"applications.import_path: not {IMPORT_PATH}: nothing to serve")
     return problems
 
 

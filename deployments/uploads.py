@@ -11,6 +11,7 @@ from acoustic.errors import InvalidRequestError
 
 MAX_FIELDS = 16
 FILE_FIELD = "file"
+MAX_NAME_CHARACTERS = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,12 @@ async def read_uploads(request: Request, max_files: int) -> Form:
                     f"the form has a file in a field that is not {FILE_FIELD!r}"
                 )
             else:
-                uploads.append(Upload((value.filename or "")[:255], await value.read()))
+                uploads.append(Upload(_printable(value.filename or ""), await value.read()))
     if not uploads:
         raise InvalidRequestError(f"the form has no file in a field named {FILE_FIELD!r}")
     return Form(uploads, fields)
+
+
+def _printable(name: str) -> str:
+    """A file name that any reply can carry: no lone surrogates, not endless."""
+    return name[:MAX_NAME_CHARACTERS].encode("utf-8", "replace").decode("utf-8")

@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import minimize_scalar
 
 from acoustic.errors import CheckpointError
 from acoustic.manifest import CALIBRATION_FILE, load_json
@@ -84,6 +83,8 @@ def fit_temperature(logits: Sequence[Logits], labels: npt.NDArray[np.int64]) -> 
     Returns:
         T within TEMPERATURE_BOUNDS.
     """
+    from scipy.optimize import minimize_scalar  # only fitting needs it; serving does not
+
     low, high = np.log(TEMPERATURE_BOUNDS)
     result = minimize_scalar(
         lambda log_t: negative_log_likelihood(

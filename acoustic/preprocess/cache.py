@@ -7,6 +7,7 @@ processes: files appear by atomic rename, and a damaged one is a miss.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -28,6 +29,15 @@ TRIM_TO_RATIO = 0.9
 """A full folder is trimmed to this share of its limit, oldest use first."""
 
 
+FEATURES_VERSION = 1
+"""Counted up when the code makes other features of the same bytes and settings."""
+
+RESCAN_EVERY = 256
+"""Stores after which the folder is measured anew, because other processes fill it as well."""
+
+DIGEST_BYTES = 32
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CacheConfig:
     """Bounds of the cache.
@@ -41,6 +51,10 @@ class CacheConfig:
     memory_bytes: int = 64 << 20
     folder: str = ""
     folder_bytes: int = 2 << 30
+
+    def __post_init__(self) -> None:
+        if self.memory_bytes < 0 or self.folder_bytes < 1:
+            raise ValueError("memory_bytes must not be negative, folder_bytes must be positive")
 
 
 class FeatureCache:
@@ -57,10 +71,11 @@ class FeatureCache:
         self._lock = threading.Lock()
         self._memory: OrderedDict[str, TrackFeatures] = OrderedDict()
         self._memory_bytes = 0
+        self._n_stored = 0
         self._folder = Path(config.folder) if config.folder else None
         if self._folder:
             self._folder.mkdir(parents=True, exist_ok=True)
-            self._folder_bytes = sum(p.stat().st_size for p in self._folder.glob("*.npy"))
+            self._folder_bytes = sum(size for _, size, _ in _entries(self._folder))
 
     def get(self, content_sha256: str, effort: Effort) -> TrackFeatures | None:
         """The entry without timings, or None."""
@@ -87,7 +102,8 @@ class FeatureCache:
             logger.warning("feature cache folder cannot be written error=%s", error.strerror)
 
     def _key(self, content_sha256: str, effort: Effort) -> str:
-        return hashlib.sha256(f"{content_sha256}:{self._digest}:{effort}".encode()).hexdigest()
+        name = f"{FEATURES_VERSION}:{content_sha256}:{self._digest}:{effort}"
+        return hashlib.sha256(name.encode()).hexdigest()
 
     def _remember(self, key: str, features: TrackFeatures) -> None:
         if features.log_mel.nbytes > self._config.memory_bytes:
@@ -105,31 +121,37 @@ class FeatureCache:
             return None
         path = self._folder / f"{key}.npy"
         try:
-            features = _from_bytes(path.read_bytes(), content_sha256)
-            os.utime(path)
-        except FileNotFoundError:
+            entry = path.read_bytes()
+        except OSError:
             return None
-        except (OSError, ValueError, KeyError, TypeError, EOFError):
-            logger.warning("damaged feature cache entry removed key=%s", key[:12])
-            path.unlink(missing_ok=True)
-            return None
+        features = _from_bytes(entry, content_sha256)
+        with contextlib.suppress(OSError):  # a folder that may only be read still serves
+            if features is None:
+                logger.warning("damaged feature cache entry removed key=%s", key[:12])
+                path.unlink()
+            else:
+                os.utime(path)
         return features
 
     def _store(self, path: Path, entry: bytes) -> None:
         with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
-            file.write(entry)
-        try:
-            os.replace(file.name, path)
-        finally:
-            Path(file.name).unlink(missing_ok=True)
+            try:
+                file.write(entry)
+                file.flush()
+                os.replace(file.name, path)
+            finally:
+                Path(file.name).unlink(missing_ok=True)
         with self._lock:
             self._folder_bytes += len(entry)
+            self._n_stored += 1
+            if self._n_stored % RESCAN_EVERY == 0:
+                self._folder_bytes = sum(size for _, size, _ in _entries(path.parent))
             if self._folder_bytes > self._config.folder_bytes:
                 self._trim(path.parent)
 
     def _trim(self, folder: Path) -> None:
         """Remove the entries whose last use is oldest; another process may be doing the same."""
-        entries = sorted((p.stat().st_mtime, p.stat().st_size, p) for p in folder.glob("*.npy"))
+        entries = sorted(_entries(folder))
         total = sum(size for _, size, _ in entries)
         for _, size, path in entries:
             if total <= self._config.folder_bytes * TRIM_TO_RATIO:
@@ -139,10 +161,19 @@ class FeatureCache:
         self._folder_bytes = total
 
 
+def _entries(folder: Path) -> list[tuple[float, int, Path]]:
+    """Time of last use, size and path of every entry that is still there when it is looked at."""
+    found = []
+    for path in folder.glob("*.npy"):
+        with contextlib.suppress(FileNotFoundError):
+            status = path.stat()
+            found.append((status.st_mtime, status.st_size, path))
+    return found
+
+
 def _to_bytes(features: TrackFeatures) -> bytes:
-    """Two arrays in a row: the spectrogram, then the rest as JSON with the array's digest."""
+    """A digest, then two arrays: the spectrogram, and the rest as JSON."""
     facts = {
-        "sha256": hashlib.sha256(features.log_mel.tobytes()).hexdigest(),
         "segments": [[s.start_s, s.end_s] for s in features.segments],
         "info": asdict(features.info),
         "quality": asdict(features.quality),
@@ -151,15 +182,18 @@ def _to_bytes(features: TrackFeatures) -> bytes:
     file = io.BytesIO()
     np.save(file, features.log_mel, allow_pickle=False)
     np.save(file, np.frombuffer(json.dumps(facts).encode(), np.uint8), allow_pickle=False)
-    return file.getvalue()
+    content = file.getvalue()
+    return hashlib.sha256(content).digest() + content
 
 
-def _from_bytes(entry: bytes, content_sha256: str) -> TrackFeatures:
-    file = io.BytesIO(entry)
+def _from_bytes(entry: bytes, content_sha256: str) -> TrackFeatures | None:
+    """The entry, or None if it is not exactly what was written."""
+    digest, content = entry[:DIGEST_BYTES], entry[DIGEST_BYTES:]
+    if hashlib.sha256(content).digest() != digest:
+        return None
+    file = io.BytesIO(content)
     log_mel = np.load(file, allow_pickle=False)
     facts = json.loads(np.load(file, allow_pickle=False).tobytes())
-    if hashlib.sha256(log_mel.tobytes()).hexdigest() != facts["sha256"]:
-        raise ValueError("the spectrogram does not match its digest")
     return TrackFeatures(
         log_mel=log_mel,
         segments=tuple(Segment(start_s=a, end_s=b) for a, b in facts["segments"]),

@@ -21,6 +21,9 @@ from acoustic.preprocess.waveform import Waveform
 from acoustic.types import AudioInfo, Segment
 
 DEMUXERS = {"MP4": "mov", "AAC": "aac", "WMA": "asf", "WebM": "matroska"}
+CODECS = "aac,alac,flac,mp3,opus,libopus,vorbis,wmav1,wmav2,wmapro"
+"""Nothing else in the file is decoded: a cover picture could be a bomb of its own."""
+
 RUN_UP_S = 0.2
 
 
@@ -40,8 +43,13 @@ class AvReader:
 
     def __init__(self, data: bytes, container: str, guard: DecodeGuard) -> None:
         self._guard = guard
+        self._container = container
         self._file = _wrapped(
-            lambda: av.open(io.BytesIO(data), format=DEMUXERS[container]),
+            lambda: av.open(
+                io.BytesIO(data),
+                format=DEMUXERS[container],
+                options={"codec_whitelist": CODECS},
+            ),
             "the audio's header cannot be read",
         )
         if not self._file.streams.audio:
@@ -101,22 +109,33 @@ class AvReader:
             if time_s >= segment.end_s:
                 return
             self._guard.count(frame.samples, self.info.channels)
-            for part in self._convert.resample(frame):
+            for part in self._to_float(frame):
                 block = part.to_ndarray().reshape(-1, self.info.channels)
                 yield round(time_s * self.info.sample_rate), np.asarray(block, np.float32)
 
+    def _to_float(self, frame: Any) -> list[Any]:
+        """The frame as packed float32; refuses a stream that changes its rate or layout."""
+        parts = _wrapped(lambda: self._convert.resample(frame), "the audio changes its layout")
+        return [part for part in parts if part.samples]
+
     def _measure_duration_s(self) -> float:
-        """The stream's own duration, or the end of its last packet where it has none."""
+        """The duration that the container states, or a count of packets where it states none.
+
+        Raw AAC states none, and FFmpeg's guess from the first frames' bitrate may be far off.
+        """
         base = self._stream.time_base
-        if self._stream.duration:
+        if self._container != "AAC" and self._stream.duration:
             return float(self._stream.duration * base)
-        if self._file.duration:
+        if self._container != "AAC" and self._file.duration:
             units_per_s: int = av.time_base
             return float(self._file.duration) / units_per_s
-        ends = [
-            p.pts + (p.duration or 0) for p in self._file.demux(self._stream) if p.pts is not None
-        ]
-        return float(max(ends, default=0)) * float(base)
+        limit = self._guard.limits.max_duration_s
+        counted = 0.0
+        for packet in self._file.demux(self._stream):
+            counted += float((packet.duration or 0) * base)
+            if counted > limit:
+                break
+        return counted
 
 
 def _wrapped(call: Callable[[], Any], message: str) -> Any:

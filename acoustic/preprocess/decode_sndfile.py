@@ -125,14 +125,19 @@ class SndfileReader:
             n_run_up -= n
 
     def _seek(self, frame: int) -> None:
+        """Go to a frame; a codec that cannot seek (GSM, some ADPCM) is decoded up to it."""
         if frame == self._position:
-            return  # some codecs (GSM) decode from the start but cannot seek at all
+            return
         try:
             self._position = self._sound.seek(frame)
-        except sf.LibsndfileError as error:
-            raise AudioDecodeError(
-                f"the audio cannot be decoded at {frame / self._sound.samplerate:.1f} s"
-            ) from error
+        except sf.LibsndfileError:
+            self._skip_to(frame)
+
+    def _skip_to(self, frame: int) -> None:
+        if frame < self._position:
+            self._sound = self._open()
+        while self._position < frame and len(self._read_block(frame - self._position)):
+            pass
 
     def _read_block(self, n_wanted: int) -> npt.NDArray[np.float32]:
         """Up to one block, (frames, channels); fewer frames than possible only at the end."""

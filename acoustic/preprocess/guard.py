@@ -36,6 +36,13 @@ class DecodeLimits:
     max_resampled_samples: int = 1 << 26
     max_abs_sample: float = 64.0
 
+    def __post_init__(self) -> None:
+        for name in self.__slots__:
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} is {getattr(self, name)}, must be positive")
+        if self.min_sample_rate > self.max_sample_rate:
+            raise ValueError("min_sample_rate is above max_sample_rate")
+
 
 class DecodeGuard:
     """Counts what one request decodes and refuses what is over a limit.

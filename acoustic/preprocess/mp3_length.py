@@ -26,6 +26,14 @@ _ROOMY_BITRATE_INDEX = 9
 
 _LAYER_3 = 1
 
+MAX_FRAMES = 1 << 20
+"""Counting ends here: more than seven hours of music."""
+
+MAX_JUNK_BYTES = 1 << 20
+"""Between two frames; a cover picture in an inner tag is usually smaller."""
+
+_FRAMES_FLAG = 1
+
 
 @dataclass(frozen=True, slots=True)
 class _Header:
@@ -95,18 +103,37 @@ def _parse(data: bytes, at: int) -> _Header | None:
 
 
 def _has_length(data: bytes, at: int, header: _Header) -> bool:
-    tag = data[at + 4 + header.side_info_bytes :][:4]
-    return tag in (b"Xing", b"Info") or data[at + 36 : at + 40] == b"VBRI"
+    tag_at = at + 4 + header.side_info_bytes
+    if data[tag_at : tag_at + 4] in (b"Xing", b"Info"):
+        return bool(int.from_bytes(data[tag_at + 4 : tag_at + 8], "big") & _FRAMES_FLAG)
+    return data[at + 36 : at + 40] == b"VBRI"
 
 
 def _walk(data: bytes, at: int) -> tuple[int, bool]:
-    """Frames from a position on, up to the first that is not one, and whether bitrates differ."""
+    """Frames from a position to the end, and whether their bitrates differ.
+
+    Junk between frames, such as a tag where files were joined, is skipped: the next two headers
+    in a row are where the music goes on.
+    """
     n_frames, bitrates = 0, set()
-    while (header := _parse(data, at)) is not None:
+    while n_frames < MAX_FRAMES and (header := _parse(data, at)) is not None:
         n_frames += 1
         bitrates.add(header.bitrate_kbps)
         at += header.size_bytes
+        if _parse(data, at) is None:
+            at = _resync(data, at)
     return n_frames, len(bitrates) > 1
+
+
+def _resync(data: bytes, at: int) -> int:
+    """Position of the next frame that another one follows, or the end."""
+    stop = min(len(data), at + MAX_JUNK_BYTES)
+    while (at := data.find(b"\xff", at, stop)) >= 0:
+        header = _parse(data, at)
+        if header is not None and _parse(data, at + header.size_bytes) is not None:
+            return at
+        at += 1
+    return len(data)
 
 
 def _xing_frame(header: bytes, n_frames: int) -> bytes:

@@ -12,7 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from acoustic.digest import config_digest
-from acoustic.errors import AudioDecodeError, AudioTooShortError, SilentAudioError
+from acoustic.errors import (
+    AudioDecodeError,
+    AudioTooShortError,
+    InvalidOptionError,
+    SilentAudioError,
+)
 from acoustic.manifest import load_manifest
 from acoustic.preprocess.cache import CacheConfig, FeatureCache
 from acoustic.preprocess.decode import AudioReader, open_audio
@@ -43,6 +48,15 @@ class PreprocessConfig:
     limits: DecodeLimits = field(default_factory=DecodeLimits)
     min_duration_s: float = 1.0
     silence_db: float = -75.0
+
+    def __post_init__(self) -> None:
+        frame_s = self.mel.n_fft / self.mel.sample_rate
+        if self.min_duration_s < 2 * frame_s:
+            raise ValueError(
+                f"min_duration_s is {self.min_duration_s} s, must be {2 * frame_s:.2f} s at least"
+            )
+        if self.silence_db >= 0:
+            raise ValueError(f"silence_db is {self.silence_db} dB, must be below 0 dB")
 
 
 class Preprocessor:
@@ -90,8 +104,11 @@ class Preprocessor:
             (S, M, T) uint8 windows with their segments, quality and container facts.
 
         Raises:
-            InputError: the audio cannot be read, is too short, too long or silent.
+            InputError: the audio cannot be read, is too short, too long or silent, or the
+                effort is unknown.
         """
+        if effort not in WINDOWS_BY_EFFORT:
+            raise InvalidOptionError(f"effort is {effort!r}, not {', '.join(WINDOWS_BY_EFFORT)}")
         timer = StageTimer()
         with timer.stage("hash"):
             content_sha256 = hashlib.sha256(data).hexdigest()
@@ -112,13 +129,14 @@ class Preprocessor:
             segments = self._plan(reader.info.duration_s or 0.0, effort)
             decoded = [_read_complete(reader, segment) for segment in segments]
         with timer.stage("resample"):
-            heard = self._audible([self._fit(s, w) for s, w in zip(segments, decoded, strict=True)])
+            windows = [self._fit(s, w) for s, w in zip(segments, decoded, strict=True)]
+            heard = self._audible(windows)
         with timer.stage("mel"):
             powers = [self._mel.power(window.samples) for window in heard]
             log_mels = [power_to_db(tile_frames(p, mel.n_frames), mel.top_db) for p in powers]
         with timer.stage("quality"):
             quality = measure_quality(
-                [window.samples for window in heard],
+                [window.samples for window in windows],
                 float(np.mean([waveform.clipping_ratio for waveform in decoded])),
                 np.concatenate(powers, axis=1),
                 mel,

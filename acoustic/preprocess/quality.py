@@ -33,9 +33,10 @@ def measure_quality(
     """Quality over all windows of one track.
 
     Args:
-        waveforms: one (n,) float32 per window, full scale 1, at the mel's sample rate.
+        waveforms: one (n,) float32 per decoded window, silent ones as well; full scale 1, at
+            the mel's sample rate.
         clipping_ratio: counted by the decoder at the file's own rate, before mixing down.
-        mel_power: (M, frames) float32, all windows side by side.
+        mel_power: (M, frames) float32, the windows that are not silent side by side.
         mel: geometry of `mel_power`.
 
     Returns:

@@ -40,6 +40,7 @@ class Service:
     process: subprocess.Popen[str]
     port: int
     lines: list[str] = field(default_factory=list)
+    reader: threading.Thread = field(default_factory=threading.Thread)
 
     @property
     def url(self) -> str:
@@ -64,13 +65,15 @@ def start(command: list[str], port: int, until: str) -> Service:
 
     def read() -> None:
         assert process.stdout is not None
-        for line in process.stdout:
-            service.lines.append(line.rstrip())
-            if until in line:
-                ready.set()
+        with process.stdout:
+            for line in process.stdout:
+                service.lines.append(line.rstrip())
+                if until in line:
+                    ready.set()
         ready.set()
 
-    threading.Thread(target=read, daemon=True).start()
+    service.reader = threading.Thread(target=read, daemon=True)
+    service.reader.start()
     if not ready.wait(START_TIMEOUT_S) or process.poll() is not None:
         stop(service)
         pytest.fail("the service did not start:\n" + "\n".join(service.lines[-40:]))
@@ -82,10 +85,12 @@ def stop(service: Service) -> int:
     if service.process.poll() is None:
         service.process.send_signal(signal.SIGINT)
     try:
-        return service.process.wait(STOP_TIMEOUT_S)
+        code = service.process.wait(STOP_TIMEOUT_S)
     except subprocess.TimeoutExpired:
         service.process.kill()
-        return service.process.wait()
+        code = service.process.wait()
+    service.reader.join(STOP_TIMEOUT_S)
+    return code
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -303,15 +303,9 @@ class TestApiKey:
         assert guarded.get("/v1/config").status_code == 401
 
 
-def drive(
-    app: Starlette, messages: list[Callable[[], dict[str, Any]]]
-) -> tuple[int, dict[str, Any]]:
-    """Run one request on the ASGI interface, message by message."""
+def drive(app: Starlette, receive: Callable[[], Awaitable[dict[str, Any]]]) -> tuple[int, Any]:
+    """Run one request on the ASGI interface: its status and JSON body."""
     sent: list[dict[str, Any]] = []
-    queue = iter(messages)
-
-    async def receive() -> dict[str, Any]:
-        return next(queue)()
 
     async def send(message: Any) -> None:
         sent.append(message)
@@ -325,28 +319,84 @@ def drive(
     return sent[0]["status"], json.loads(body)
 
 
-def test_a_body_that_trickles_in_is_ended(
-    service: InProcess, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A byte every two seconds: within the grace it is let be, after it the rate counts."""
-    now_s = 0.0
-    monkeypatch.setattr("deployments.limits.time.monotonic", lambda: now_s)
+@pytest.mark.parametrize("behaviour", ["trickles", "stalls"])
+def test_a_body_that_does_not_come_is_ended(service: InProcess, behaviour: str) -> None:
+    """Within the grace it is let be, after it the mean rate counts, also if nothing comes."""
     n_received = 0
 
-    def trickle() -> dict[str, Any]:
-        nonlocal now_s, n_received
-        now_s += 2.0
+    async def receive() -> dict[str, Any]:
+        nonlocal n_received
         n_received += 1
+        if behaviour == "stalls" and n_received > 1:
+            await asyncio.Event().wait()
+        await asyncio.sleep(0)
         return {"type": "http.request", "body": b"x", "more_body": True}
 
-    app = create_app(service, HttpConfig(min_bytes_per_s=100.0, slow_body_grace_s=10.0))
-    status, body = drive(app, [trickle] * 100)
+    app = create_app(service, HttpConfig(min_bytes_per_s=1e9, slow_body_grace_s=0.1))
+    status, body = drive(app, receive)
     assert (status, body["error"]["code"]) == (408, "upload_too_slow")
-    assert "limit is 100 bytes/s" in body["error"]["message"]
-    assert n_received == 6
+    assert "limit is 1000000000 bytes/s" in body["error"]["message"]
+    assert n_received >= 2
+
+
+def test_after_the_body_nothing_is_timed(service: InProcess) -> None:
+    """Whoever waits for the disconnect must not be told that the upload is slow."""
+    app = create_app(service, HttpConfig(min_bytes_per_s=1e9, slow_body_grace_s=0.05))
+    sent = False
+
+    async def receive() -> dict[str, Any]:
+        nonlocal sent
+        if sent:
+            await asyncio.Event().wait()
+        sent = True
+        return {"type": "http.request", "body": WAV, "more_body": False}
+
+    assert drive(app, receive)[0] == 200
+
+
+def test_all_uploads_together_are_bounded(service: InProcess) -> None:
+    http = HttpConfig(max_total_body_bytes=len(WAV) - 1)
+    with TestClient(create_app(service, http)) as client:
+        check_error(client.post("/v1/classify", content=WAV), 429, "overloaded")
+        assert client.post("/v1/classify", content=b"text").status_code == 415
 
 
 def test_a_client_that_goes_away_is_no_bug(service: InProcess) -> None:
-    app = create_app(service, HttpConfig())
-    status, body = drive(app, [lambda: {"type": "http.disconnect"}])
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.disconnect"}
+
+    status, body = drive(create_app(service, HttpConfig()), receive)
     assert (status, body["error"]["code"]) == (400, "invalid_request")
+
+
+def test_a_json_bomb_is_refused_unread(client: TestClient) -> None:
+    many = "{" + ",".join(f'"{i}":1' for i in range(50_000)) + "}"
+    message = check_error(
+        client.post("/v1/classify", content=many, headers=JSON), 400, "invalid_request"
+    )
+    assert "more fields" in message
+    long_name = {"x" * 100_000: 1}
+    message = check_error(client.post("/v1/classify", json=long_name), 422, "invalid_option")
+    assert len(message) < 200
+
+
+def test_a_name_that_is_no_text_is_replaced(client: TestClient) -> None:
+    body = (
+        b'--x\r\nContent-Disposition: form-data; name="file"; filename="+2AA-.wav"\r\n\r\n'
+        + WAV
+        + b"\r\n--x--\r\n"
+    )
+    headers = {"content-type": "multipart/form-data; boundary=x; charset=utf-7"}
+    assert client.post("/v1/classify", content=body, headers=headers).status_code == 200
+
+
+def test_several_refused_files_say_when_to_come_back(
+    client: TestClient, service: InProcess
+) -> None:
+    service.error = errors.OverloadedError("busy", retry_after_s=2)
+    files = [("file", (f"{i}.wav", WAV)) for i in range(2)]
+    response = client.post("/v1/classify", files=files)
+    assert response.status_code == 429
+    assert response.headers["retry-after"] == "2"
+    assert response.json()["error"]["code"] == "overloaded"
+    assert len(response.json()["results"]) == 2

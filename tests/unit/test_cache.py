@@ -115,3 +115,21 @@ def test_timings_are_not_kept() -> None:
     found = cache.get(features(1).content_sha256, "fast")
     assert found is not None
     assert found.timings_ms == {}
+
+
+def test_a_folder_that_may_only_be_read_still_serves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = CacheConfig(folder=str(tmp_path), memory_bytes=0)
+    FeatureCache(config, "d").put("fast", features(1))
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "read-only")
+
+    monkeypatch.setattr(os, "utime", refuse)
+    monkeypatch.setattr(Path, "unlink", refuse)
+    cache = FeatureCache(config, "d")
+    check_equal(cache.get(features(1).content_sha256, "fast"), features(1))
+    (path,) = tmp_path.glob("*.npy")
+    path.write_bytes(b"damaged")
+    assert cache.get(features(1).content_sha256, "fast") is None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 
@@ -98,3 +98,24 @@ def test_all_poisoned() -> None:
 
 def test_a_group_is_answered_in_its_order_across_batches() -> None:
     assert run(Squares(), [list(range(20))], max_size=6) == [[i * i for i in range(20)]]
+
+
+def test_a_cancelled_caller_leaves_nobody_waiting() -> None:
+    squares = Squares()
+
+    async def scenario() -> list[object]:
+        coalescer: Coalescer[int, int] = Coalescer(squares, lambda item: 1, 8)
+        squares.gate.clear()
+        first = asyncio.create_task(coalescer.submit([1]))
+        await asyncio.sleep(0)
+        others = [asyncio.create_task(coalescer.submit([i])) for i in (2, 3)]
+        await asyncio.sleep(0)
+        first.cancel()
+        squares.gate.set()
+        return [await other for other in others]
+
+    assert asyncio.run(asyncio.wait_for(_scenario_guard(scenario), 20)) == [[4], [9]]
+
+
+async def _scenario_guard(scenario: Callable[[], Awaitable[list[object]]]) -> list[object]:
+    return await scenario()

@@ -88,6 +88,20 @@ def test_damage_is_an_input_error(kind: str) -> None:
             Preprocessor(PreprocessConfig()).process(broken, "thorough")
 
 
+def test_a_stream_that_changes_its_layout_is_refused() -> None:
+    joined = encode_av(tone(440, 3.0, RATE), "adts") + encode_av(tone(440, 3.0, RATE), "adts", 2)
+    with pytest.raises(AudioDecodeError, match="changes its layout"):
+        open_audio(joined).read(Segment(start_s=0.0, end_s=6.0))
+
+
+def test_raw_aac_is_measured_by_its_packets() -> None:
+    """Loud noise first: a guess from the first frames' bitrate would end far too early."""
+    rng = np.random.default_rng(0)
+    loud = (0.3 * rng.standard_normal(5 * RATE)).astype(np.float32)
+    data = encode_av(np.concatenate([loud, np.zeros(25 * RATE, np.float32)]), "adts")
+    assert open_audio(data).info.duration_s == pytest.approx(30.0, abs=0.3)
+
+
 def test_limits_hold_here_as_well() -> None:
     data = encode_av(stepped_tone(), "mp4")
     with pytest.raises(AudioTooLongError, match="limit"):

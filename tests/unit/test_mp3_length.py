@@ -98,3 +98,24 @@ def test_frames_are_counted_at_every_rate(rate: int) -> None:
 )
 def test_stumps_are_left_alone(data: bytes) -> None:
     assert with_stated_length(data) is data
+
+
+def test_junk_between_frames_is_skipped() -> None:
+    """Joined files carry tags in the middle; a damaged byte must not end the track."""
+    stripped = without_xing(vbr(uneven()))
+    middle = _walk_to(stripped, 600)
+    for junk in (bytes(7), b"ID3\x04\x00\x00\x00\x00\x00\x14" + bytes(20)):
+        joined = stripped[:middle] + junk + stripped[middle:]
+        n_frames, varies = _walk(joined, _after_id3(joined))
+        assert varies
+        assert n_frames * 1152 / 44_100 == pytest.approx(DURATION_S, abs=0.15)
+
+
+def _walk_to(data: bytes, n: int) -> int:
+    """Position of the n-th frame."""
+    at = _after_id3(data)
+    for _ in range(n):
+        header = _parse(data, at)
+        assert header is not None
+        at += header.size_bytes
+    return at

@@ -7,7 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from acoustic.errors import AudioDecodeError, AudioTooShortError, SilentAudioError
+from acoustic.errors import (
+    AudioDecodeError,
+    AudioTooShortError,
+    InvalidOptionError,
+    SilentAudioError,
+)
 from acoustic.preprocess.cache import CacheConfig
 from acoustic.preprocess.decode import decode_whole
 from acoustic.preprocess.mel import MelConfig, MelSpectrogram
@@ -90,6 +95,17 @@ def test_silent_windows_do_not_vote(preprocessor: Preprocessor) -> None:
     features = preprocessor.process(encode(half, 22_050), "thorough")
     assert 4 <= features.n_windows <= 6
     assert all(segment.end_s > 30 for segment in features.segments)
+
+
+def test_what_was_left_out_still_counts_as_silence(preprocessor: Preprocessor) -> None:
+    mostly = np.concatenate([np.zeros(22_050 * 48, np.float32), noise(12.0)])
+    quality = preprocessor.process(encode(mostly, 22_050), "thorough").quality
+    assert quality.silence_ratio == pytest.approx(0.8, abs=0.1)
+
+
+def test_an_unknown_effort_is_refused(preprocessor: Preprocessor) -> None:
+    with pytest.raises(InvalidOptionError, match="not fast, balanced, thorough"):
+        preprocessor.process(encode(noise(9.0), 22_050), "extreme")  # type: ignore[arg-type]
 
 
 def test_a_header_that_promises_too_much_is_an_error(preprocessor: Preprocessor) -> None:
