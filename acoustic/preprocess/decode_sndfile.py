@@ -64,18 +64,7 @@ class SndfileReader:
         )
 
     def read(self, segment: Segment) -> Waveform:
-        """Decode one segment, mixed down to mono at the file's own rate.
-
-        Args:
-            segment: part of the track; what lies past the end is left out.
-
-        Returns:
-            The samples that exist, possibly fewer than asked for.
-
-        Raises:
-            AudioDecodeError: undecodable data, or samples that are not finite or absurd.
-            AudioTooLongError: the request's decoded bytes would pass the limit.
-        """
+        """Decode one segment at the file's own rate; see `decode.AudioReader.read`."""
         rate = self._sound.samplerate
         start = round(segment.start_s * rate)
         n_wanted = min(round((segment.end_s - segment.start_s) * rate), self._n_frames - start)

@@ -1,11 +1,11 @@
-"""Logits and accuracy of a model on whole clips, heard through evenly spread windows.
+"""Logits of a model on whole clips, heard through evenly spread windows.
 
-Shapes: S windows of one clip, M mel bands, T frames, C classes, K clips.
+Shapes: S windows of one clip, M mel bands, T frames, C classes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import numpy.typing as npt
@@ -42,14 +42,3 @@ def clip_logits(
 ) -> list[Logits]:
     """(S, C) logits of every clip; `forward` maps (S, M, T) uint8 to them."""
     return [forward(cut_windows(clip.log_mel, n_frames, n_windows)) for clip in clips]
-
-
-def mean_probabilities(logits: Sequence[Logits]) -> npt.NDArray[np.float64]:
-    """(K, C) probabilities, averaged over each clip's windows, uncalibrated."""
-    return np.stack([softmax(window_logits).mean(axis=0) for window_logits in logits])
-
-
-def softmax(logits: Logits) -> npt.NDArray[np.float64]:
-    """Probabilities along the last axis."""
-    shifted = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
-    return np.asarray(shifted / shifted.sum(axis=-1, keepdims=True))

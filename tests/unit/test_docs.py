@@ -23,7 +23,8 @@ def block(language: str, containing: str) -> str:
 
 
 def test_the_example_reply_has_the_documented_schema() -> None:
-    PredictionBody.model_validate(json.loads(block("json", "top_genre")))
+    reply = PredictionBody.model_validate(json.loads(block("json", "top_genre")))
+    assert reply.predictions[0].genre == reply.top_genre
 
 
 def test_the_python_lines_run() -> None:

@@ -15,14 +15,14 @@ from acoustic.classify.scaling import Scaling
 from acoustic.errors import ConfigError
 from acoustic.labels import GENRES
 from acoustic.manifest import load_manifest
-from acoustic.postprocess.calibration import load_calibration
+from acoustic.postprocess.calibration import load_calibration, track_probabilities
 from acoustic.preprocess.mel import MelConfig
 from acoustic.training.augment import AugmentConfig, augment, mask, random_crop, renormalise
 from acoustic.training.calibrate import bootstrap, calibrate
 from acoustic.training.dataset import Clip, read_clips
 from acoustic.training.probe import linear_probe
 from acoustic.training.train import Recipe, train
-from acoustic.training.validate import clip_logits, cut_windows, mean_probabilities
+from acoustic.training.validate import clip_logits, cut_windows
 from tests.models import TINY
 from tests.sounds import encode, noise, tone
 
@@ -137,7 +137,7 @@ def test_it_learns() -> None:
         with torch.inference_mode():
             return model(Scaling().apply(torch.from_numpy(windows))).numpy()
 
-    probabilities = mean_probabilities(clip_logits(forward, held_out, N_FRAMES, 3))
+    probabilities = track_probabilities(clip_logits(forward, held_out, N_FRAMES, 3), 1.0)
     assert probabilities.argmax(axis=1).tolist() == [BEATS, NOTES, NEITHER]
     assert probabilities.max(axis=1).min() > 0.5
 
