@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -78,6 +80,18 @@ def start(command: list[str], port: int, until: str) -> Service:
         stop(service)
         pytest.fail("the service did not start:\n" + "\n".join(service.lines[-40:]))
     return service
+
+
+def wait_until_ready(service: Service) -> None:
+    """Ask /readyz until it agrees."""
+    deadline_s = time.monotonic() + START_TIMEOUT_S
+    pause = threading.Event()
+    while time.monotonic() < deadline_s:
+        with contextlib.suppress(httpx.TransportError):
+            if httpx.get(f"{service.url}/readyz", timeout=10).status_code == 200:
+                return
+        pause.wait(0.5)
+    pytest.fail("the service did not become ready:\n" + "\n".join(service.lines[-40:]))
 
 
 def stop(service: Service) -> int:

@@ -20,7 +20,7 @@ import pytest
 
 from acoustic.pipeline import Pipeline
 from deployments.openapi import PredictionBody
-from tests.e2e.conftest import Service, start, stop
+from tests.e2e.conftest import Service, start, stop, wait_until_ready
 from tests.sounds import encode, noise, silent_flac, streamed_flac, sweep
 
 N_REQUESTS = 200
@@ -190,8 +190,10 @@ def test_serve_run_works_as_well(plain_config: tuple[Path, int], pipeline: Pipel
     """Without our command, flags or HAProxy: the file alone."""
     path, port = plain_config
     serve = str(Path(sys.executable).with_name("serve"))
-    running = start([serve, "run", "--address", "local", str(path)], port, "is ready at")
+    command = [serve, "run", "--address", "local", str(path)]
+    running = start(command, port, "Submitted deploy config successfully")
     try:
+        wait_until_ready(running)
         with running.client() as client:
             reply = client.post("/v1/classify", content=SOUNDS[1])
             assert reply.status_code == 200, reply.text
