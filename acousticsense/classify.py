@@ -19,6 +19,7 @@ from acousticsense.options import (
     Effort,
     EffortOption,
     Model,
+    quiet_decoders,
     readable_errors,
 )
 
@@ -55,7 +56,7 @@ def classify(
     """
     if as_json and as_csv:
         raise typer.BadParameter("choose one of --json and --csv")
-    with readable_errors():
+    with readable_errors(), quiet_decoders():
         from acoustic.errors import InvalidOptionError
         from acoustic.postprocess.postprocessor import check_top_k
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
@@ -40,3 +42,25 @@ def readable_errors() -> Iterator[None]:
     except AcousticError as error:
         typer.echo(f"error: {error.message}", err=True)
         raise typer.Exit(2) from error
+
+
+@contextmanager
+def quiet_decoders() -> Iterator[None]:
+    """Send the native libraries' own stderr nowhere, and keep ours.
+
+    libmpg123 prints a line for every frame that a seek has cut off from its bit reservoir; those
+    frames are decoded and dropped on purpose.
+    """
+    own = sys.__stderr__
+    if own is None or sys.stderr is not own:
+        yield  # somebody captures it: leave it alone
+        return
+    own.flush()
+    with open(os.devnull, "w") as nowhere, os.fdopen(os.dup(2), "w", buffering=1) as ours:
+        os.dup2(nowhere.fileno(), 2)
+        sys.stderr = ours
+        try:
+            yield
+        finally:
+            sys.stderr = own
+            os.dup2(ours.fileno(), 2)

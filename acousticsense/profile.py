@@ -16,6 +16,7 @@ from acousticsense.options import (
     Effort,
     EffortOption,
     Model,
+    quiet_decoders,
     readable_errors,
 )
 
@@ -31,7 +32,7 @@ def profile(
     from rich.console import Console
     from rich.table import Table
 
-    with readable_errors():
+    with readable_errors(), quiet_decoders():
         pipeline = load_pipeline(config, model)
         timings: dict[str, list[float]] = {}
         for run in range(runs + 1):

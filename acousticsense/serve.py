@@ -87,7 +87,9 @@ def _run(content: dict[str, Any], address: tuple[str, int], folder: Path) -> int
     address_option = [] if "RAY_ADDRESS" in os.environ else ["--address", "local"]
     serve_script = str(Path(sys.executable).with_name("serve"))
     command = [serve_script, "run", *address_option, str(path)]
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    # A shell starts background jobs with interrupts ignored, and the child would inherit that.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     process = subprocess.Popen(command, env=_environment(folder), start_new_session=True)
     try:
         if not _wait_until_ready(process, address):
