@@ -1,12 +1,11 @@
 """Vision Transformer over a log-mel window.
 
 - one input channel, any patch grid, learned position embedding per patch;
-- linear patch embedding, or a stem of stride-2 convolutions for small data;
+- linear patch embedding, or for small data a stem of stride-2 convolutions, plain or residual;
 - fused qkv, scaled_dot_product_attention, exact (erf) GELU, pre-norm blocks;
 - parameter names follow timm's, so that published ViT weights load by key.
 
-Source: Dosovitskiy et al., An Image Is Worth 16x16 Words (2021), section 3.1; convolutional
-stem: Xiao et al., Early Convolutions Help Transformers See Better (2021).
+Source: Dosovitskiy et al., An Image Is Worth 16x16 Words (2021), section 3.1.
 
 Shapes: N windows, M mel bands, T frames, P patches, D width, H heads, C classes.
 """
@@ -14,14 +13,15 @@ Shapes: N windows, M mel bands, T frames, P patches, D width, H heads, C classes
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
-Stem = Literal["linear", "conv"]
+from acoustic.classify.stems import STEMS, Stem
+
 Pool = Literal["cls", "mean"]
 
 
@@ -64,10 +64,12 @@ class VitConfig:
             )
         if self.width % self.heads:
             raise ValueError(f"width {self.width} is no multiple of {self.heads} heads")
-        if self.stem not in ("linear", "conv") or self.pool not in ("cls", "mean"):
+        if self.stem not in STEMS or self.pool not in ("cls", "mean"):
             raise ValueError(f"unknown stem {self.stem!r} or pool {self.pool!r}")
-        if self.stem == "conv" and self.patch_size & (self.patch_size - 1):
+        if self.stem != "linear" and self.patch_size & (self.patch_size - 1):
             raise ValueError(f"a conv stem halves: patch size {self.patch_size} is no power of 2")
+        if self.stem == "residual" and self.patch_size < 4:
+            raise ValueError(f"a residual stem needs a patch size of 4 or more: {self.patch_size}")
 
     @property
     def n_patches(self) -> int:
@@ -78,16 +80,20 @@ class VitConfig:
 _LINEAR_CLS = VitConfig(stem="linear", pool="cls")
 
 VARIANTS: dict[str, VitConfig] = {
-    "vit_nano": VitConfig(width=192, depth=6, heads=3),
-    "vit_tiny": VitConfig(width=192, depth=12, heads=3),
-    "vit_small": VitConfig(width=384, depth=12, heads=6),
+    "vit_nano": VitConfig(width=192, depth=6, heads=3, stem="residual"),
+    "vit_nano_conv": VitConfig(width=192, depth=6, heads=3),
+    "vit_tiny": VitConfig(width=192, depth=12, heads=3, stem="residual"),
+    "vit_small": VitConfig(width=384, depth=12, heads=6, stem="residual"),
     "vit_b_16": replace(_LINEAR_CLS, width=768, depth=12, heads=12),
 }
-"""Known sizes. nano and up to small carry the conv stem; vit_b_16 is the paper's ViT-B/16."""
+"""Known sizes. nano to small carry a stem for small data; vit_b_16 is the paper's ViT-B/16."""
 
 
 class VisionTransformer(nn.Module):
     """(N, 1, height, width) float → (N, C) float32 logits.
+
+    `gradient_checkpointing`, off, trades time for memory in training; it has no effect on
+    inference, where nothing is stored for a backward pass.
 
     Args:
         config: the architecture.
@@ -100,8 +106,9 @@ class VisionTransformer(nn.Module):
     def __init__(self, config: VitConfig) -> None:
         super().__init__()
         self.config = config
+        self.gradient_checkpointing = False
         n_prefix = 1 if config.pool == "cls" else 0
-        self.patch_embed: nn.Module = ConvStem(config) if config.stem == "conv" else Patches(config)
+        self.patch_embed: nn.Module = STEMS[config.stem](config.width, config.patch_size)
         if n_prefix:
             self.cls_token = nn.Parameter(torch.zeros(1, 1, config.width))
         self.pos_embed = nn.Parameter(torch.zeros(1, n_prefix + config.n_patches, config.width))
@@ -134,7 +141,10 @@ class VisionTransformer(nn.Module):
             cls = (self.cls_token + self.pos_embed[:, :1]).expand(len(x_NPD), -1, -1)
             x_NPD = torch.cat([cls, x_NPD], dim=1)
         for block in self.blocks:
-            x_NPD = block(x_NPD)
+            if self.gradient_checkpointing and self.training:
+                x_NPD = checkpoint(block, x_NPD, use_reentrant=False)
+            else:
+                x_NPD = block(x_NPD)
         x_NPD = self.norm(x_NPD)
         return x_NPD[:, 0] if self.config.pool == "cls" else x_NPD.mean(dim=1)
 
@@ -146,44 +156,6 @@ class VisionTransformer(nn.Module):
         """
         products = x_ND.float()[:, None, :] * self.head.weight.float()
         return products.sum(dim=-1) + self.head.bias.float()
-
-
-class Patches(nn.Module):
-    """Linear embedding of non-overlapping square patches, written as a convolution."""
-
-    def __init__(self, config: VitConfig) -> None:
-        super().__init__()
-        size = config.patch_size
-        self.proj = nn.Conv2d(1, config.width, kernel_size=size, stride=size)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, 1, height, width) → (N, P, D), patches row by row."""
-        tokens: Tensor = self.proj(x).flatten(2).transpose(1, 2)
-        return tokens
-
-
-class ConvStem(nn.Module):
-    """Stride-2 3 × 3 convolutions down to the patch grid, then a 1 × 1 projection.
-
-    Batch norm, not a norm per window: with the latter the same recipe stayed 9 points behind
-    after 10,000 crops. In evaluation it is a fixed scale and shift, so windows stay independent.
-    """
-
-    def __init__(self, config: VitConfig) -> None:
-        super().__init__()
-        n_halvings = config.patch_size.bit_length() - 1
-        channels = [1] + [max(8, config.width >> (n_halvings - 1 - i)) for i in range(n_halvings)]
-        layers: list[nn.Module] = []
-        for n_in, n_out in pairwise(channels):
-            layers += [nn.Conv2d(n_in, n_out, 3, stride=2, padding=1), nn.BatchNorm2d(n_out)]
-            layers += [nn.GELU()]
-        self.stem = nn.Sequential(*layers)
-        self.proj = nn.Conv2d(channels[-1], config.width, kernel_size=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, 1, height, width) → (N, P, D), patches row by row."""
-        tokens: Tensor = self.proj(self.stem(x)).flatten(2).transpose(1, 2)
-        return tokens
 
 
 class Block(nn.Module):

@@ -13,9 +13,14 @@ from tests.models import TINY, tiny_model
 
 @pytest.mark.parametrize(
     ("variant", "n_parameters"),
-    [("vit_nano", 2.94e6), ("vit_tiny", 5.61e6), ("vit_small", 22.2e6)],
+    [
+        ("vit_nano", 3.40e6),
+        ("vit_nano_conv", 2.94e6),
+        ("vit_tiny", 6.07e6),
+        ("vit_small", 24.2e6),
+    ],
 )
-def test_variants_have_their_published_size(variant: str, n_parameters: float) -> None:
+def test_variants_have_their_stated_size(variant: str, n_parameters: float) -> None:
     with torch.device("meta"):
         model = VisionTransformer(VARIANTS[variant])
     assert sum(p.numel() for p in model.parameters()) == pytest.approx(n_parameters, rel=0.02)
@@ -30,7 +35,7 @@ def test_vit_b_16_is_the_papers() -> None:
     assert sum(p.numel() for p in model.parameters()) == 86_567_656 - n_missing_channels
 
 
-@pytest.mark.parametrize("stem", ["linear", "conv"])
+@pytest.mark.parametrize("stem", ["linear", "conv", "residual"])
 @pytest.mark.parametrize("pool", ["cls", "mean"])
 def test_shapes(stem: str, pool: str) -> None:
     model = VisionTransformer(replace(TINY, stem=stem, pool=pool))  # type: ignore[arg-type]
@@ -73,3 +78,20 @@ def test_position_matters() -> None:
 def test_impossible_architectures_are_refused(bad: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"multiple|positive|unknown|power of 2"):
         VitConfig(**bad)  # type: ignore[arg-type]
+
+
+def test_gradient_checkpointing_changes_memory_and_no_number() -> None:
+    model = VisionTransformer(TINY).train()
+    x = torch.randn(2, 1, 128, 144)
+
+    def gradients() -> list[torch.Tensor]:
+        model.zero_grad()
+        model(x).square().sum().backward()
+        return [p.grad.clone() for p in model.parameters() if p.grad is not None]
+
+    plain = gradients()
+    model.gradient_checkpointing = True
+    saved = gradients()
+    assert len(plain) == len(saved) > 10
+    for a, b in zip(plain, saved, strict=True):
+        torch.testing.assert_close(a, b)
