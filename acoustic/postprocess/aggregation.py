@@ -14,7 +14,9 @@ from acoustic.postprocess.calibration import Logits, Probabilities, calibrated_p
 Aggregation = Literal["mean_probability", "mean_logit", "vote"]
 
 
-def aggregate(logits: Logits, temperature: float, method: Aggregation) -> Probabilities:
+def aggregate(
+    logits: Logits, temperature: float, method: Aggregation, floor: float = 0.0
+) -> Probabilities:
     """Calibrated probabilities of a track.
 
     Args:
@@ -23,6 +25,7 @@ def aggregate(logits: Logits, temperature: float, method: Aggregation) -> Probab
         method: "mean_probability" (default of the service, at least as good as a vote on every
             set that was tried), "mean_logit" (a product of experts), or "vote" (the guide's 4.1:
             the share of windows whose best genre it is, ties broken by the mean probability).
+        floor: probability that is spread evenly over all genres, in [0, 1).
 
     Returns:
         (C,) float64, sums to 1; the order of the windows does not matter.
@@ -32,8 +35,8 @@ def aggregate(logits: Logits, temperature: float, method: Aggregation) -> Probab
     """
     if method == "mean_logit":
         mean = np.sort(logits, axis=0).mean(axis=0, keepdims=True, dtype=np.float64)
-        return np.asarray(calibrated_probabilities(mean, temperature)[0])
-    windows = calibrated_probabilities(logits, temperature)
+        return np.asarray(calibrated_probabilities(mean, temperature, floor)[0])
+    windows = calibrated_probabilities(logits, temperature, floor)
     mean_probability = _mean(windows)
     if method == "mean_probability":
         return mean_probability

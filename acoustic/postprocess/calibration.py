@@ -1,7 +1,8 @@
 """Temperature scaling, one temperature per number of windows that were averaged.
 
 Input is logits, never probabilities. The best temperature depends on how many windows a track
-was heard through, so a table of them is fitted and stored with the checkpoint.
+was heard through, so a table of them is fitted and stored with the checkpoint, beside the
+quantiles of the prediction sets and the confidence below which a person should look.
 
 Source: Guo et al., On Calibration of Modern Neural Networks (2017).
 Shapes: S windows of one track, C classes, K tracks.
@@ -10,8 +11,8 @@ Shapes: S windows of one track, C classes, K tracks.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ Logits = npt.NDArray[np.float32]
 Probabilities = npt.NDArray[np.float64]
 
 TEMPERATURE_BOUNDS = (0.05, 20.0)
+MIN_ACCEPTED = 20
+"""Fewer tracks than this say nothing about an accuracy."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,6 +41,12 @@ class Calibration:
         date: ISO date of the fit.
         nll: mean negative log-likelihood after the fit, per number of windows.
         ece: adaptive expected calibration error after the fit, per number of windows.
+        floor: probability spread evenly over all genres, in [0, 1); 0 is off (the guide's 4.2).
+        quantiles: number of windows → coverage ("0.90") → quantile of the prediction sets.
+        review_accuracy: target of the review thresholds, or None where none were fitted.
+        review_thresholds: number of windows → confidence from which the answers reach it.
+        groups: short hashes of the groups that it was fitted on.
+        metric: what the temperature minimises.
     """
 
     temperatures: dict[int, float]
@@ -47,30 +56,51 @@ class Calibration:
     date: str
     nll: dict[int, float]
     ece: dict[int, float]
+    floor: float = 0.0
+    quantiles: dict[int, dict[str, float]] = field(default_factory=dict)
+    review_accuracy: float | None = None
+    review_thresholds: dict[int, float] = field(default_factory=dict)
+    groups: list[str] = field(default_factory=list)
+    metric: str = "nll"
 
     def __post_init__(self) -> None:
+        if not 0 <= self.floor < 1:
+            raise ValueError(f"floor is {self.floor}, limits are 0 to below 1")
         if not self.temperatures or min(self.temperatures.values()) <= 0:
             raise ValueError(f"temperatures must be positive: {self.temperatures}")
 
     def temperature(self, n_windows: int) -> float:
         """T of the closest fitted number of windows, by ratio."""
-        closest = min(self.temperatures, key=lambda n: abs(np.log(n / n_windows)))
-        return self.temperatures[closest]
+        return self.temperatures[_closest(self.temperatures, n_windows)]
+
+    def review_threshold(self, n_windows: int) -> float | None:
+        """Confidence below which a person should look, or None where none was fitted."""
+        if not self.review_thresholds:
+            return None
+        return self.review_thresholds[_closest(self.review_thresholds, n_windows)]
 
 
-def calibrated_probabilities(logits: Logits, temperature: float) -> Probabilities:
+def _closest(fitted: Iterable[int], n_windows: int) -> int:
+    return min(fitted, key=lambda n: abs(np.log(n / n_windows)))
+
+
+def calibrated_probabilities(
+    logits: Logits, temperature: float, floor: float = 0.0
+) -> Probabilities:
     """Softmax of logits over the temperature.
 
     Args:
         logits: (S, C) float32.
         temperature: T, positive; above 1 flattens.
+        floor: probability that is spread evenly over all genres, in [0, 1).
 
     Returns:
         (S, C) float64, rows sum to 1, the ranking is that of the logits.
     """
     scaled = logits.astype(np.float64) / temperature
     exponentials = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
-    return np.asarray(exponentials / exponentials.sum(axis=-1, keepdims=True))
+    probabilities = exponentials / exponentials.sum(axis=-1, keepdims=True)
+    return np.asarray((1 - floor) * probabilities + floor / logits.shape[-1])
 
 
 def fit_temperature(logits: Sequence[Logits], labels: npt.NDArray[np.int64]) -> float:
@@ -96,9 +126,48 @@ def fit_temperature(logits: Sequence[Logits], labels: npt.NDArray[np.int64]) -> 
     return float(np.exp(result.x))
 
 
-def track_probabilities(logits: Sequence[Logits], temperature: float) -> Probabilities:
+def fit_floor(probabilities: Probabilities, labels: npt.NDArray[np.int64]) -> float:
+    """The probability floor with the least NLL, in [0, 0.5], given calibrated probabilities."""
+    from scipy.optimize import minimize_scalar
+
+    n_classes = probabilities.shape[1]
+    result = minimize_scalar(
+        lambda floor: negative_log_likelihood(
+            (1 - floor) * probabilities + floor / n_classes, labels
+        ),
+        bounds=(0.0, 0.5),
+        method="bounded",
+    )
+    return float(result.x)
+
+
+def track_probabilities(
+    logits: Sequence[Logits], temperature: float, floor: float = 0.0
+) -> Probabilities:
     """(K, C) mean probabilities of K tracks."""
-    return np.stack([calibrated_probabilities(x, temperature).mean(axis=0) for x in logits])
+    return np.stack([calibrated_probabilities(x, temperature, floor).mean(axis=0) for x in logits])
+
+
+def review_threshold(
+    confidence: npt.NDArray[np.float64], correct: npt.NDArray[np.bool_], target: float
+) -> float:
+    """The lowest confidence from which the answers are right as often as wanted.
+
+    Args:
+        confidence: (K,) probability of the answers, held-out tracks.
+        correct: (K,) whether they are right.
+        target: accuracy wanted among the answers that nobody reviews, in (0, 1].
+
+    Returns:
+        A confidence; 1 where no share of MIN_ACCEPTED tracks or more reaches the target, so that
+        every track is reviewed.
+    """
+    order = np.argsort(-confidence, kind="stable")
+    reached = np.cumsum(correct[order]) / np.arange(1, len(order) + 1) >= target
+    reached[: MIN_ACCEPTED - 1] = False
+    if not reached.any():
+        return 1.0
+    return float(confidence[order][np.flatnonzero(reached)[-1]])
 
 
 def negative_log_likelihood(probabilities: Probabilities, labels: npt.NDArray[np.int64]) -> float:
@@ -137,8 +206,13 @@ def load_calibration(folder: Path, checkpoint_digest: str) -> Calibration:
     """
     content: dict[str, Any] = load_json(folder, CALIBRATION_FILE)
     try:
-        for name in ("temperatures", "nll", "ece"):
-            content[name] = {int(n): float(value) for n, value in content[name].items()}
+        for name in ("temperatures", "nll", "ece", "review_thresholds"):
+            content[name] = {int(n): float(v) for n, v in content.get(name, {}).items()}
+        quantiles = content.get("quantiles", {})
+        content["quantiles"] = {
+            int(n): {coverage: float(q) for coverage, q in table.items()}
+            for n, table in quantiles.items()
+        }
         calibration = Calibration(**content)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{CALIBRATION_FILE} cannot be used: {error}") from error

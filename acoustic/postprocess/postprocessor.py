@@ -94,7 +94,9 @@ class Postprocessor:
         timer = StageTimer()
         with timer.stage("postprocess"):
             temperature = self._calibration.temperature(len(track.logits))
-            probabilities = aggregate(track.logits, temperature, self.config.aggregation)
+            probabilities = aggregate(
+                track.logits, temperature, self.config.aggregation, self._calibration.floor
+            )
             ranking = np.argsort(-probabilities, kind="stable")
             scores = tuple(self._score(int(i), float(probabilities[i])) for i in ranking)
             uncertainty = measure_uncertainty(probabilities, track.logits)
@@ -117,7 +119,7 @@ class Postprocessor:
         )
 
     def _timeline(self, track: TrackLogits, temperature: float) -> tuple[WindowScore, ...]:
-        windows = calibrated_probabilities(track.logits, temperature)
+        windows = calibrated_probabilities(track.logits, temperature, self._calibration.floor)
         return tuple(
             WindowScore(
                 segment=segment,
