@@ -6,7 +6,7 @@ TORCH := torch==2.13.0
 RUN_READY := $(VENV)/.run-ready
 DEV_READY := $(VENV)/.dev-ready
 
-.PHONY: serve test check serve-test e2e bench format clean
+.PHONY: serve test check serve-test e2e model bench format clean
 
 serve: $(RUN_READY)
 	$(BIN)/acousticsense serve $(ARGS)
@@ -24,6 +24,15 @@ serve-test: $(DEV_READY)
 
 e2e: $(DEV_READY)
 	$(BIN)/pytest tests/e2e $(ARGS)
+
+model: $(DEV_READY)
+	test -d "$(DATA)" || { echo "DATA=FOLDER is needed: gtzan_mel, music and ood in it" >&2; exit 2; }
+	$(BIN)/acousticsense train $(DATA)/gtzan_mel $(DATA)/music --not-music $(DATA)/ood \
+	  --out models/default --overwrite --name acousticsense-nano --version 0.2.0 \
+	  --crops 400000 $(ARGS)
+	$(BIN)/acousticsense calibrate models/default $(DATA)/gtzan_mel $(DATA)/music
+	$(BIN)/acousticsense evaluate models/default $(DATA)/gtzan_mel $(DATA)/music \
+	  --not-music $(DATA)/ood --out docs --card
 
 bench: $(DEV_READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.front_end $(ARGS)

@@ -71,22 +71,26 @@ def _normalise(name: str) -> str:
 
 GENRES = LabelSet(
     [
-        Label(name="Blues"),
+        Label(name="Blues", parent="Blues & Jazz"),
         Label(name="Classical"),
-        Label(name="Jazz"),
-        Label(name="Folk"),
-        Label(name="Pop"),
-        Label(name="Electronic", aliases=("Electronica", "EDM")),
-        Label(name="Disco"),
-        Label(name="Rock"),
-        Label(name="Hip-Hop", aliases=("Hip Hop",), parent="Hip-Hop / Rap"),
-        Label(name="Rap", parent="Hip-Hop / Rap"),
-        Label(name="Metal", aliases=("Heavy Metal",)),
-        Label(name="R&B", aliases=("Rhythm and Blues", "RnB")),
+        Label(name="Jazz", parent="Blues & Jazz"),
+        Label(name="Folk", parent="Folk & Country"),
+        Label(name="Pop", parent="Pop & R&B"),
+        Label(name="Electronic", aliases=("Electronica", "EDM"), parent="Dance"),
+        Label(name="Disco", parent="Dance"),
+        Label(name="Rock", parent="Rock & Metal"),
+        Label(name="Hip-Hop", aliases=("Hip Hop",), parent="Hip-Hop & Rap"),
+        Label(name="Rap", parent="Hip-Hop & Rap"),
+        Label(name="Metal", aliases=("Heavy Metal",), parent="Rock & Metal"),
+        Label(name="R&B", aliases=("Rhythm and Blues", "RnB"), parent="Pop & R&B"),
         Label(name="Reggae"),
-        Label(name="World", aliases=("World Music",)),
-        Label(name="Latin"),
-        Label(name="Country"),
+        Label(name="World", aliases=("World Music",), parent="World & Latin"),
+        Label(name="Latin", parent="World & Latin"),
+        Label(name="Country", parent="Folk & Country"),
     ]
 )
-"""The guide's sixteen genres, in the order of its model."""
+"""The guide's sixteen genres, in the order of its model.
+
+The parents join genres that share instruments, singers and history, so that a family can be named
+where the genre is uncertain. Classical and Reggae have no sibling here.
+"""

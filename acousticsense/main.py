@@ -8,7 +8,16 @@ from __future__ import annotations
 import typer
 
 from acoustic import __version__
-from acousticsense import checkpoint, classify, config, profile, serve
+from acousticsense import (
+    calibrate,
+    checkpoint,
+    classify,
+    config,
+    evaluate,
+    profile,
+    serve,
+    train,
+)
 
 app = typer.Typer(
     help="Music-genre classification that says how sure it is.",
@@ -20,6 +29,9 @@ app = typer.Typer(
 app.command("classify")(classify.classify)
 app.command("profile")(profile.profile)
 app.command("serve")(serve.serve)
+app.command("train")(train.train)
+app.command("calibrate")(calibrate.calibrate)
+app.command("evaluate")(evaluate.evaluate)
 app.add_typer(config.app, name="config")
 app.add_typer(checkpoint.app, name="checkpoint")
 

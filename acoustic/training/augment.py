@@ -2,8 +2,10 @@
 
 Order of the signal: tempo and pitch (resampling the two axes), spectral tilt, additive noise
 (a sum of powers), a random low-pass (some training sources are band-limited; without it a
-model learns the codec instead of the music), renormalisation to the crop's own maximum as the
-serving front end does, then masks.
+model learns the codec instead of the music), a blur or sharpening across the bands (some
+spectrograms were recovered from pictures and are smoother than those of audio), renormalisation
+to the crop's own maximum as the serving front end does, then masks. A gain would change nothing:
+levels are relative to the maximum.
 
 Shapes: N crops, M mel bands, T frames.
 """
@@ -33,6 +35,7 @@ class AugmentConfig:
         noise_snr_db: range of the signal-to-noise ratio, dB.
         low_pass_probability: share of crops that lose their upper bands, in [0, 1].
         low_pass_bands: range of the first band that is lost.
+        blur: range of the weight that a band gives to its two neighbours; below 0 sharpens.
         mask_bands: widest frequency mask, bands; two are drawn.
         mask_frames: longest time mask, frames; two are drawn.
     """
@@ -40,10 +43,11 @@ class AugmentConfig:
     tempo_factors: tuple[float, float] = (0.75, 1.33)
     pitch_factors: tuple[float, float] = (0.95, 1.05)
     tilt_db: float = 6.0
-    noise_probability: float = 0.15
-    noise_snr_db: tuple[float, float] = (5.0, 40.0)
+    noise_probability: float = 0.25
+    noise_snr_db: tuple[float, float] = (-5.0, 30.0)
     low_pass_probability: float = 0.15
     low_pass_bands: tuple[int, int] = (72, 126)
+    blur: tuple[float, float] = (-0.15, 0.4)
     mask_bands: int = 16
     mask_frames: int = 24
 
@@ -78,22 +82,34 @@ def random_crop(
     return resized[:n_mels] * (TOP_DB / 255) - TOP_DB
 
 
-def augment(crops_db: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
+def augment(
+    crops_db: Tensor,
+    config: AugmentConfig,
+    generator: torch.Generator,
+    recordings_db: Tensor | None = None,
+) -> Tensor:
     """Tilt, noise and low-pass each crop by its own draw, then renormalise.
 
     Args:
         crops_db: (N, M, T) float32 dB.
         config: strengths.
-        generator: source of randomness.
+        generator: source of randomness, on the crops' device.
+        recordings_db: (N, M, T) float32 dB of sounds that are not music; every other noise is one
+            of them, the rest is made up. None: all noise is made up.
 
     Returns:
         (N, M, T) float32 dB in [-80, 0], maximum 0 per crop.
     """
     n, n_mels, _ = crops_db.shape
-    slope = torch.linspace(-0.5, 0.5, n_mels)[None, :, None]
+    slope = torch.linspace(-0.5, 0.5, n_mels, device=crops_db.device)[None, :, None]
     crops_db = crops_db + slope * _uniform(n, (-config.tilt_db, config.tilt_db), generator)
-    crops_db = _add_noise(crops_db, slope, config, generator)
+    noise = _made_up_noise(crops_db, slope, generator)
+    if recordings_db is not None:
+        recorded = torch.pow(10.0, recordings_db / 10)
+        noise = torch.where(_chosen(n, 0.5, generator), recorded, noise)
+    crops_db = _add_noise(crops_db, noise, config, generator)
     crops_db = _low_pass(crops_db, config, generator)
+    crops_db = _blur(crops_db, config, generator)
     return renormalise(crops_db)
 
 
@@ -108,43 +124,60 @@ def mask(crops: Tensor, value: float, config: AugmentConfig, generator: torch.Ge
     Source: Park et al., SpecAugment (2019).
     """
     n, n_mels, n_frames = crops.shape
-    keep = torch.ones(n, n_mels, n_frames, dtype=torch.bool)
     for _ in range(2):
-        keep &= ~_band(n, n_mels, config.mask_bands, generator)[:, :, None]
-        keep &= ~_band(n, n_frames, config.mask_frames, generator)[:, None, :]
-    return torch.where(keep, crops, torch.tensor(value))
+        bands = _band(n, n_mels, config.mask_bands, generator)[:, :, None]
+        frames = _band(n, n_frames, config.mask_frames, generator)[:, None, :]
+        crops = crops.masked_fill(bands | frames, value)
+    return crops
+
+
+def _made_up_noise(like: Tensor, slope: Tensor, generator: torch.Generator) -> Tensor:
+    """(N, M, T) power of coloured noise whose frames fluctuate like those of real noise."""
+    colour = slope * _uniform(len(like), (-30.0, 30.0), generator)
+    flutter = torch.randn(like.shape, generator=generator, device=like.device) * 2.0
+    return torch.pow(10.0, (colour + flutter) / 10)
 
 
 def _add_noise(
-    crops_db: Tensor, slope: Tensor, config: AugmentConfig, generator: torch.Generator
+    crops_db: Tensor, noise: Tensor, config: AugmentConfig, generator: torch.Generator
 ) -> Tensor:
-    """Sum of powers with coloured noise whose frames fluctuate like those of real noise."""
+    """Sum of powers at a random signal-to-noise ratio, in some of the crops."""
     n = len(crops_db)
-    colour = slope * _uniform(n, (-30.0, 30.0), generator)
-    flutter = torch.randn(crops_db.shape, generator=generator) * 2.0
-    noise = torch.pow(10.0, (colour + flutter) / 10)
     signal = torch.pow(10.0, crops_db / 10)
     snr = torch.pow(10.0, _uniform(n, config.noise_snr_db, generator) / 10)
     scale = signal.mean(dim=(1, 2), keepdim=True) / noise.mean(dim=(1, 2), keepdim=True) / snr
-    chosen = torch.rand(n, 1, 1, generator=generator) < config.noise_probability
+    chosen = _chosen(n, config.noise_probability, generator)
     return 10 * torch.log10(signal + noise * scale * chosen + 1e-12)
 
 
 def _low_pass(crops_db: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
     n, n_mels, _ = crops_db.shape
     first = _uniform(n, config.low_pass_bands, generator)
-    chosen = torch.rand(n, 1, 1, generator=generator) < config.low_pass_probability
-    bands = torch.arange(n_mels)[None, :, None]
-    return torch.where(chosen & (bands >= first), torch.tensor(-200.0), crops_db)
+    chosen = _chosen(n, config.low_pass_probability, generator)
+    bands = torch.arange(n_mels, device=crops_db.device)[None, :, None]
+    return crops_db.masked_fill(chosen & (bands >= first), -200.0)
+
+
+def _blur(crops_db: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
+    """Each band gives a part of its level to the bands beside it, in dB as a picture would."""
+    weight = _uniform(len(crops_db), config.blur, generator)
+    padded = F.pad(crops_db, (0, 0, 1, 1), mode="replicate")
+    neighbours = (padded[:, :-2] + padded[:, 2:]) / 2
+    return crops_db + weight * (neighbours - crops_db)
 
 
 def _band(n: int, size: int, widest: int, generator: torch.Generator) -> Tensor:
-    width = torch.rand(n, 1, generator=generator) * widest
-    start = torch.rand(n, 1, generator=generator) * (size - width)
-    position = torch.arange(size)[None, :]
+    width = torch.rand(n, 1, generator=generator, device=generator.device) * widest
+    start = torch.rand(n, 1, generator=generator, device=generator.device) * (size - width)
+    position = torch.arange(size, device=generator.device)[None, :]
     return (position >= start) & (position < start + width)
+
+
+def _chosen(n: int, probability: float, generator: torch.Generator) -> Tensor:
+    return torch.rand(n, 1, 1, generator=generator, device=generator.device) < probability
 
 
 def _uniform(n: int, bounds: tuple[float, float], generator: torch.Generator) -> Tensor:
     low, high = bounds
-    return torch.rand(n, 1, 1, generator=generator) * (high - low) + low
+    drawn = torch.rand(n, 1, 1, generator=generator, device=generator.device)
+    return drawn * (high - low) + low

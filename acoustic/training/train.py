@@ -1,10 +1,13 @@
-"""The plain recipe: a small ViT from scratch on log-mel crops, then a fitted temperature.
+"""The training loop: a small ViT from scratch or from other weights, on log-mel crops.
 
-AdamW with a cosine schedule, class-balanced sampling, the augmentations of `augment`, mixup,
-label smoothing, patch dropout and an exponential moving average of the weights, which is what
-ships. The last state of the average is kept: no step is picked by its validation accuracy.
+A cosine schedule, the batches of `batches`, the optimisers of `optimiser`, patch dropout, label
+smoothing, and an exponential moving average of the weights, which is what ships. The last state
+of the average is kept: no step is picked by its validation accuracy.
 
-Shapes: N crops, M mel bands, T frames, P patches, D width, C classes.
+One seed is one result on a CPU with the same number of threads, also when the training was
+interrupted and taken up again, unless a time limit sets its length.
+
+Shapes: N crops, P patches, D width, C classes.
 """
 
 from __future__ import annotations
@@ -13,21 +16,24 @@ import copy
 import logging
 import math
 import time
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import asdict, dataclass, field
+from typing import Generic, Protocol, TypeVar, cast
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from acoustic.classify.scaling import Scaling
-from acoustic.classify.vit import VisionTransformer, VitConfig
-from acoustic.errors import ConfigError
-from acoustic.training.augment import AugmentConfig, augment, mask, random_crop
-from acoustic.training.dataset import Clip
+from acoustic.classify.engine import cpu_has_bf16
+from acoustic.classify.vit import VisionTransformer
+from acoustic.training.batches import Batch, BatchConfig, Batches
+from acoustic.training.optimiser import OptimiserConfig, Optimisers
 
 logger = logging.getLogger(__name__)
+
+Model = TypeVar("Model", bound=nn.Module)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,160 +41,224 @@ class Recipe:
     """How a checkpoint is trained.
 
     Attributes:
-        n_crops: crops seen in all. batch_size: crops per step.
-        learning_rate: peak. weight_decay: of matrices only. warmup_ratio: share of the steps.
-        balance: classes are drawn with their clip count to this power: 1 as they come, 0 equal.
-        mixup_alpha: of the Beta distribution. label_smoothing: in [0, 1).
+        n_crops: crops seen in all.
+        max_minutes: when this comes first, the schedule is shortened to end there; None: no limit.
+        warmup_ratio: share of the schedule in which the rates rise.
+        label_smoothing: in [0, 1).
         patch_dropout: share of patch tokens dropped in training, in [0, 1).
         ema_decay: of the weights' moving average, per step.
         precision: "bf16" or "fp32" arithmetic; the weights stay float32.
+        gradient_checkpointing: compute the blocks twice instead of storing their activations.
         seed: of everything random.
-        augment: strengths.
+        batches: composition of the batches.
+        optimiser: rates and decays.
     """
 
     n_crops: int = 220_000
-    batch_size: int = 48
-    learning_rate: float = 7e-4
-    weight_decay: float = 0.05
+    max_minutes: float | None = None
     warmup_ratio: float = 0.05
-    balance: float = 0.5
-    mixup_alpha: float = 0.2
     label_smoothing: float = 0.05
     patch_dropout: float = 0.3
     ema_decay: float = 0.999
     precision: str = "bf16"
+    gradient_checkpointing: bool = False
     seed: int = 0
-    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    batches: BatchConfig = field(default_factory=BatchConfig)
+    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+
+    def __post_init__(self) -> None:
+        if self.n_crops < 1 or (self.max_minutes is not None and self.max_minutes <= 0):
+            raise ValueError(f"{self.n_crops} crops in {self.max_minutes} minutes is no training")
+        if self.precision not in ("bf16", "fp32"):
+            raise ValueError(f"unknown precision {self.precision!r}")
+        if not 0 <= self.patch_dropout < 1 or not 0 <= self.label_smoothing < 1:
+            raise ValueError("patch_dropout and label_smoothing are from 0 to below 1")
 
     @property
     def n_steps(self) -> int:
-        """Optimiser steps."""
-        return math.ceil(self.n_crops / self.batch_size)
+        """Optimiser steps, when no time limit comes first."""
+        return math.ceil(self.n_crops / self.batches.batch_size)
 
 
-def train(
-    clips: list[Clip], config: VitConfig, n_frames: int, scaling: Scaling, recipe: Recipe
-) -> VisionTransformer:
-    """Train one model.
+def native_precision(device: str) -> str:
+    """The arithmetic that is fast and safe for training on a device."""
+    if device == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
+    return "bf16" if device == "cpu" and cpu_has_bf16() else "fp32"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Progress:
+    """Where a training stands, after a step.
+
+    Attributes:
+        step: steps done. progress: share of the schedule done, in [0, 1].
+        loss: moving average of the training loss.
+        elapsed_s: training time, over all interruptions.
+        crops_per_s: since the training was started or resumed.
+    """
+
+    step: int
+    progress: float
+    loss: float
+    elapsed_s: float
+    crops_per_s: float
+
+
+class Trainable(Protocol):
+    """A model whose tokens can be dropped on the way: VisionTransformer, and baselines."""
+
+    def embed(self, x: Tensor) -> Tensor:
+        """(N, 1, M, T) → (N, P, D) tokens."""
+
+    def encode(self, x_NPD: Tensor) -> Tensor:
+        """Any subset of the tokens → (N, D) features."""
+
+    def classify(self, x_ND: Tensor) -> Tensor:
+        """Features → (N, C) float32 logits."""
+
+
+class Trainer(Generic[Model]):
+    """A model in training.
 
     Args:
-        clips: training clips only.
-        config: architecture, with as many classes as there are labels.
-        n_frames: T of one crop.
-        scaling: normalisation that the checkpoint will carry.
+        model: a Trainable module with its initial weights; changed in place.
         recipe: settings.
-
-    Returns:
-        The averaged model, in evaluation mode.
-
-    Raises:
-        ConfigError: a clip that is not of the train split, or none at all.
+        device: "cpu", "cuda" or "mps".
     """
-    if not clips or any(clip.split != "train" for clip in clips):
-        raise ConfigError("training takes clips of the train split, and at least one")
-    torch.manual_seed(recipe.seed)
-    batches = _Batches(clips, config.n_classes, n_frames, scaling, recipe)
-    model = VisionTransformer(config).train()
-    average = copy.deepcopy(model).eval().requires_grad_(False)
-    optimiser = torch.optim.AdamW(_parameter_groups(model, recipe), lr=recipe.learning_rate)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _factor(step, recipe))
-    start_s = time.monotonic()
-    for step in range(recipe.n_steps):
-        x, target = batches.draw()
-        loss = _loss(model, x, target, recipe)
-        optimiser.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss)
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimiser.step()
-        schedule.step()
-        _update_average(average, model, min(recipe.ema_decay, (1 + step) / (10 + step)))
-        if step % 100 == 99:
-            rate = (step + 1) * recipe.batch_size / (time.monotonic() - start_s)
-            logger.info(
-                "step=%d/%d loss=%.3f crops_per_s=%.0f", step + 1, recipe.n_steps, loss.item(), rate
+
+    def __init__(self, model: Model, recipe: Recipe, device: str = "cpu") -> None:
+        self.recipe = recipe
+        self.device = device
+        self._model = model.to(device).train()
+        if isinstance(model, VisionTransformer):
+            model.gradient_checkpointing = recipe.gradient_checkpointing
+        self.average = copy.deepcopy(self._model).eval().requires_grad_(False)
+        self._optimisers = Optimisers(self._model, recipe.optimiser)
+        self._step = 0
+        self._elapsed_s = 0.0
+        self._loss = math.nan
+
+    def run(
+        self, batches: Batches, after_step: Callable[[Progress], None] = lambda progress: None
+    ) -> Model:
+        """Train to the end of the schedule.
+
+        Args:
+            batches: source of the crops.
+            after_step: called after every step; may save the state or raise to stop.
+
+        Returns:
+            The averaged model, on the CPU, in evaluation mode.
+        """
+        first, begun_s, before_s = self._step, time.monotonic(), self._elapsed_s
+        for batch in batches.stream(self._step, self.recipe.n_steps):
+            done = self._schedule_done()
+            if done >= 1:
+                break
+            self._train_on(batch, done)
+            self._elapsed_s = before_s + time.monotonic() - begun_s
+            n_crops = (self._step - first) * self.recipe.batches.batch_size
+            after_step(
+                Progress(
+                    step=self._step,
+                    progress=self._schedule_done(),
+                    loss=self._loss,
+                    elapsed_s=self._elapsed_s,
+                    crops_per_s=n_crops / (self._elapsed_s - before_s),
+                )
             )
-    return average
+        return self.average.cpu()
+
+    def state_dict(self) -> dict[str, object]:
+        """Everything needed to go on later: tensors, numbers and strings only."""
+        return {
+            "recipe": repr(asdict(self.recipe)),
+            "step": self._step,
+            "elapsed_s": self._elapsed_s,
+            "loss": self._loss,
+            "model": self._model.state_dict(),
+            "average": self.average.state_dict(),
+            "optimisers": self._optimisers.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, object]) -> None:
+        """Take up where `state_dict` was called.
+
+        Raises:
+            ValueError: the state is of another recipe or model.
+        """
+        if state.get("recipe") != repr(asdict(self.recipe)):
+            raise ValueError("it belongs to a training with other settings")
+        try:
+            self._model.load_state_dict(state["model"])  # type: ignore[arg-type]
+            self.average.load_state_dict(state["average"])  # type: ignore[arg-type]
+        except RuntimeError as error:
+            raise ValueError("it belongs to another model") from error
+        self._optimisers.load_state_dict(state["optimisers"])  # type: ignore[arg-type]
+        self._step = int(state["step"])  # type: ignore[call-overload]
+        self._elapsed_s = float(state["elapsed_s"])  # type: ignore[arg-type]
+        self._loss = float(state["loss"])  # type: ignore[arg-type]
+
+    def _schedule_done(self) -> float:
+        by_steps = self._step / self.recipe.n_steps
+        if self.recipe.max_minutes is None:
+            return by_steps
+        return min(1.0, max(by_steps, self._elapsed_s / (60 * self.recipe.max_minutes)))
+
+    def _train_on(self, batch: Batch, done: float) -> None:
+        loss = self._compute_loss(batch)
+        self._optimisers.step(loss, schedule_factor(done, self.recipe.warmup_ratio))
+        decay = min(self.recipe.ema_decay, (1 + self._step) / (10 + self._step))
+        update_average(self.average, self._model, decay)
+        value = loss.item()
+        self._loss = value if self._step == 0 else 0.98 * self._loss + 0.02 * value
+        self._step += 1
+
+    def _compute_loss(self, batch: Batch) -> Tensor:
+        generator = torch.Generator(self.device).manual_seed(batch.step)
+        model = cast(Trainable, self._model)
+        with arithmetic(self.device, self.recipe.precision):
+            tokens_NPD = drop_patches(model.embed(batch.x), self.recipe.patch_dropout, generator)
+            features_ND = model.encode(tokens_NPD)
+        logits = model.classify(features_ND)
+        return F.cross_entropy(logits, batch.target, label_smoothing=self.recipe.label_smoothing)
 
 
-class _Batches:
-    """Draws augmented, mixed batches; owns the random generators."""
+def arithmetic(device: str, precision: str) -> AbstractContextManager[object]:
+    """Mixed precision where it is wanted, and the attention that trains fastest.
 
-    def __init__(
-        self, clips: list[Clip], n_classes: int, n_frames: int, scaling: Scaling, recipe: Recipe
-    ) -> None:
-        self._clips = clips
-        self._n_classes = n_classes
-        self._n_frames = n_frames
-        self._scaling = scaling
-        self._recipe = recipe
-        self._rng = np.random.default_rng(recipe.seed)
-        self._generator = torch.Generator().manual_seed(recipe.seed)
-        labels = np.array([clip.label for clip in clips])
-        counts = np.bincount(labels, minlength=n_classes)
-        weights = counts[labels] ** (recipe.balance - 1.0)
-        self._weights = weights / weights.sum()
-
-    def draw(self) -> tuple[Tensor, Tensor]:
-        """(N, 1, M, T) normalised crops and (N, C) soft targets."""
-        recipe = self._recipe
-        chosen = self._rng.choice(len(self._clips), recipe.batch_size, p=self._weights)
-        clips = [self._clips[i] for i in chosen]
-        crops = [random_crop(c.log_mel, self._n_frames, recipe.augment, self._rng) for c in clips]
-        crops_db = augment(torch.stack(crops), recipe.augment, self._generator)
-        x = mask(self._scaling.scale_db(crops_db), 0.0, recipe.augment, self._generator)
-        labels = torch.tensor([clip.label for clip in clips])
-        return self._mix(x[:, None], F.one_hot(labels, self._n_classes).float())
-
-    def _mix(self, x: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """Zhang et al., mixup (2018), with one weight per pair."""
-        alpha = self._recipe.mixup_alpha
-        weight = torch.from_numpy(self._rng.beta(alpha, alpha, len(x)).astype(np.float32))
-        weight = torch.maximum(weight, 1 - weight)
-        other = torch.randperm(len(x), generator=self._generator)
-        mixed = weight[:, None, None, None] * x + (1 - weight)[:, None, None, None] * x[other]
-        return mixed, weight[:, None] * target + (1 - weight)[:, None] * target[other]
+    With some fifty tokens, plain attention trains faster on a CPU than the fused kernel, whose
+    backward pass took a fifth of the step.
+    """
+    context = ExitStack()
+    context.enter_context(torch.autocast(device, torch.bfloat16, enabled=precision == "bf16"))
+    if device == "cpu":
+        context.enter_context(sdpa_kernel(SDPBackend.MATH))
+    return context
 
 
-def _loss(model: VisionTransformer, x: Tensor, target: Tensor, recipe: Recipe) -> Tensor:
-    # With some fifty tokens, plain attention trains faster on a CPU than the fused kernel, whose
-    # backward pass took a fifth of the step.
-    precision = torch.autocast("cpu", torch.bfloat16, enabled=recipe.precision == "bf16")
-    with precision, sdpa_kernel(SDPBackend.MATH):
-        tokens_NPD = _drop_patches(model.embed(x), recipe.patch_dropout)
-        features_ND = model.encode(tokens_NPD)
-    logits = model.classify(features_ND)
-    return F.cross_entropy(logits, target, label_smoothing=recipe.label_smoothing)
-
-
-def _drop_patches(tokens_NPD: Tensor, ratio: float) -> Tensor:
+def drop_patches(tokens_NPD: Tensor, ratio: float, generator: torch.Generator) -> Tensor:
     """Keep a random subset of each window's tokens: cheaper steps, and a regulariser."""
+    if not ratio:
+        return tokens_NPD
     n, p, d = tokens_NPD.shape
     n_keep = max(1, round(p * (1 - ratio)))
-    keep = torch.rand(n, p).argsort(dim=1)[:, :n_keep]
-    return tokens_NPD.gather(1, keep[:, :, None].expand(-1, -1, d))
+    order = torch.rand(n, p, generator=generator, device=generator.device).argsort(dim=1)
+    return tokens_NPD.gather(1, order[:, :n_keep, None].expand(-1, -1, d))
 
 
-def _parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict[str, object]]:
-    matrices = [p for p in model.parameters() if p.ndim > 1]
-    vectors = [p for p in model.parameters() if p.ndim <= 1]
-    return [
-        {"params": matrices, "weight_decay": recipe.weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
-    ]
-
-
-def _factor(step: int, recipe: Recipe) -> float:
-    """Linear warm-up, then half a cosine to zero."""
-    n_warmup = max(1, round(recipe.n_steps * recipe.warmup_ratio))
-    if step < n_warmup:
-        return (step + 1) / n_warmup
-    progress = (step - n_warmup) / max(1, recipe.n_steps - n_warmup)
-    return 0.5 * (1 + math.cos(math.pi * progress))
+def schedule_factor(done: float, warmup_ratio: float) -> float:
+    """Linear warm-up, then half a cosine to zero; `done` is the share of the schedule."""
+    if done < warmup_ratio:
+        return max(done, 1e-3) / warmup_ratio
+    return 0.5 * (1 + math.cos(math.pi * (done - warmup_ratio) / (1 - warmup_ratio)))
 
 
 @torch.no_grad()
-def _update_average(average: nn.Module, model: nn.Module, decay: float) -> None:
-    for kept, new in zip(average.parameters(), model.parameters(), strict=True):
-        kept.lerp_(new, 1 - decay)
+def update_average(average: nn.Module, model: nn.Module, decay: float) -> None:
+    """Move the averaged weights towards the model's; buffers are copied."""
+    kept: list[Tensor] = list(average.parameters())
+    torch._foreach_lerp_(kept, [*model.parameters()], 1 - decay)
     for kept_buffer, new_buffer in zip(average.buffers(), model.buffers(), strict=True):
         kept_buffer.copy_(new_buffer)

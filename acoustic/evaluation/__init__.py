@@ -1,0 +1,1 @@
+"""How good a checkpoint is, with intervals, against baselines and under corruption."""

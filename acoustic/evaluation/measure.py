@@ -1,0 +1,207 @@
+"""All measures of calibrated tracks, with track-level intervals, as plain numbers.
+
+Shapes: K tracks, C classes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from acoustic.evaluation.metrics import (
+    ECE_BINS,
+    Flags,
+    Interval,
+    Labels,
+    Scores,
+    accuracy,
+    accuracy_at_coverage,
+    aurc,
+    auroc,
+    bootstrap,
+    brier,
+    confusion,
+    ece_null_p95,
+    error_auroc,
+    macro_f1,
+    risk_coverage,
+)
+from acoustic.labels import LabelSet
+from acoustic.postprocess.aggregation import Aggregation, aggregate
+from acoustic.postprocess.calibration import (
+    Calibration,
+    Probabilities,
+    adaptive_ece,
+    negative_log_likelihood,
+)
+from acoustic.training.calibrate import Calibrated
+from acoustic.training.tracks import Tracks
+
+AGGREGATIONS: tuple[Aggregation, ...] = ("mean_probability", "mean_logit", "vote")
+KEPT = 0.7
+"""Share of the tracks that is kept when the least confident are sent to a person."""
+
+
+def measure(calibrated: Calibrated, labels: Labels, names: LabelSet) -> dict[str, Any]:
+    """Everything about tracks that were heard and calibrated one way.
+
+    Args:
+        calibrated: K tracks after stage 3.
+        labels: (K,) truth.
+        names: the C labels.
+    """
+    probabilities = calibrated.probabilities
+    return {
+        "n_tracks": len(labels),
+        "accuracy": _interval(accuracy, probabilities, labels),
+        "macro_f1": _interval(lambda p, y: macro_f1(p.argmax(axis=1), y), probabilities, labels),
+        "family_accuracy": _interval(
+            lambda p, y: float((p == y).mean()),
+            _families(probabilities.argmax(axis=1), names),
+            _families(labels, names),
+        ),
+        "own_genres": own_genres(probabilities, labels),
+        "per_genre": _per_genre(probabilities.argmax(axis=1), labels, names),
+        "confusion": confusion(probabilities.argmax(axis=1), labels, len(names)).tolist(),
+        "nll": _interval(negative_log_likelihood, probabilities, labels),
+        "brier": _interval(brier, probabilities, labels),
+        "calibration": measure_calibration(probabilities, labels),
+        "selective": _selective(calibrated, labels),
+        "prediction_sets": _prediction_sets(calibrated, labels),
+    }
+
+
+def own_genres(probabilities: Probabilities, labels: Labels) -> dict[str, Any]:
+    """Accuracy when the answer is chosen among the genres that occur in the data only."""
+    present = np.unique(labels)
+    restricted = present[probabilities[:, present].argmax(axis=1)]
+    value = _interval(lambda p, y: float((p == y).mean()), restricted, labels)
+    return {"n_genres": len(present), "accuracy": value}
+
+
+def measure_calibration(probabilities: Probabilities, labels: Labels) -> dict[str, Any]:
+    """Adaptive ECE, the band that a calibrated model would stay in, and the diagram's points."""
+    confidence = probabilities.max(axis=1)
+    correct = probabilities.argmax(axis=1) == labels
+    bins = np.array_split(np.argsort(confidence, kind="stable"), ECE_BINS)
+    return {
+        "adaptive_ece": round(adaptive_ece(probabilities, labels, ECE_BINS), 4),
+        "null_p95": round(ece_null_p95(probabilities), 4),
+        "bins": [
+            {
+                "confidence": round(float(confidence[each].mean()), 4),
+                "accuracy": round(float(correct[each].mean()), 4),
+                "n": len(each),
+            }
+            for each in bins
+            if len(each)
+        ],
+    }
+
+
+def measure_listening(tracks: Tracks, calibration: Calibration) -> list[dict[str, Any]]:
+    """Accuracy by number of windows and way of joining them."""
+    rows = []
+    for n, logits in tracks.logits.items():
+        for method in AGGREGATIONS:
+            probabilities = np.stack(
+                [aggregate(each, calibration.temperature(n), method) for each in logits]
+            )
+            value = _interval(accuracy, probabilities, tracks.labels)
+            rows.append({"windows": n, "aggregation": method, "accuracy": value})
+    return rows
+
+
+def measure_outliers(
+    music: Probabilities, outliers: Probabilities, kinds: list[str]
+) -> list[dict[str, Any]]:
+    """How well 1 − confidence and entropy tell other sounds from music, per kind of sound.
+
+    Args:
+        music: (K, C) of music that the model never saw.
+        outliers: (L, C) of sounds that are no music.
+        kinds: of the L sounds.
+    """
+    scores = {
+        "entropy": (_entropy(music), _entropy(outliers)),
+        "1 − confidence": (1 - music.max(axis=1), 1 - outliers.max(axis=1)),
+    }
+    rows = []
+    for kind in ["all", *sorted(set(kinds))]:
+        chosen = np.array([kind in ("all", each) for each in kinds])
+        for name, (of_music, of_outliers) in scores.items():
+            value = _two_sample_interval(of_outliers[chosen], of_music)
+            rows.append(
+                {"kind": kind, "n": int(chosen.sum()), "score": name, "auroc": value.to_dict()}
+            )
+    return rows
+
+
+def _selective(calibrated: Calibrated, labels: Labels) -> dict[str, Any]:
+    confidence = calibrated.probabilities.max(axis=1)
+    correct = calibrated.probabilities.argmax(axis=1) == labels
+    accepted = calibrated.accepted
+    return {
+        "error_auroc": _interval(error_auroc, confidence, correct),
+        "aurc": _interval(aurc, confidence, correct),
+        "accuracy_at_70": _interval(
+            lambda c, flags: accuracy_at_coverage(c, flags, KEPT), confidence, correct
+        ),
+        "accepted": round(float(accepted.mean()), 4),
+        "accepted_accuracy": _interval(_mean, correct[accepted]) if accepted.any() else None,
+        "risk_coverage": [round(float(r), 4) for r in risk_coverage(confidence, correct)],
+    }
+
+
+def _prediction_sets(calibrated: Calibrated, labels: Labels) -> dict[str, Any]:
+    covered = calibrated.sets[np.arange(len(labels)), labels]
+    sizes = calibrated.sets.sum(axis=1).astype(np.float64)
+    return {"coverage": _interval(_mean, covered), "size": _interval(_mean, sizes)}
+
+
+def _per_genre(predicted: Labels, labels: Labels, names: LabelSet) -> dict[str, dict[str, Any]]:
+    rows: dict[str, dict[str, Any]] = {}
+    for index, name in enumerate(names.names):
+        present, called = labels == index, predicted == index
+        if not present.any():
+            continue
+        hits = int((present & called).sum())
+        rows[name] = {
+            "n": int(present.sum()),
+            "recall": _interval(_mean, called[present]),
+            "precision": round(hits / int(called.sum()), 4) if called.any() else None,
+        }
+    return rows
+
+
+def _families(indices: Labels, names: LabelSet) -> Labels:
+    """Genres replaced by the first sibling of their family."""
+    parents = [label.parent or label.name for label in names.labels]
+    return np.array([parents.index(parents[i]) for i in indices], np.int64)
+
+
+def _entropy(probabilities: Probabilities) -> Scores:
+    safe = np.maximum(probabilities, 1e-12)
+    return np.asarray(-(safe * np.log(safe)).sum(axis=1) / np.log(probabilities.shape[1]))
+
+
+def _mean(values: Flags | Scores) -> float:
+    return float(values.mean())
+
+
+def _interval(statistic: Any, *arrays: Any) -> dict[str, float] | None:
+    """None where the measure has no value, as the AUROC of errors where there are none."""
+    found = bootstrap(statistic, *arrays)
+    return found.to_dict() if np.isfinite(found.value) else None
+
+
+def _two_sample_interval(positive: Scores, negative: Scores) -> Interval:
+    """AUROC with both samples resampled."""
+    rng = np.random.default_rng(0)
+    drawn = [
+        auroc(rng.choice(positive, len(positive)), rng.choice(negative, len(negative)))
+        for _ in range(1000)
+    ]
+    low, high = np.percentile(drawn, (2.5, 97.5))
+    return Interval(auroc(positive, negative), float(low), float(high))

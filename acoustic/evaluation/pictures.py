@@ -1,0 +1,111 @@
+"""Pictures of an evaluation: confusion, reliability, risk–coverage, corruptions.
+
+matplotlib is the extra acousticsense[plots].
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Report = dict[str, Any]
+DPI = 110
+
+
+def draw_pictures(report: Report, folder: Path) -> list[str]:
+    """Write the PNG files.
+
+    Args:
+        report: of `evaluate`.
+        folder: made if missing.
+
+    Returns:
+        File names, in the order of the page.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    folder.mkdir(parents=True, exist_ok=True)
+    figures = {
+        "confusion.png": _confusion(pyplot, report),
+        "reliability.png": _reliability(pyplot, report),
+        "risk-coverage.png": _risk_coverage(pyplot, report),
+    }
+    if "robustness" in report:
+        figures["corruptions.png"] = _corruptions(pyplot, report)
+    for name, figure in figures.items():
+        figure.savefig(folder / name, dpi=DPI, bbox_inches="tight")
+        pyplot.close(figure)
+    return list(figures)
+
+
+def _confusion(pyplot: Any, report: Report) -> Any:
+    names = report["checkpoint"]["labels"]
+    counts = np.array(report["pooled"]["confusion"], float)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    figure, axes = pyplot.subplots(figsize=(8, 7))
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    axes.set_xticks(range(len(names)), names, rotation=60, ha="right")
+    axes.set_yticks(range(len(names)), names)
+    for i, j in zip(*np.nonzero(counts), strict=True):
+        colour = "white" if shares[i, j] > 0.5 else "black"
+        axes.text(j, i, int(counts[i, j]), ha="center", va="center", fontsize=8, color=colour)
+    axes.set_xlabel("answer")
+    axes.set_ylabel("truth")
+    axes.set_title("Confusion, pooled valid tracks (counts; colour: share of the row)")
+    return figure
+
+
+def _reliability(pyplot: Any, report: Report) -> Any:
+    figure, axes = pyplot.subplots(figsize=(5.5, 5))
+    axes.plot([0, 1], [0, 1], color="grey", linewidth=1, label="perfect")
+    raw, fitted = report["uncalibrated"], report["pooled"]["calibration"]
+    for part, label in ((raw, "T = 1"), (fitted, "calibrated")):
+        x = [each["confidence"] for each in part["bins"]]
+        y = [each["accuracy"] for each in part["bins"]]
+        axes.plot(x, y, marker="o", label=f"{label}: adaptive ECE {part['adaptive_ece']:.3f}")
+    axes.set_xlabel("confidence")
+    axes.set_ylabel("accuracy")
+    axes.set_title(f"Reliability (null band of the ECE: {fitted['null_p95']:.3f})")
+    axes.legend()
+    return figure
+
+
+def _risk_coverage(pyplot: Any, report: Report) -> Any:
+    figure, axes = pyplot.subplots(figsize=(6.5, 4.5))
+    for name, part in [*report["sources"].items(), ("pooled", report["pooled"])]:
+        risk = part["selective"]["risk_coverage"]
+        coverage = np.arange(1, len(risk) + 1) / len(risk)
+        axes.plot(coverage, 1 - np.array(risk), label=name)
+    axes.set_xlabel("share of the tracks that nobody reviews, most confident first")
+    axes.set_ylabel("accuracy among them")
+    axes.set_ylim(0, 1.02)
+    axes.set_title("Accuracy against coverage")
+    axes.legend()
+    return figure
+
+
+def _corruptions(pyplot: Any, report: Report) -> Any:
+    rows = report["robustness"]["rows"]
+    kinds = list(dict.fromkeys(row["kind"] for row in rows))
+    width = max(sum(row["kind"] == kind for row in rows) for kind in kinds)
+    figure, axes = pyplot.subplots(figsize=(8, 0.5 * len(kinds) + 1))
+    shown = np.full((len(kinds), width), np.nan)
+    for i, kind in enumerate(kinds):
+        for j, row in enumerate(row for row in rows if row["kind"] == kind):
+            value = row["accuracy"]["value"]
+            shown[i, j] = value
+            text = f"{row['strength']}\n{value:.2f}".strip()
+            axes.text(j, i, text, ha="center", va="center", fontsize=7)
+    axes.imshow(shown, cmap="RdYlGn", vmin=0, vmax=1, aspect="auto")
+    axes.set_yticks(range(len(kinds)), kinds)
+    axes.set_xticks([])
+    axes.set_title("Accuracy under corruption")
+    return figure

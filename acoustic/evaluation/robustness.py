@@ -1,0 +1,88 @@
+"""Accuracy under every corruption, through the pipeline that serves."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from acoustic.errors import InputError
+from acoustic.evaluation.corruptions import Corruption, Samples, corruption_grid
+from acoustic.evaluation.metrics import bootstrap
+from acoustic.pipeline import Pipeline
+from acoustic.training.dataset import Clip
+from acoustic.training.outliers import Outlier
+from acoustic.training.sources import read_waveform
+
+logger = logging.getLogger(__name__)
+
+LOUD_NOISE_DB = 5
+"""Noise kinds are averaged over the SNR from here down."""
+
+
+def measure_robustness(
+    pipeline: Pipeline, clips: Sequence[Clip], outliers: Sequence[Outlier]
+) -> dict[str, Any]:
+    """Accuracy of clips with audio, clean and corrupted.
+
+    Args:
+        pipeline: that serves; three windows are heard.
+        clips: held out from training; those without audio are left out.
+        outliers: held-out recordings for noise.
+
+    Returns:
+        n_tracks, one row per corruption (kind, strength, accuracy with interval, refused: how
+        many files the front end would not take, which count as wrong), and summaries.
+    """
+    audible = [clip for clip in clips if clip.path is not None]
+    kinds = sorted({outlier.kind for outlier in outliers})
+    recordings = {kind: [o.waveform for o in outliers if o.kind == kind] for kind in kinds}
+    rate = pipeline.preprocessor.config.mel.sample_rate
+    waveforms = [read_waveform(clip.path, rate) for clip in audible if clip.path]
+    labels = [pipeline.postprocessor.labels.names[clip.label] for clip in audible]
+    rows = []
+    for corruption in corruption_grid({k: v for k, v in recordings.items() if len(v) >= 5}):
+        answers = [
+            _answer(pipeline, corruption, waveform, rate, i) for i, waveform in enumerate(waveforms)
+        ]
+        correct = np.array([a == label for a, label in zip(answers, labels, strict=True)])
+        interval = bootstrap(lambda flags: float(flags.mean()), correct)
+        rows.append(
+            {
+                "kind": corruption.kind,
+                "strength": corruption.strength,
+                "accuracy": interval.to_dict(),
+                "refused": answers.count(""),
+            }
+        )
+        logger.info("%s %s %s", corruption.kind, corruption.strength, interval)
+    return {"n_tracks": len(audible), "rows": rows, **_summaries(rows)}
+
+
+def _answer(
+    pipeline: Pipeline, corruption: Corruption, waveform: Samples, rate: int, index: int
+) -> str:
+    """The genre, or "" where the front end refuses what is left of the audio."""
+    rng = np.random.default_rng((index, len(corruption.kind), len(corruption.strength)))
+    try:
+        return pipeline.classify(corruption.apply(waveform, rate, rng)).predictions[0].genre
+    except InputError:
+        return ""
+
+
+def _summaries(rows: list[dict[str, Any]]) -> dict[str, float]:
+    """Means over kinds of noise, and their ratio to clean."""
+    clean = rows[0]["accuracy"]["value"]
+    noisy = [
+        (float(row["strength"].removesuffix(" dB")), row["accuracy"]["value"])
+        for row in rows
+        if row["kind"].endswith(" noise")
+    ]
+    loud = [value for snr_db, value in noisy if snr_db <= LOUD_NOISE_DB]
+    usual = [value for snr_db, value in noisy if 0 <= snr_db <= 20]
+    return {
+        "loud_noise_accuracy": round(float(np.mean(loud)), 4),
+        "relative_robustness": round(float(np.mean(usual)) / clean, 4) if clean else 0.0,
+    }

@@ -1,0 +1,287 @@
+"""A training from data to checkpoint folder: build or load, train, report, save, resume."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import numpy as np
+import torch
+
+from acoustic.classify.checkpoint import Checkpoint, save_checkpoint
+from acoustic.classify.scaling import Scaling
+from acoustic.classify.vit import VARIANTS, VisionTransformer
+from acoustic.errors import ConfigError
+from acoustic.preprocess.mel import MelConfig
+from acoustic.training.batches import Batches
+from acoustic.training.dataset import Clip, Dataset
+from acoustic.training.outliers import Outlier
+from acoustic.training.train import Progress, Recipe, Trainer
+from acoustic.training.validate import validation_accuracy
+
+logger = logging.getLogger(__name__)
+
+STATE_FILE = "training_state.pt"
+FACTS_FILE = "training.json"
+N_REPORTS = 20
+SAVE_EVERY_S = 60.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Job:
+    """What to train and where to put it.
+
+    Attributes:
+        out: checkpoint folder to write.
+        name: of the model. version: of its weights.
+        variant: a name of VARIANTS; not used with `start_from`.
+        mel: geometry, whose n_frames is the window; not used with `start_from`.
+        start_from: checkpoint to fine-tune, or None.
+        recipe: settings.
+        device: "cpu", "cuda" or "mps".
+        resume: go on from the state that an interrupted training left in `out`.
+    """
+
+    out: Path
+    name: str
+    version: str
+    variant: str
+    mel: MelConfig
+    start_from: Checkpoint | None
+    recipe: Recipe
+    device: str
+    resume: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Report:
+    """One line of progress.
+
+    Attributes:
+        n_crops: seen so far. n_crops_total: of the whole schedule, if no limit comes first.
+        progress: share of the schedule done, in [0, 1].
+        loss: moving average of the training loss.
+        accuracy: of the averaged model on the valid clips, or None where there are none.
+        elapsed_s: training time.
+        crops_per_s: speed.
+    """
+
+    n_crops: int
+    n_crops_total: int
+    progress: float
+    loss: float
+    accuracy: float | None
+    elapsed_s: float
+    crops_per_s: float
+
+
+def train_checkpoint(
+    dataset: Dataset,
+    outliers: Sequence[Outlier],
+    job: Job,
+    tell: Callable[[Report], None] = lambda report: None,
+) -> None:
+    """Train and write config.json, model.safetensors and training.json.
+
+    Args:
+        dataset: train clips are learned, valid clips only measured.
+        outliers: recordings that are no music; may be empty.
+        job: what and where.
+        tell: called about N_REPORTS times.
+
+    Raises:
+        ConfigError: too little data, or a state that cannot be resumed.
+    """
+    train, valid = dataset.split("train"), dataset.split("valid")
+    _refuse_untrainable(dataset, train)
+    start = job.start_from
+    mel = start.manifest.mel if start else job.mel
+    scaling = start.scaling if start else fit_scaling(train)
+    torch.manual_seed(job.recipe.seed)
+    model = _model(job, len(dataset.labels), dataset.labels.names)
+    batches = Batches(
+        train,
+        [outlier.log_mel for outlier in outliers],
+        n_classes=len(dataset.labels),
+        n_frames=mel.n_frames,
+        scaling=scaling,
+        config=job.recipe.batches,
+        seed=job.recipe.seed,
+        device=job.device,
+    )
+    trainer = Trainer(model, job.recipe, job.device)
+    watch = _Watch(trainer, scaling, valid, job, tell)
+    job.out.mkdir(parents=True, exist_ok=True)
+    if job.resume:
+        watch.load()
+    begun_cpu_s = time.process_time()
+    average = trainer.run(batches, watch)
+    manifest = save_checkpoint(
+        job.out,
+        name=job.name,
+        version=job.version,
+        model=average,
+        labels=dataset.labels,
+        mel=mel,
+        scaling=scaling,
+        half=True,
+    )
+    cpu_minutes = watch.cpu_minutes_before + (time.process_time() - begun_cpu_s) / 60
+    facts = _facts(dataset, outliers, job, average, watch.history, cpu_minutes)
+    _write_json(job.out / FACTS_FILE, facts)
+    (job.out / STATE_FILE).unlink(missing_ok=True)
+    logger.info("trained digest=%s cpu_minutes=%.1f", manifest.digest, cpu_minutes)
+
+
+def fit_scaling(clips: Sequence[Clip]) -> Scaling:
+    """Mean and deviation over the clips, in dB relative to each clip's maximum."""
+    sample = np.concatenate([clip.log_mel.ravel()[::50] for clip in clips])
+    levels_db = sample.astype(np.float64) * (80 / 255) - 80
+    return Scaling(
+        mean_db=round(float(levels_db.mean()), 2), std_db=round(float(levels_db.std()), 2)
+    )
+
+
+class _Watch:
+    """Called after every step: validates and tells now and then, keeps the state on disk."""
+
+    def __init__(
+        self,
+        trainer: Trainer[VisionTransformer],
+        scaling: Scaling,
+        valid: Sequence[Clip],
+        job: Job,
+        tell: Callable[[Report], None],
+    ) -> None:
+        self._trainer = trainer
+        self._scaling = scaling
+        self._valid = valid
+        self._job = job
+        self._tell = tell
+        self._saved_s = time.monotonic()
+        self._begun_cpu_s = time.process_time()
+        self.history: list[dict[str, Any]] = []
+        self.cpu_minutes_before = 0.0
+
+    def __call__(self, progress: Progress) -> None:
+        due = int(progress.progress * N_REPORTS) > len(self.history)
+        if due:
+            report = self._report(progress)
+            self.history.append(asdict(report))
+            self._tell(report)
+        if due or time.monotonic() - self._saved_s > SAVE_EVERY_S:
+            self._save()
+
+    def load(self) -> None:
+        """Resume from the state on disk.
+
+        Raises:
+            ConfigError: there is none, or it does not fit.
+        """
+        path = self._job.out / STATE_FILE
+        try:
+            state = torch.load(path, weights_only=True, map_location=self._job.device)
+            self._trainer.load_state_dict(state["trainer"])
+        except FileNotFoundError:
+            raise ConfigError(f"there is no {STATE_FILE} in {self._job.out} to resume") from None
+        except (ValueError, KeyError, EOFError, RuntimeError, UnpicklingError) as error:
+            raise ConfigError(f"{path} cannot be resumed: {error}") from error
+        self.history = state["history"]
+        self.cpu_minutes_before = state["cpu_minutes"]
+
+    def _report(self, progress: Progress) -> Report:
+        recipe = self._job.recipe
+        accuracy = None
+        if self._valid:
+            accuracy = validation_accuracy(
+                self._trainer.average,
+                self._scaling,
+                self._valid,
+                device=self._job.device,
+                precision=recipe.precision,
+            )
+        return Report(
+            n_crops=progress.step * recipe.batches.batch_size,
+            n_crops_total=recipe.n_steps * recipe.batches.batch_size,
+            progress=progress.progress,
+            loss=round(progress.loss, 4),
+            accuracy=accuracy,
+            elapsed_s=round(progress.elapsed_s, 1),
+            crops_per_s=round(progress.crops_per_s, 1),
+        )
+
+    def _save(self) -> None:
+        spent = (time.process_time() - self._begun_cpu_s) / 60
+        state = {
+            "trainer": self._trainer.state_dict(),
+            "history": self.history,
+            "cpu_minutes": self.cpu_minutes_before + spent,
+        }
+        path = self._job.out / STATE_FILE
+        partial = path.with_suffix(".partial")
+        torch.save(state, partial)
+        os.replace(partial, path)
+        self._saved_s = time.monotonic()
+
+
+def _model(job: Job, n_classes: int, names: tuple[str, ...]) -> VisionTransformer:
+    if job.start_from is None:
+        config = replace(
+            VARIANTS[job.variant],
+            input_height=job.mel.n_mels,
+            input_width=job.mel.n_frames,
+            n_classes=n_classes,
+        )
+        return VisionTransformer(config)
+    known = job.start_from
+    if known.manifest.labels.names == names:
+        return known.model
+    model = VisionTransformer(replace(known.model.config, n_classes=n_classes))
+    state = {k: v for k, v in known.model.state_dict().items() if not k.startswith("head.")}
+    model.load_state_dict(state, strict=False)
+    return model
+
+
+def _refuse_untrainable(dataset: Dataset, train: Sequence[Clip]) -> None:
+    learned = {clip.label for clip in train}
+    empty = [name for i, name in enumerate(dataset.labels.names) if i not in learned]
+    if empty:
+        raise ConfigError(f"no train recording of {', '.join(empty)}")
+
+
+def _facts(
+    dataset: Dataset,
+    outliers: Sequence[Outlier],
+    job: Job,
+    model: VisionTransformer,
+    history: list[dict[str, Any]],
+    cpu_minutes: float,
+) -> dict[str, Any]:
+    return {
+        "variant": job.variant if job.start_from is None else "fine-tuned",
+        "started_from": job.start_from.manifest.digest if job.start_from else None,
+        "n_parameters": sum(p.numel() for p in model.parameters()),
+        "recipe": asdict(job.recipe),
+        "clips": dataset.counts("train"),
+        "n_valid": len(dataset.split("valid")),
+        "n_outliers": len(outliers),
+        "skipped": [asdict(each) for each in dataset.skipped],
+        "device": job.device,
+        "n_threads": torch.get_num_threads(),
+        "cpu_minutes": round(cpu_minutes, 1),
+        "date": datetime.now(UTC).date().isoformat(),
+        "torch": torch.__version__,
+        "history": history,
+    }
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

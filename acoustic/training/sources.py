@@ -1,0 +1,241 @@
+"""What a data set may look like, and the rows that are read from it.
+
+    folder per genre    DATA/Jazz/take five.flac, or DATA/Jazz/ARTIST/take five.flac
+    manifest            .csv or .parquet, or a folder with manifest.csv; one row a file
+    mel pack            a folder with manifest.csv and mel_u8.npz: spectrograms, no audio
+
+Columns of a manifest: path (or file), relative to the manifest; genre; and, where known, group
+(the artist, album or source that must stay on one side of a split), split (train or valid) and
+track (the same name for the same recording in two data sets).
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from acoustic.errors import AudioTooShortError, ConfigError
+from acoustic.preprocess.decode import open_audio
+from acoustic.preprocess.guard import DecodeLimits
+from acoustic.preprocess.mel import MelConfig, MelSpectrogram
+from acoustic.preprocess.preprocessor import quantise
+from acoustic.preprocess.waveform import Waveform, resample
+from acoustic.types import Segment
+
+MANIFEST_FILE = "manifest.csv"
+MEL_PACK_FILE = "mel_u8.npz"
+MAX_CLIP_S = 120.0
+"""Of a longer file the middle part is used: more of one song teaches little."""
+
+COLUMNS = {
+    "path": ("path", "file"),
+    "index": ("index",),
+    "genre": ("genre",),
+    "group": ("group", "artist_group"),
+    "split": ("split",),
+    "track": ("track", "gtzan_clip", "clip"),
+    "kind": ("kind",),
+    "original": ("original",),
+}
+"""Our name of a column → names that it may have."""
+
+LogMel = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Row:
+    """One labelled recording that is still to be read.
+
+    Attributes:
+        file: name for messages.
+        genre: as the data has it.
+        group: "" if none is known. split: "train", "valid" or "" if none is given.
+        track: name of the recording, "" if none is given.
+        source: name of the data set.
+        path: of the audio, or None for a spectrogram.
+        read: gives (M, T_clip) uint8, dB = x / 255 · 80 − 80, or raises an InputError or OSError.
+    """
+
+    file: str
+    genre: str
+    group: str
+    split: str
+    track: str
+    source: str
+    path: Path | None
+    read: Callable[[], LogMel]
+
+
+def list_rows(source: Path, mel: MelConfig) -> list[Row]:
+    """The rows of one data set; nothing is decoded yet.
+
+    Args:
+        source: folder or manifest file.
+        mel: geometry of the spectrograms.
+
+    Raises:
+        ConfigError: it does not exist, is none of the known forms, lacks a column, or its
+            spectrograms have another number of bands.
+    """
+    if source.is_file():
+        return list(_manifest_rows(source, mel))
+    if not source.is_dir():
+        raise ConfigError(f"{source} does not exist")
+    if (source / MEL_PACK_FILE).exists():
+        return list(_mel_pack_rows(source, mel))
+    if (source / MANIFEST_FILE).exists():
+        return list(_manifest_rows(source / MANIFEST_FILE, mel))
+    return list(_genre_folder_rows(source, mel))
+
+
+def read_log_mel(path: Path, spectrogram: MelSpectrogram, mel: MelConfig) -> LogMel:
+    """The log-mel spectrogram of a file, at most the middle MAX_CLIP_S of it.
+
+    Returns:
+        (M, T_clip) uint8.
+
+    Raises:
+        OSError: the file cannot be read.
+        InputError: it cannot be decoded, or is shorter than one window.
+    """
+    waveform = read_waveform(path, mel.sample_rate)
+    if waveform.size < mel.window_samples:
+        seconds = waveform.size / mel.sample_rate
+        raise AudioTooShortError(f"audio is {seconds:.2f} s, a window is {mel.window_s:.2f} s")
+    return quantise(spectrogram(waveform), mel.top_db)
+
+
+def read_waveform(path: Path, sample_rate: int) -> npt.NDArray[np.float32]:
+    """The samples of a file, at most the middle MAX_CLIP_S, as (n,) float32 mono at a rate.
+
+    Raises:
+        OSError: the file cannot be read.
+        InputError: it cannot be decoded.
+    """
+    limits = DecodeLimits()
+    reader = open_audio(path.read_bytes(), limits)
+    start_s = max(0.0, ((reader.info.duration_s or 0.0) - MAX_CLIP_S) / 2)
+    waveform: Waveform = reader.read(Segment(start_s=start_s, end_s=start_s + MAX_CLIP_S))
+    return resample(waveform, sample_rate, limits)
+
+
+def audio_rows(
+    files: Iterator[tuple[Path, dict[str, str]]], source: str, mel: MelConfig
+) -> Iterator[Row]:
+    """Rows of audio files with their columns."""
+    spectrogram = MelSpectrogram(mel)
+
+    def reader(path: Path) -> Callable[[], LogMel]:
+        return lambda: read_log_mel(path, spectrogram, mel)
+
+    for path, columns in files:
+        yield Row(
+            file=path.name,
+            genre=columns["genre"],
+            group=columns["group"],
+            split=columns["split"],
+            track=columns["track"],
+            source=source,
+            path=path,
+            read=reader(path),
+        )
+
+
+def _genre_folder_rows(folder: Path, mel: MelConfig) -> Iterator[Row]:
+    genres = sorted(path for path in folder.iterdir() if path.is_dir())
+    if not genres:
+        raise ConfigError(
+            f"{folder} has no folder per genre, no {MANIFEST_FILE} and no {MEL_PACK_FILE}"
+        )
+    return audio_rows(_files_by_genre(genres), folder.name, mel)
+
+
+def _files_by_genre(genres: list[Path]) -> Iterator[tuple[Path, dict[str, str]]]:
+    for genre in genres:
+        files = sorted(path for path in genre.rglob("*") if path.is_file())
+        if not files:
+            raise ConfigError(f"genre {genre.name!r} has no file")
+        for path in files:
+            inside = path.relative_to(genre).parts
+            group = inside[0] if len(inside) > 1 else ""
+            yield path, {"genre": genre.name, "group": group, "split": "", "track": ""}
+
+
+def _manifest_rows(path: Path, mel: MelConfig) -> Iterator[Row]:
+    rows = read_table(path, required=("path", "genre"))
+    files = ((path.parent / columns["path"], columns) for columns in rows)
+    name = path.parent.name if path.name == MANIFEST_FILE else path.stem
+    return audio_rows(files, name, mel)
+
+
+def _mel_pack_rows(folder: Path, mel: MelConfig) -> Iterator[Row]:
+    rows = read_table(folder / MANIFEST_FILE, required=("index", "genre"))
+    with np.load(folder / MEL_PACK_FILE, allow_pickle=False) as pack:
+        spectrograms = pack["X"]
+    if spectrograms.shape[1] != mel.n_mels:
+        raise ConfigError(
+            f"{folder.name} has {spectrograms.shape[1]} mel bands, the model {mel.n_mels}"
+        )
+
+    def reader(index: int) -> Callable[[], LogMel]:
+        return lambda: np.ascontiguousarray(spectrograms[index])
+
+    for columns in rows:
+        yield Row(
+            file=columns["track"] or columns["index"],
+            genre=columns["genre"],
+            group=columns["group"],
+            split=columns["split"],
+            track=columns["track"],
+            source=folder.name,
+            path=None,
+            read=reader(int(columns["index"])),
+        )
+
+
+def read_table(path: Path, required: tuple[str, ...]) -> list[dict[str, str]]:
+    """Rows under our own column names, "" where there is nothing."""
+    rows = _read_parquet(path) if path.suffix == ".parquet" else _read_csv(path)
+    if not rows:
+        raise ConfigError(f"{path.name} has no row")
+    names = {
+        column: next((name for name in known if name in rows[0]), None)
+        for column, known in COLUMNS.items()
+    }
+    for column in required:
+        if names[column] is None:
+            raise ConfigError(f"{path.name} has no column {' or '.join(COLUMNS[column])}")
+    return [
+        {column: (row[name] or "").strip() if name else "" for column, name in names.items()}
+        for row in rows
+    ]
+
+
+def _read_csv(path: Path) -> list[dict[str, str]]:
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return [
+                {name: value or "" for name, value in row.items() if name is not None}
+                for row in csv.DictReader(file)
+            ]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ConfigError(f"{path.name} cannot be read as CSV: {error}") from error
+
+
+def _read_parquet(path: Path) -> list[dict[str, str]]:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        table = pyarrow.parquet.read_table(path)
+    except (OSError, pyarrow.ArrowException) as error:
+        raise ConfigError(f"{path.name} cannot be read as Parquet: {error}") from error
+    return [
+        {name: "" if value is None else str(value) for name, value in row.items()}
+        for row in table.to_pylist()
+    ]

@@ -1,0 +1,90 @@
+"""What a checkpoint says about labelled clips: the raw material of calibration and evaluation.
+
+Shapes: K tracks, S windows of one track, M mel bands, T frames, C classes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from acoustic.classify.checkpoint import Checkpoint
+from acoustic.classify.config import EngineConfig
+from acoustic.classify.engine import Engine
+from acoustic.postprocess.calibration import Logits
+from acoustic.training.dataset import Clip
+from acoustic.training.validate import clip_logits
+
+WINDOW_COUNTS = (1, 3, 10)
+"""The numbers of windows of the service's efforts."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Tracks:
+    """Logits and truth of K tracks.
+
+    Attributes:
+        logits: number of windows → K arrays (S, C).
+        labels: (K,) class indices.
+        sources: (K,) names of the data sets.
+        groups: (K,) short hashes of the groups.
+    """
+
+    logits: dict[int, list[Logits]]
+    labels: npt.NDArray[np.int64]
+    sources: npt.NDArray[np.str_]
+    groups: npt.NDArray[np.str_]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, chosen: npt.NDArray[np.bool_]) -> Tracks:
+        """The tracks where `chosen` (K,) is true."""
+        indices = np.flatnonzero(chosen)
+        return Tracks(
+            logits={n: [each[i] for i in indices] for n, each in self.logits.items()},
+            labels=self.labels[chosen],
+            sources=self.sources[chosen],
+            groups=self.groups[chosen],
+        )
+
+
+def open_engine(checkpoint: Checkpoint, n_threads: int) -> Engine:
+    """The engine that measurements use: FP32 on the CPU, the reference of every other path."""
+    mel = checkpoint.manifest.mel
+    return Engine(
+        checkpoint.model,
+        checkpoint.scaling,
+        (mel.n_mels, mel.n_frames),
+        EngineConfig(accelerator="cpu", precision="fp32", n_threads=n_threads),
+    )
+
+
+def hear(engine: Engine, clips: Sequence[Clip]) -> Tracks:
+    """Logits of clips for every number of windows."""
+    n_frames = engine.input_shape[1]
+    return Tracks(
+        logits={n: clip_logits(engine.logits, clips, n_frames, n) for n in WINDOW_COUNTS},
+        labels=np.array([clip.label for clip in clips], np.int64),
+        sources=np.array([clip.source for clip in clips], np.str_),
+        groups=np.array([group_hash(clip.group) for clip in clips], np.str_),
+    )
+
+
+def without_repeats(clips: Iterable[Clip]) -> list[Clip]:
+    """The clips without recordings that an earlier data set has under the same track name."""
+    seen: dict[str, str] = {}
+    return [
+        clip
+        for clip in clips
+        if not clip.track or seen.setdefault(clip.track, clip.source) == clip.source
+    ]
+
+
+def group_hash(group: str) -> str:
+    """8 hex digits that stand for a group without naming it."""
+    return hashlib.sha256(group.encode()).hexdigest()[:8]

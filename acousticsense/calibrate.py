@@ -1,0 +1,61 @@
+"""`acousticsense calibrate`: fit stage 3 of a checkpoint on held-out recordings."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from acousticsense.options import quiet_decoders, readable_errors
+from acousticsense.train import Data, Threads
+
+
+def calibrate(
+    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint folder.")],
+    data: Data,
+    review_accuracy: Annotated[
+        float, typer.Option(help="Accuracy wanted among the answers that nobody reviews.")
+    ] = 0.8,
+    floor: Annotated[bool, typer.Option(help="Fit a probability floor as well.")] = False,
+    valid_ratio: Annotated[
+        float, typer.Option(help="As in training, where the data states no split.")
+    ] = 0.2,
+    seed: Annotated[int, typer.Option(help="As in training.")] = 0,
+    threads: Threads = None,
+) -> None:
+    """Fit temperatures, prediction sets and review thresholds on the valid split.
+
+    Writes calibration.json into the checkpoint.
+    """
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    with readable_errors(), quiet_decoders():
+        import os
+
+        from acoustic.classify.checkpoint import load_checkpoint
+        from acoustic.errors import ConfigError
+        from acoustic.postprocess.calibration import save_calibration
+        from acoustic.training.calibrate import CalibrationConfig, fit_calibration
+        from acoustic.training.dataset import read_dataset
+        from acoustic.training.tracks import hear, open_engine, without_repeats
+
+        try:
+            config = CalibrationConfig(review_accuracy=review_accuracy, with_floor=floor)
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+        loaded = load_checkpoint(checkpoint)
+        manifest = loaded.manifest
+        dataset = read_dataset(
+            data, manifest.mel, labels=manifest.labels, valid_ratio=valid_ratio, seed=seed
+        )
+        engine = open_engine(loaded, threads or os.cpu_count() or 1)
+        tracks = hear(engine, without_repeats(dataset.split("valid")))
+        fitted = fit_calibration(tracks, manifest.digest, config)
+        save_calibration(checkpoint, fitted)
+    for n, temperature in fitted.temperatures.items():
+        typer.echo(
+            f"{n} windows: temperature {temperature:.3f}, NLL {fitted.nll[n]:.3f}, review below "
+            f"{fitted.review_thresholds[n]:.2f} for accuracy {review_accuracy}"
+        )
+    typer.echo(f"{checkpoint}: calibrated on {fitted.n_tracks} tracks")

@@ -1,0 +1,103 @@
+"""`acousticsense evaluate`: a report card of a checkpoint on held-out recordings."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from acousticsense.options import quiet_decoders, readable_errors
+from acousticsense.train import Data, NotMusic, Threads
+
+PICTURES = "evaluation"
+
+
+def evaluate(
+    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint folder, calibrated.")],
+    data: Data,
+    out: Annotated[Path, typer.Option(help="Folder for evaluation.json, .md and pictures.")],
+    not_music: NotMusic = None,
+    coverage: Annotated[float, typer.Option(help="Of the prediction sets.")] = 0.9,
+    baselines: Annotated[bool, typer.Option(help="Fit the baselines as well.")] = True,
+    cnn_crops: Annotated[
+        int, typer.Option(min=0, help="Crops for the small CNN; 0 leaves it out.")
+    ] = 60_000,
+    corruptions: Annotated[bool, typer.Option(help="Run the corruption grid.")] = True,
+    card: Annotated[bool, typer.Option(help="Write the model card too.")] = False,
+    valid_ratio: Annotated[
+        float, typer.Option(help="As in training, where the data states no split.")
+    ] = 0.2,
+    seed: Annotated[int, typer.Option(help="As in training.")] = 0,
+    threads: Threads = None,
+) -> None:
+    """Measure accuracy, calibration, sets, robustness and outliers, beside baselines."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    with readable_errors(), quiet_decoders():
+        import os
+
+        from acoustic.errors import ConfigError
+        from acoustic.evaluation.evaluate import EvaluationConfig
+        from acoustic.evaluation.evaluate import evaluate as measure
+        from acoustic.evaluation.markdown import write_page
+        from acoustic.manifest import load_manifest
+        from acoustic.training.dataset import read_dataset
+        from acoustic.training.outliers import read_outliers
+
+        try:
+            config = EvaluationConfig(
+                coverage=coverage,
+                with_baselines=baselines,
+                with_corruptions=corruptions,
+                cnn_crops=cnn_crops,
+                n_threads=threads or os.cpu_count() or 1,
+            )
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+        manifest = load_manifest(checkpoint)
+        dataset = read_dataset(
+            data, manifest.mel, labels=manifest.labels, valid_ratio=valid_ratio, seed=seed
+        )
+        outliers = read_outliers(not_music, manifest.mel, "valid") if not_music else []
+        report = measure(checkpoint, dataset, outliers, config)
+        out.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(report, indent=1, allow_nan=False, ensure_ascii=False)
+        (out / "evaluation.json").write_text(text + "\n", encoding="utf-8")
+        page = write_page(report, _draw(report, out / PICTURES))
+        (out / "evaluation.md").write_text(page, encoding="utf-8")
+        if card:
+            _write_card(checkpoint, report)
+    for name, part in report["sources"].items():
+        value = part["accuracy"]
+        typer.echo(
+            f"{name}: accuracy {value['value']:.3f} ({value['low']:.3f}–{value['high']:.3f})"
+        )
+    typer.echo(f"{out / 'evaluation.md'}")
+
+
+def _draw(report: dict[str, object], folder: Path) -> list[str]:
+    from acoustic.evaluation.pictures import draw_pictures
+
+    try:
+        return [f"{folder.name}/{name}" for name in draw_pictures(report, folder)]
+    except ImportError:
+        typer.echo("no pictures: they need the extra acousticsense[plots]", err=True)
+        return []
+
+
+def _write_card(checkpoint: Path, report: dict[str, object]) -> None:
+    from acoustic.evaluation.card import write_card
+    from acoustic.manifest import CARD_FILE, load_json, load_manifest
+    from acoustic.postprocess.calibration import load_calibration
+    from acoustic.training.run import FACTS_FILE
+
+    manifest = load_manifest(checkpoint)
+    text = write_card(
+        manifest,
+        load_json(checkpoint, FACTS_FILE),
+        load_calibration(checkpoint, manifest.digest),
+        report,
+    )
+    (checkpoint / CARD_FILE).write_text(text, encoding="utf-8")

@@ -1,0 +1,204 @@
+"""`acousticsense train`: labelled recordings in, a checkpoint folder out."""
+
+from __future__ import annotations
+
+import logging
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from acousticsense.options import quiet_decoders, readable_errors
+
+if TYPE_CHECKING:
+    from acoustic.preprocess.mel import MelConfig
+    from acoustic.training.run import Job, Report
+
+WINDOW_MULTIPLE = 16
+"""Frames of a window come in whole patches."""
+
+
+class DeviceOption(StrEnum):
+    """Where to train."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+    MPS = "mps"
+
+
+Data = Annotated[
+    list[Path],
+    typer.Argument(
+        help="Folder per genre, manifest (.csv, .parquet) or mel pack; several are one."
+    ),
+]
+NotMusic = Annotated[
+    Path | None,
+    typer.Option(help="Folder of speech and other sounds; one half is used, the other kept out."),
+]
+Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads; all cores by default.")]
+
+
+def train(
+    data: Data,
+    out: Annotated[Path, typer.Option(help="Checkpoint folder to write.")],
+    not_music: NotMusic = None,
+    variant: Annotated[str, typer.Option(help="vit_nano, vit_tiny, vit_small, …")] = "vit_nano",
+    window_s: Annotated[float, typer.Option(help="Length of one window, seconds.")] = 6.0,
+    start_from: Annotated[
+        Path | None, typer.Option("--from", help="Checkpoint to fine-tune.")
+    ] = None,
+    crops: Annotated[int, typer.Option(min=1, help="Crops seen in all.")] = 220_000,
+    max_minutes: Annotated[
+        float | None, typer.Option(help="End by then; the schedule is shortened to fit.")
+    ] = None,
+    resume: Annotated[bool, typer.Option(help="Go on after an interruption.")] = False,
+    overwrite: Annotated[bool, typer.Option(help="Replace a checkpoint in --out.")] = False,
+    valid_ratio: Annotated[
+        float, typer.Option(help="Share held out, by group, where the data states no split.")
+    ] = 0.2,
+    noise: Annotated[bool, typer.Option(help="Add noise to some of the crops.")] = True,
+    optimiser: Annotated[str, typer.Option(help="muon or adamw.")] = "muon",
+    layer_decay: Annotated[
+        float | None,
+        typer.Option(help="Rate factor per block away from the head; 0.75 in fine-tuning."),
+    ] = None,
+    gradient_checkpointing: Annotated[
+        bool, typer.Option(help="Less memory for more time.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    device: Annotated[DeviceOption, typer.Option(help="Where to train.")] = DeviceOption.AUTO,
+    threads: Threads = None,
+    name: Annotated[str, typer.Option(help="Name of the model.")] = "acousticsense",
+    version: Annotated[str, typer.Option(help="Version of the weights.")] = "1",
+) -> None:
+    """Train a checkpoint; then calibrate and evaluate it.
+
+    Groups (artists, albums) stay on one side of the split. What cannot be read is listed.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    with readable_errors(), quiet_decoders():
+        import torch
+
+        from acoustic.errors import ConfigError
+        from acoustic.training.dataset import read_dataset
+        from acoustic.training.outliers import read_outliers
+        from acoustic.training.run import train_checkpoint
+
+        _refuse_existing(out, resume or overwrite)
+        if threads:
+            torch.set_num_threads(threads)
+        try:
+            job = _job(
+                out=out,
+                name=name,
+                version=version,
+                variant=variant,
+                window_s=window_s,
+                start_from=start_from,
+                device=device,
+                resume=resume,
+                recipe=dict(
+                    n_crops=crops,
+                    max_minutes=max_minutes,
+                    seed=seed,
+                    gradient_checkpointing=gradient_checkpointing,
+                ),
+                noise=noise,
+                optimiser=optimiser,
+                layer_decay=layer_decay,
+            )
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+        mel = job.start_from.manifest.mel if job.start_from else job.mel
+        dataset = read_dataset(data, mel, valid_ratio=valid_ratio, seed=seed)
+        outliers = read_outliers(not_music, mel, "train") if not_music else []
+        try:
+            train_checkpoint(dataset, outliers, job, tell=_tell)
+        except KeyboardInterrupt:
+            typer.echo("interrupted; the same command with --resume goes on", err=True)
+            raise typer.Exit(130) from None
+    typer.echo(f"{out}: trained; next: acousticsense calibrate {out} {' '.join(map(str, data))}")
+
+
+def _refuse_existing(out: Path, may_exist: bool) -> None:
+    from acoustic.errors import ConfigError
+    from acoustic.manifest import WEIGHTS_FILE
+
+    if (out / WEIGHTS_FILE).exists() and not may_exist:
+        raise ConfigError(f"{out} has a checkpoint already: choose a new folder, or --overwrite")
+
+
+def _job(
+    *,
+    out: Path,
+    name: str,
+    version: str,
+    variant: str,
+    window_s: float,
+    start_from: Path | None,
+    device: DeviceOption,
+    resume: bool,
+    recipe: dict[str, object],
+    noise: bool,
+    optimiser: str,
+    layer_decay: float | None,
+) -> Job:
+    from dataclasses import replace
+
+    from acoustic.classify.checkpoint import load_checkpoint
+    from acoustic.classify.config import EngineConfig
+    from acoustic.classify.engine import plan_execution
+    from acoustic.classify.vit import VARIANTS
+    from acoustic.training.augment import AugmentConfig
+    from acoustic.training.batches import BatchConfig
+    from acoustic.training.optimiser import OptimiserConfig
+    from acoustic.training.run import Job
+    from acoustic.training.train import Recipe, native_precision
+
+    if variant not in VARIANTS:
+        raise ValueError(f"unknown variant {variant!r}, known are {', '.join(VARIANTS)}")
+    place = plan_execution(EngineConfig(accelerator=device.value)).device
+    augment = AugmentConfig() if noise else replace(AugmentConfig(), noise_probability=0.0)
+    decay = layer_decay or (0.75 if start_from else 1.0)
+    return Job(
+        out=out,
+        name=name,
+        version=version,
+        variant=variant,
+        mel=_geometry(window_s),
+        start_from=load_checkpoint(start_from) if start_from else None,
+        recipe=Recipe(
+            **recipe,  # type: ignore[arg-type]
+            precision=native_precision(place),
+            batches=BatchConfig(augment=augment),
+            optimiser=OptimiserConfig(name=optimiser, layer_decay=decay),  # type: ignore[arg-type]
+        ),
+        device=place,
+        resume=resume,
+    )
+
+
+def _geometry(window_s: float) -> MelConfig:
+    """The default front end with the whole number of patches nearest to a window's length."""
+    from dataclasses import replace
+
+    from acoustic.preprocess.mel import MelConfig
+
+    mel = MelConfig()
+    patches = round(window_s * mel.sample_rate / mel.hop_length / WINDOW_MULTIPLE)
+    if not 1 <= patches <= 45:
+        raise ValueError(f"window is {window_s:g} s, limits are 0.7 to 30 s")
+    return replace(mel, n_frames=patches * WINDOW_MULTIPLE)
+
+
+def _tell(report: Report) -> None:
+    left_s = report.elapsed_s * (1 - report.progress) / report.progress
+    accuracy = "" if report.accuracy is None else f"  valid accuracy {report.accuracy:.3f}"
+    typer.echo(
+        f"{report.progress:4.0%}  crops {report.n_crops:,}  loss {report.loss:.3f}{accuracy}  "
+        f"{report.crops_per_s:.0f} crops/s  {left_s / 60:.0f} min left",
+        err=True,
+    )

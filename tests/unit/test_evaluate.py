@@ -1,0 +1,234 @@
+"""Calibration and evaluation of a checkpoint, from folders to the pages that people read."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from acoustic.classify.scaling import Scaling
+from acoustic.classify.vit import VARIANTS
+from acoustic.errors import ConfigError
+from acoustic.evaluation import robustness
+from acoustic.evaluation.baselines import hand_made_features, majority, svm
+from acoustic.evaluation.corruptions import corruption_grid
+from acoustic.evaluation.measure import measure, measure_outliers
+from acoustic.labels import GENRES
+from acoustic.manifest import load_manifest
+from acoustic.postprocess.calibration import load_calibration
+from acoustic.training.calibrate import (
+    Calibrated,
+    CalibrationConfig,
+    apply_calibration,
+    cross_fit,
+    fit_calibration,
+)
+from acoustic.training.small_cnn import small_cnn
+from acoustic.training.tracks import Tracks
+from acousticsense.main import app
+from tests.clips import BEATS, GENRES_MADE, N_FRAMES, NEITHER, NOTES, clip, write_manifest
+from tests.models import TINY
+from tests.sounds import encode, noise, tone
+
+runner = CliRunner()
+N_CLASSES = 4
+
+
+def made_tracks(n: int, temperature: float, seed: int = 0) -> Tracks:
+    """Tracks whose logits are right about their own uncertainty, but for a temperature."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(0, 2, (n, N_CLASSES))
+    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    labels = np.array([rng.choice(N_CLASSES, p=row) for row in probabilities])
+    stated = (logits * temperature).astype(np.float32)
+    return Tracks(
+        logits={
+            count: [np.repeat(row[None], count, axis=0) for row in stated] for count in (1, 10)
+        },
+        labels=labels,
+        sources=np.full(n, "made"),
+        groups=np.array([f"g{i // 4}" for i in range(n)]),
+    )
+
+
+def test_the_fit_finds_the_temperature_and_what_follows_from_it() -> None:
+    tracks = made_tracks(1500, temperature=2.0)
+    fitted = fit_calibration(tracks, "digest", CalibrationConfig(review_accuracy=0.8))
+    assert fitted.temperatures[10] == pytest.approx(2.0, rel=0.1)
+    fresh = made_tracks(3000, temperature=2.0, seed=1)
+    found = apply_calibration(fresh, fitted, 10, 0.9)
+    hit = found.sets[np.arange(3000), fresh.labels]
+    correct = found.probabilities.argmax(axis=1) == fresh.labels
+    assert hit.mean() == pytest.approx(0.9, abs=0.03)
+    assert correct[found.accepted].mean() == pytest.approx(0.8, abs=0.03)
+
+
+def test_cross_fitting_lets_no_track_calibrate_itself() -> None:
+    tracks = made_tracks(200, temperature=1.0)
+    plain = cross_fit(tracks, 10, 0.9, CalibrationConfig())
+    flipped_group = tracks.groups == "g0"
+    labels = np.where(flipped_group, (tracks.labels + 1) % N_CLASSES, tracks.labels)
+    changed = replace(tracks, labels=labels)
+    again = cross_fit(changed, 10, 0.9, CalibrationConfig())
+    np.testing.assert_array_equal(
+        again.probabilities[flipped_group], plain.probabilities[flipped_group]
+    )
+    assert not np.array_equal(again.probabilities, plain.probabilities)
+
+
+def test_too_few_tracks_are_refused() -> None:
+    with pytest.raises(ConfigError, match="12 valid tracks are too few: 20 are needed"):
+        fit_calibration(made_tracks(12, 1.0), "digest", CalibrationConfig())
+    fitted = fit_calibration(made_tracks(30, 1.0), "digest", CalibrationConfig())
+    with pytest.raises(ConfigError, match=r"on 30 tracks does not support a coverage of 0\.99"):
+        apply_calibration(made_tracks(30, 1.0), fitted, 10, 0.99)
+
+
+def test_siblings_are_one_family() -> None:
+    hip_hop, rap, jazz = (GENRES.index(name) for name in ("Hip-Hop", "Rap", "Jazz"))
+    labels = np.array([hip_hop, rap, jazz] * 10)
+    probabilities = np.full((30, 16), 0.01)
+    probabilities[np.arange(30), np.array([rap, hip_hop, hip_hop] * 10)] = 0.85
+    found = apply_like(probabilities)
+    report = measure(found, labels, GENRES)
+    assert report["accuracy"]["value"] == 0
+    assert report["family_accuracy"]["value"] == pytest.approx(2 / 3, abs=1e-4)
+    assert set(report["per_genre"]) == {"Hip-Hop", "Rap", "Jazz"}
+    assert np.array(report["confusion"]).sum() == 30
+
+
+def apply_like(probabilities: np.ndarray) -> Calibrated:
+    return Calibrated(
+        probabilities=probabilities,
+        sets=probabilities > 0.5,
+        accepted=np.ones(len(probabilities), bool),
+    )
+
+
+def test_outliers_are_told_from_music_by_uncertainty() -> None:
+    sure = np.full((50, 4), 0.01) + np.eye(4)[np.arange(50) % 4] * 0.96
+    unsure = np.full((20, 4), 0.25)
+    rows = measure_outliers(sure, unsure, ["speech"] * 10 + ["rain"] * 10)
+    assert [r["kind"] for r in rows] == ["all"] * 2 + ["rain"] * 2 + ["speech"] * 2
+    assert all(r["auroc"]["value"] == 1.0 for r in rows)
+
+
+def labelled(split: str, first_seed: int, n: int) -> list:
+    return [clip(label, first_seed + i, split) for label in GENRES_MADE for i in range(n)]
+
+
+def test_baselines_learn_what_can_be_learned() -> None:
+    train, valid = labelled("train", 0, 8), labelled("valid", 50, 2)
+    truth = [BEATS] * 2 + [NOTES] * 2 + [NEITHER] * 2
+    assert majority([*train, clip(NOTES, 99)], valid).tolist() == [NOTES] * 6
+    assert svm(train, valid).tolist() == truth
+    cnn = small_cnn(
+        train, valid, n_classes=16, n_frames=N_FRAMES, scaling=Scaling(), n_crops=384, n_windows=2
+    )
+    assert (cnn == truth).mean() > 0.6
+    assert np.isfinite(hand_made_features(np.zeros((128, 200), np.uint8))).all()
+
+
+# ---- the three commands, end to end
+
+
+def make_music(root: Path) -> tuple[Path, Path]:
+    """24 train and 24 valid songs of two genres, and sounds that are no music."""
+    rows = []
+    for i in range(48):
+        genre, split = ("Jazz", "Metal")[i % 2], ("train", "valid")[i // 24]
+        rows.append({"file": f"{i}.wav", "genre": genre, "split": split, "group": f"band {i // 2}"})
+        sound = tone(300 + 10 * i, 7.0) if genre == "Jazz" else noise(7.0, level=0.3, seed=i)
+        (root / "music").mkdir(parents=True, exist_ok=True)
+        (root / "music" / f"{i}.wav").write_bytes(encode(sound, 22_050))
+    write_manifest(root / "music", rows)
+    (root / "sounds" / "clicks").mkdir(parents=True)
+    for name in "abcdefghij":
+        clicks = np.zeros(2 * 22_050, np.float32)
+        clicks[:: 1000 + 100 * ord(name)] = 0.9
+        (root / "sounds" / "clicks" / f"{name}.wav").write_bytes(encode(clicks, 22_050))
+    return root / "music", root / "sounds"
+
+
+def run(*arguments: object) -> str:
+    result = runner.invoke(app, [str(argument) for argument in arguments])
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_from_folders_to_a_report_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(VARIANTS, "tiny", TINY)
+    grid = corruption_grid({})
+    monkeypatch.setattr(
+        robustness, "corruption_grid", lambda recordings: [grid[0], grid[4], grid[-1]]
+    )
+    music, sounds = make_music(tmp_path)
+    out, report_folder = tmp_path / "model", tmp_path / "report"
+    told = run(
+        "train", music, "--out", out, "--not-music", sounds, "--variant", "tiny",
+        "--crops", 720, "--name", "duo", "--threads", 1,
+    )  # fmt: skip
+    assert "100%  crops 720  loss" in told
+    assert "valid accuracy" in told
+    assert "acousticsense calibrate" in told
+
+    told = run("calibrate", out, music, "--review-accuracy", 0.9, "--threads", 1)
+    assert "calibrated on 24 tracks" in told
+    calibration = load_calibration(out, load_manifest(out).digest)
+    assert set(calibration.quantiles) == {1, 3, 10}
+    assert calibration.review_accuracy == 0.9
+    assert len(calibration.groups) == 12
+
+    told = run(
+        "evaluate", out, music, "--not-music", sounds, "--out", report_folder, "--card",
+        "--cnn-crops", 96, "--threads", 1,
+    )  # fmt: skip
+    report = json.loads((report_folder / "evaluation.json").read_text())
+    assert report["cross_fitted"] is True
+    assert report["sources"]["music"]["accuracy"]["value"] > 0.8
+    assert report["sources"]["music"]["n_tracks"] == 24
+    assert set(report["baselines"]) == {"majority", "SVM on hand-made features", "small CNN"}
+    assert report["robustness"]["n_tracks"] == 24
+    assert report["outliers"]
+    page = (report_folder / "evaluation.md").read_text()
+    for heading in ("Accuracy", "Calibration", "Knowing when it is wrong", "Corrupted audio"):
+        assert f"## {heading}" in page
+    for picture in ("confusion", "reliability", "risk-coverage", "corruptions"):
+        assert (report_folder / "evaluation" / f"{picture}.png").stat().st_size > 5_000
+        assert f"evaluation/{picture}.png" in page
+    card = (out / "README.md").read_text()
+    assert card.startswith("# duo 1\n")
+    assert "| Jazz | 12 |" in card
+    assert "nan" not in card + page
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "{music}", "--out", "{out}"], "has a checkpoint already"),
+        (["train", "{music}", "--out", "{new}", "--variant", "vit_huge"], "unknown variant"),
+        (["train", "{music}", "--out", "{new}", "--window-s", "90"], "limits are 0.7 to 30 s"),
+        (["train", "{music}", "--out", "{new}", "--optimiser", "sgd"], "unknown optimiser 'sgd'"),
+        (["calibrate", "{out}", "{music}", "--review-accuracy", "3"], "limits are 0 to 1"),
+        (["calibrate", "{out}", "{music}"], "0 valid tracks are too few"),
+        (["evaluate", "{out}", "{music}", "--out", "{new}"], "no valid recording"),
+        (["evaluate", "{new}", "{music}", "--out", "{new}"], "cannot be read"),
+    ],
+)
+def test_faults_are_one_line(
+    tmp_path: Path, tiny_checkpoint: Path, arguments: list[str], message: str
+) -> None:
+    rows = [
+        {"file": f"{i}.wav", "genre": g, "split": "train", "group": g}
+        for i, g in enumerate(("Jazz", "Rock"))
+    ]
+    music = write_manifest(tmp_path / "music", rows).parent
+    paths = {"music": music, "out": tiny_checkpoint, "new": tmp_path / "new"}
+    result = runner.invoke(app, [argument.format(**paths) for argument in arguments])
+    assert result.exit_code == 2
+    assert message in result.output
+    assert result.output.count("error:") == 1
