@@ -51,6 +51,9 @@ def train(
         Path | None, typer.Option("--from", help="Checkpoint to fine-tune.")
     ] = None,
     crops: Annotated[int, typer.Option(min=1, help="Crops seen in all.")] = 220_000,
+    pretrain_crops: Annotated[
+        int, typer.Option(min=0, help="Crops seen before that without their labels.")
+    ] = 0,
     max_minutes: Annotated[
         float | None, typer.Option(help="End by then; the schedule is shortened to fit.")
     ] = None,
@@ -102,6 +105,7 @@ def train(
                 resume=resume,
                 recipe=dict(
                     n_crops=crops,
+                    pretrain_crops=pretrain_crops,
                     max_minutes=max_minutes,
                     seed=seed,
                     gradient_checkpointing=gradient_checkpointing,

@@ -15,6 +15,7 @@ OFF = AugmentConfig(
     tempo_factors=(1.0, 1.0),
     pitch_factors=(1.0, 1.0),
     tilt_db=0,
+    equaliser_db=0,
     noise_probability=0,
     low_pass_probability=0,
     blur=(0.0, 0.0),

@@ -137,6 +137,11 @@ class VisionTransformer(nn.Module):
 
     def encode(self, x_NPD: Tensor) -> Tensor:
         """Pooled features (N, D) of any subset of the patch tokens."""
+        x_NPD = self.encode_tokens(x_NPD)
+        return x_NPD[:, 0] if self.config.pool == "cls" else x_NPD.mean(dim=1)
+
+    def encode_tokens(self, x_NPD: Tensor) -> Tensor:
+        """The tokens after all blocks, (N, P, D), the class token first where there is one."""
         if self.config.pool == "cls":
             cls = (self.cls_token + self.pos_embed[:, :1]).expand(len(x_NPD), -1, -1)
             x_NPD = torch.cat([cls, x_NPD], dim=1)
@@ -145,8 +150,8 @@ class VisionTransformer(nn.Module):
                 x_NPD = checkpoint(block, x_NPD, use_reentrant=False)
             else:
                 x_NPD = block(x_NPD)
-        x_NPD = self.norm(x_NPD)
-        return x_NPD[:, 0] if self.config.pool == "cls" else x_NPD.mean(dim=1)
+        out: Tensor = self.norm(x_NPD)
+        return out
 
     def classify(self, x_ND: Tensor) -> Tensor:
         """Logits (N, C) of pooled features, always in float32.

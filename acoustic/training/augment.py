@@ -1,6 +1,6 @@
 """Augmentation of log-mel crops, all in the mel domain, so no audio is needed.
 
-Order of the signal: tempo and pitch (resampling the two axes), spectral tilt, additive noise
+Order of the signal: tempo and pitch (resampling the two axes), an equaliser, additive noise
 (a sum of powers), a random low-pass (some training sources are band-limited; without it a
 model learns the codec instead of the music), a blur or sharpening across the bands (some
 spectrograms were recovered from pictures and are smoother than those of audio), renormalisation
@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 TOP_DB = 80.0
+N_WAVES = 6
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,6 +32,8 @@ class AugmentConfig:
         tempo_factors: range of frames read per frame kept.
         pitch_factors: range of mel bands read per band kept.
         tilt_db: largest level change between the lowest and the highest band, dB.
+        equaliser_db: deviation of each of the equaliser's slow waves over the bands, dB; another
+            studio should not be another genre.
         noise_probability: share of crops that get noise, in [0, 1].
         noise_snr_db: range of the signal-to-noise ratio, dB.
         low_pass_probability: share of crops that lose their upper bands, in [0, 1].
@@ -43,6 +46,7 @@ class AugmentConfig:
     tempo_factors: tuple[float, float] = (0.75, 1.33)
     pitch_factors: tuple[float, float] = (0.95, 1.05)
     tilt_db: float = 6.0
+    equaliser_db: float = 2.0
     noise_probability: float = 0.25
     noise_snr_db: tuple[float, float] = (-5.0, 30.0)
     low_pass_probability: float = 0.15
@@ -103,6 +107,7 @@ def augment(
     n, n_mels, _ = crops_db.shape
     slope = torch.linspace(-0.5, 0.5, n_mels, device=crops_db.device)[None, :, None]
     crops_db = crops_db + slope * _uniform(n, (-config.tilt_db, config.tilt_db), generator)
+    crops_db = crops_db + _equaliser_db(crops_db, config, generator)
     noise = _made_up_noise(crops_db, slope, generator)
     if recordings_db is not None:
         recorded = torch.pow(10.0, recordings_db / 10)
@@ -129,6 +134,16 @@ def mask(crops: Tensor, value: float, config: AugmentConfig, generator: torch.Ge
         frames = _band(n, n_frames, config.mask_frames, generator)[:, None, :]
         crops = crops.masked_fill(bands | frames, value)
     return crops
+
+
+def _equaliser_db(like: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
+    """(N, M, 1) gain per band: a sum of N_WAVES cosines over the bands, from slow to faster."""
+    n, n_mels, _ = like.shape
+    bands = (torch.arange(n_mels, device=like.device) + 0.5) / n_mels
+    order = torch.arange(1, N_WAVES + 1, device=like.device)
+    waves = torch.cos(torch.pi * order[:, None] * bands)
+    weights = torch.randn(n, N_WAVES, generator=generator, device=like.device)
+    return (weights * config.equaliser_db @ waves)[:, :, None]
 
 
 def _made_up_noise(like: Tensor, slope: Tensor, generator: torch.Generator) -> Tensor:

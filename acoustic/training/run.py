@@ -24,6 +24,7 @@ from acoustic.preprocess.mel import MelConfig
 from acoustic.training.batches import Batches
 from acoustic.training.dataset import Clip, Dataset
 from acoustic.training.outliers import Outlier
+from acoustic.training.pretrain import pretrain
 from acoustic.training.train import Progress, Recipe, Trainer
 from acoustic.training.validate import validation_accuracy
 
@@ -117,6 +118,9 @@ def train_checkpoint(
         seed=job.recipe.seed,
         device=job.device,
     )
+    if job.recipe.pretrain_crops and not job.resume:
+        model = model.to(job.device)
+        pretrain(model, batches, job.recipe, job.recipe.pretrain_crops, job.device)
     trainer = Trainer(model, job.recipe, job.device)
     watch = _Watch(trainer, scaling, valid, job, tell)
     job.out.mkdir(parents=True, exist_ok=True)

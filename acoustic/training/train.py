@@ -41,7 +41,8 @@ class Recipe:
     """How a checkpoint is trained.
 
     Attributes:
-        n_crops: crops seen in all.
+        n_crops: crops seen in all, with their labels.
+        pretrain_crops: crops seen before that without labels; see `pretrain`.
         max_minutes: when this comes first, the schedule is shortened to end there; None: no limit.
         warmup_ratio: share of the schedule in which the rates rise.
         label_smoothing: in [0, 1).
@@ -55,6 +56,7 @@ class Recipe:
     """
 
     n_crops: int = 220_000
+    pretrain_crops: int = 0
     max_minutes: float | None = None
     warmup_ratio: float = 0.05
     label_smoothing: float = 0.05
@@ -67,6 +69,8 @@ class Recipe:
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
 
     def __post_init__(self) -> None:
+        if self.pretrain_crops < 0:
+            raise ValueError(f"pretrain_crops is {self.pretrain_crops}")
         if self.n_crops < 1 or (self.max_minutes is not None and self.max_minutes <= 0):
             raise ValueError(f"{self.n_crops} crops in {self.max_minutes} minutes is no training")
         if self.precision not in ("bf16", "fp32"):

@@ -103,3 +103,13 @@ def test_one_generator_is_one_result() -> None:
     strong = AugmentConfig(noise_probability=0.5, low_pass_probability=0.5)
     first, second = (augment(crops(), strong, generator()) for _ in range(2))
     assert torch.equal(first, second)
+
+
+def test_the_equaliser_is_smooth_and_as_strong_as_asked_for() -> None:
+    flat = torch.full((400, 128, N_FRAMES), -40.0)
+    curves = augment(flat, replace(OFF, equaliser_db=2.0), generator())
+    assert torch.equal(curves[:, :, 0], curves[:, :, 1])
+    gains = curves[:, :, 0] - curves[:, :, 0].mean(dim=1, keepdim=True)
+    expected_db = 2.0 * (6 / 2) ** 0.5  # six cosines, each of power 1/2
+    assert gains.square().mean().sqrt() == pytest.approx(expected_db, rel=0.05)
+    assert gains.diff(dim=1).abs().max() < 2.5
