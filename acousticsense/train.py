@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from acoustic.preprocess.mel import MelConfig
     from acoustic.training.run import Job, Report
 
+DEFAULT_VARIANT = "vit_nano"
+DEFAULT_WINDOW_S = 6.0
 WINDOW_MULTIPLE = 16
 """Frames of a window come in whole patches."""
 
@@ -45,8 +47,12 @@ def train(
     data: Data,
     out: Annotated[Path, typer.Option(help="Checkpoint folder to write.")],
     not_music: NotMusic = None,
-    variant: Annotated[str, typer.Option(help="vit_nano, vit_tiny, vit_small, …")] = "vit_nano",
-    window_s: Annotated[float, typer.Option(help="Length of one window, seconds.")] = 6.0,
+    variant: Annotated[
+        str | None, typer.Option(help="vit_nano (the default), vit_tiny, vit_small, …")
+    ] = None,
+    window_s: Annotated[
+        float | None, typer.Option(help="Length of one window, seconds; 6 by default.")
+    ] = None,
     start_from: Annotated[
         Path | None, typer.Option("--from", help="Checkpoint to fine-tune.")
     ] = None,
@@ -140,8 +146,8 @@ def _job(
     out: Path,
     name: str,
     version: str,
-    variant: str,
-    window_s: float,
+    variant: str | None,
+    window_s: float | None,
     start_from: Path | None,
     device: DeviceOption,
     resume: bool,
@@ -162,17 +168,20 @@ def _job(
     from acoustic.training.run import Job
     from acoustic.training.train import Recipe, native_precision
 
+    if start_from and (variant or window_s):
+        raise ValueError("with --from, variant and window are those of the checkpoint")
+    variant = variant or DEFAULT_VARIANT
     if variant not in VARIANTS:
         raise ValueError(f"unknown variant {variant!r}, known are {', '.join(VARIANTS)}")
     place = plan_execution(EngineConfig(accelerator=device.value)).device
     augment = AugmentConfig() if noise else replace(AugmentConfig(), noise_probability=0.0)
-    decay = layer_decay or (0.75 if start_from else 1.0)
+    decay = (0.75 if start_from else 1.0) if layer_decay is None else layer_decay
     return Job(
         out=out,
         name=name,
         version=version,
         variant=variant,
-        mel=_geometry(window_s),
+        mel=_geometry(window_s or DEFAULT_WINDOW_S),
         start_from=load_checkpoint(start_from) if start_from else None,
         recipe=Recipe(
             **recipe,  # type: ignore[arg-type]

@@ -169,7 +169,7 @@ def _identity(checkpoint: Checkpoint) -> dict[str, Any]:
 def _baselines(
     dataset: Dataset, checkpoint: Checkpoint, config: EvaluationConfig
 ) -> dict[str, dict[str, Any]]:
-    """Per source: each baseline fitted on that source's train clips, and on all of them."""
+    """Each baseline, fitted on all train clips and measured per source."""
     rows: dict[str, dict[str, Any]] = {}
     train, valid = dataset.split("train"), dataset.split("valid")
     if not train:

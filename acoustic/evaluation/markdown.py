@@ -19,6 +19,7 @@ def write_page(report: Report, pictures: Sequence[str] = ()) -> str:
         _head(report),
         _accuracy(report),
         _listening(report),
+        _families(report),
         *(_per_genre(name, source) for name, source in report["sources"].items()),
         _calibration(report),
         _selective(report),
@@ -102,6 +103,21 @@ def _accuracy(report: Report) -> str:
         + "\nBaselines are fitted on all train clips and choose among all genres. Siblings of one "
         "family (Hip-Hop and Rap among them) count as the same answer in the rows of families.\n"
     )
+
+
+def _families(report: Report) -> str:
+    rows = [
+        (
+            family,
+            ", ".join(row["genres"]),
+            row["n"],
+            interval(row["recall"]),
+            interval(row["merged_recall"]),
+        )
+        for family, row in report["pooled"]["per_family"].items()
+    ]
+    header = ("family", "genres", "n", "recall, told apart", "recall, merged")
+    return "## Families, pooled\n\n" + table(header, rows) if rows else ""
 
 
 def _listening(report: Report) -> str:

@@ -61,6 +61,7 @@ def measure(calibrated: Calibrated, labels: Labels, names: LabelSet) -> dict[str
             _families(probabilities.argmax(axis=1), names),
             _families(labels, names),
         ),
+        "per_family": _per_family(probabilities.argmax(axis=1), labels, names),
         "own_genres": own_genres(probabilities, labels),
         "per_genre": _per_genre(probabilities.argmax(axis=1), labels, names),
         "confusion": confusion(probabilities.argmax(axis=1), labels, len(names)).tolist(),
@@ -171,6 +172,25 @@ def _per_genre(predicted: Labels, labels: Labels, names: LabelSet) -> dict[str, 
             "n": int(present.sum()),
             "recall": _interval(_mean, called[present]),
             "precision": round(hits / int(called.sum()), 4) if called.any() else None,
+        }
+    return rows
+
+
+def _per_family(predicted: Labels, labels: Labels, names: LabelSet) -> dict[str, dict[str, Any]]:
+    """Recall of families with their siblings told apart, and merged."""
+    called, true = _families(predicted, names), _families(labels, names)
+    rows: dict[str, dict[str, Any]] = {}
+    for first in np.unique(true):
+        family = names.labels[first].parent
+        members = [label.name for label in names.labels if label.parent == family]
+        if family is None or len(members) < 2:
+            continue
+        present = true == first
+        rows[family] = {
+            "genres": members,
+            "n": int(present.sum()),
+            "recall": _interval(_mean, (predicted == labels)[present]),
+            "merged_recall": _interval(_mean, (called == true)[present]),
         }
     return rows
 

@@ -50,7 +50,8 @@ def conformal_quantile(scores: npt.NDArray[np.float64], coverage: float) -> floa
 def fit_quantiles(scores: npt.NDArray[np.float64]) -> dict[str, float]:
     """Coverage ("0.90") → quantile, for every stored coverage that the tracks support."""
     supported = [c for c in COVERAGES if math.ceil((len(scores) + 1) * c - 1e-9) <= len(scores)]
-    return {f"{c:.2f}": round(conformal_quantile(scores, c), 4) for c in supported}
+    # rounded up: rounding down would leave out the very track that the quantile stands for
+    return {f"{c:.2f}": math.ceil(conformal_quantile(scores, c) * 1e4) / 1e4 for c in supported}
 
 
 def prediction_sets(probabilities: Probabilities, quantile: float) -> npt.NDArray[np.bool_]:

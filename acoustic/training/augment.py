@@ -46,7 +46,7 @@ class AugmentConfig:
     tempo_factors: tuple[float, float] = (0.75, 1.33)
     pitch_factors: tuple[float, float] = (0.95, 1.05)
     tilt_db: float = 6.0
-    equaliser_db: float = 2.0
+    equaliser_db: float = 1.0
     noise_probability: float = 0.25
     noise_snr_db: tuple[float, float] = (-5.0, 30.0)
     low_pass_probability: float = 0.15

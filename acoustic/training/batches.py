@@ -28,12 +28,14 @@ class Batch:
     """Input and target of one step.
 
     Attributes:
-        step: its number; with the seed, the source of all its randomness.
+        step: its number.
+        seed: drawn from the training's seed and the step, for what else is random in this step.
         x: (N, 1, M, T) float32, normalised.
         target: (N, C) float32, rows sum to 1.
     """
 
     step: int
+    seed: int
     x: Tensor
     target: Tensor
 
@@ -118,7 +120,8 @@ class Batches:
     def draw(self, step: int) -> Batch:
         """Batch number `step`."""
         rng = np.random.default_rng((self._seed, step))
-        generator = torch.Generator(self._device).manual_seed(int(rng.integers(2**63)))
+        seed = int(rng.integers(2**63))
+        generator = torch.Generator(self._device).manual_seed(seed)
         crops_db, target = self._crops(rng)
         augmentation = self._config.augment
         recordings_db = self._outlier_crops(len(crops_db), rng) if self._outliers else None
@@ -130,7 +133,7 @@ class Batches:
         )
         x = mask(self._scaling.scale_db(crops_db), 0.0, augmentation, generator)
         x, target = self._mix(x[:, None], target.to(self._device), rng)
-        return Batch(step=step, x=x, target=target)
+        return Batch(step=step, seed=seed, x=x, target=target)
 
     def _crops(self, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """(N, M, T) dB and (N, C): music first, then what is none."""

@@ -1,7 +1,7 @@
 """Which weight is stepped by which optimiser, at which rate.
 
 Muon steps the matrices of the transformer blocks, AdamW everything else. On validation clips
-the pair was ahead of AdamW alone after the same number of crops (docs/evaluation.md).
+the pair was ahead of AdamW alone after the same number of crops (`python -m benchmarks.recipe`).
 In fine-tuning the rate falls from the head to the stem, block by block, so that what was learned
 first changes least.
 

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from acoustic.classify.vit import Block, VisionTransformer, VitConfig
+from acoustic.errors import ConfigError
 from acoustic.training.batches import Batches
 from acoustic.training.optimiser import Optimisers
 from acoustic.training.train import Recipe, arithmetic, schedule_factor
@@ -41,8 +42,8 @@ class MaskedAutoencoder(nn.Module):
     def __init__(self, encoder: VisionTransformer) -> None:
         super().__init__()
         config = encoder.config
+        self.blocks = encoder.blocks  # first, so that the optimiser finds them by this name
         self.encoder = encoder
-        self.blocks = encoder.blocks  # so that the optimiser finds block matrices by their name
         self.narrow = nn.Linear(config.width, DECODER_WIDTH)
         self.mask_token = nn.Parameter(torch.zeros(DECODER_WIDTH))
         self.positions = nn.Parameter(torch.randn(1, config.n_patches, DECODER_WIDTH) * 0.02)
@@ -90,14 +91,19 @@ def pretrain(
 
     Returns:
         Moving average of the loss at the end.
+
+    Raises:
+        ConfigError: the model has a class token.
     """
+    if model.config.pool != "mean":
+        raise ConfigError("pre-training needs a variant that pools by the mean of its tokens")
     torch.manual_seed(recipe.seed)
     autoencoder = MaskedAutoencoder(model).to(device).train()
     optimisers = Optimisers(autoencoder, recipe.optimiser)
     n_steps = math.ceil(n_crops / recipe.batches.batch_size)
     average = math.nan
     for batch in batches.stream(0, n_steps):
-        generator = torch.Generator(device).manual_seed(batch.step)
+        generator = torch.Generator(device).manual_seed(batch.seed)
         with arithmetic(device, recipe.precision):
             loss = autoencoder(batch.x, generator)
         optimisers.step(loss, schedule_factor(batch.step / n_steps, recipe.warmup_ratio))

@@ -34,6 +34,8 @@ STATE_FILE = "training_state.pt"
 FACTS_FILE = "training.json"
 N_REPORTS = 20
 SAVE_EVERY_S = 60.0
+MAX_VALIDATION_RATIO = 0.1
+"""Validation takes about this share of the time at most, however large the valid split is."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -126,6 +128,8 @@ def train_checkpoint(
     job.out.mkdir(parents=True, exist_ok=True)
     if job.resume:
         watch.load()
+    else:
+        watch.save()
     begun_cpu_s = time.process_time()
     average = trainer.run(batches, watch)
     manifest = save_checkpoint(
@@ -172,17 +176,22 @@ class _Watch:
         self._tell = tell
         self._saved_s = time.monotonic()
         self._begun_cpu_s = time.process_time()
+        self._reached = 0
+        self._validating_s = 0.0
         self.history: list[dict[str, Any]] = []
         self.cpu_minutes_before = 0.0
 
     def __call__(self, progress: Progress) -> None:
-        due = int(progress.progress * N_REPORTS) > len(self.history)
+        reached = int(progress.progress * N_REPORTS)
+        affordable = self._validating_s <= MAX_VALIDATION_RATIO * progress.elapsed_s
+        due = reached > self._reached and (affordable or progress.progress >= 1)
         if due:
+            self._reached = reached
             report = self._report(progress)
             self.history.append(asdict(report))
             self._tell(report)
         if due or time.monotonic() - self._saved_s > SAVE_EVERY_S:
-            self._save()
+            self.save()
 
     def load(self) -> None:
         """Resume from the state on disk.
@@ -199,12 +208,14 @@ class _Watch:
         except (ValueError, KeyError, EOFError, RuntimeError, UnpicklingError) as error:
             raise ConfigError(f"{path} cannot be resumed: {error}") from error
         self.history = state["history"]
+        self._reached = state["reached"]
         self.cpu_minutes_before = state["cpu_minutes"]
 
     def _report(self, progress: Progress) -> Report:
         recipe = self._job.recipe
         accuracy = None
         if self._valid:
+            begun_s = time.monotonic()
             accuracy = validation_accuracy(
                 self._trainer.average,
                 self._scaling,
@@ -212,6 +223,7 @@ class _Watch:
                 device=self._job.device,
                 precision=recipe.precision,
             )
+            self._validating_s += time.monotonic() - begun_s
         return Report(
             n_crops=progress.step * recipe.batches.batch_size,
             n_crops_total=recipe.n_steps * recipe.batches.batch_size,
@@ -222,11 +234,13 @@ class _Watch:
             crops_per_s=round(progress.crops_per_s, 1),
         )
 
-    def _save(self) -> None:
+    def save(self) -> None:
+        """Put the state on disk, whole or not at all."""
         spent = (time.process_time() - self._begun_cpu_s) / 60
         state = {
             "trainer": self._trainer.state_dict(),
             "history": self.history,
+            "reached": self._reached,
             "cpu_minutes": self.cpu_minutes_before + spent,
         }
         path = self._job.out / STATE_FILE

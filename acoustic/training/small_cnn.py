@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from acoustic.classify.scaling import Scaling
 from acoustic.training.batches import Batches
 from acoustic.training.dataset import Clip
-from acoustic.training.train import Recipe, Trainer
+from acoustic.training.train import Recipe, Trainer, native_precision
 from acoustic.training.validate import clip_logits
 
 CNN_CHANNELS = (1, 32, 64, 96, 128)
@@ -79,7 +79,7 @@ def small_cnn(
         n_windows: windows heard per clip.
     """
     torch.manual_seed(0)
-    recipe = Recipe(n_crops=n_crops, patch_dropout=0.0)
+    recipe = Recipe(n_crops=n_crops, patch_dropout=0.0, precision=native_precision("cpu"))
     recipe = replace(recipe, optimiser=replace(recipe.optimiser, name="adamw"))
     batches = Batches(
         train,

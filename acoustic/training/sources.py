@@ -82,6 +82,7 @@ def list_rows(source: Path, mel: MelConfig) -> list[Row]:
         ConfigError: it does not exist, is none of the known forms, lacks a column, or its
             spectrograms have another number of bands.
     """
+    source = source.resolve()
     if source.is_file():
         return list(_manifest_rows(source, mel))
     if not source.is_dir():
@@ -218,7 +219,7 @@ def read_table(path: Path, required: tuple[str, ...]) -> list[dict[str, str]]:
 
 def _read_csv(path: Path) -> list[dict[str, str]]:
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with path.open(newline="", encoding="utf-8-sig") as file:
             return [
                 {name: value or "" for name, value in row.items() if name is not None}
                 for row in csv.DictReader(file)

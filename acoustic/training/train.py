@@ -28,6 +28,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from acoustic.classify.engine import cpu_has_bf16
 from acoustic.classify.vit import VisionTransformer
+from acoustic.errors import ConfigError
 from acoustic.training.batches import Batch, BatchConfig, Batches
 from acoustic.training.optimiser import OptimiserConfig, Optimisers
 
@@ -87,7 +88,7 @@ class Recipe:
 def native_precision(device: str) -> str:
     """The arithmetic that is fast and safe for training on a device."""
     if device == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     return "bf16" if device == "cpu" and cpu_has_bf16() else "fp32"
 
 
@@ -154,6 +155,9 @@ class Trainer(Generic[Model]):
 
         Returns:
             The averaged model, on the CPU, in evaluation mode.
+
+        Raises:
+            ConfigError: the loss is no finite number any more.
         """
         first, begun_s, before_s = self._step, time.monotonic(), self._elapsed_s
         for batch in batches.stream(self._step, self.recipe.n_steps):
@@ -212,15 +216,17 @@ class Trainer(Generic[Model]):
 
     def _train_on(self, batch: Batch, done: float) -> None:
         loss = self._compute_loss(batch)
+        value = loss.item()
+        if not math.isfinite(value):
+            raise ConfigError(f"the loss is {value} at step {self._step}: lower the rates")
         self._optimisers.step(loss, schedule_factor(done, self.recipe.warmup_ratio))
         decay = min(self.recipe.ema_decay, (1 + self._step) / (10 + self._step))
         update_average(self.average, self._model, decay)
-        value = loss.item()
         self._loss = value if self._step == 0 else 0.98 * self._loss + 0.02 * value
         self._step += 1
 
     def _compute_loss(self, batch: Batch) -> Tensor:
-        generator = torch.Generator(self.device).manual_seed(batch.step)
+        generator = torch.Generator(self.device).manual_seed(batch.seed)
         model = cast(Trainable, self._model)
         with arithmetic(self.device, self.recipe.precision):
             tokens_NPD = drop_patches(model.embed(batch.x), self.recipe.patch_dropout, generator)

@@ -98,6 +98,9 @@ def test_siblings_are_one_family() -> None:
     assert report["accuracy"]["value"] == 0
     assert report["family_accuracy"]["value"] == pytest.approx(2 / 3, abs=1e-4)
     assert set(report["per_genre"]) == {"Hip-Hop", "Rap", "Jazz"}
+    assert set(report["per_family"]) == {"Hip-Hop & Rap", "Blues & Jazz"}
+    assert report["per_family"]["Hip-Hop & Rap"]["merged_recall"]["value"] == 1.0
+    assert report["per_family"]["Hip-Hop & Rap"]["recall"]["value"] == 0.0
     assert np.array(report["confusion"]).sum() == 30
 
 
@@ -213,6 +216,10 @@ def test_from_folders_to_a_report_card(tmp_path: Path, monkeypatch: pytest.Monke
         (["train", "{music}", "--out", "{new}", "--variant", "vit_huge"], "unknown variant"),
         (["train", "{music}", "--out", "{new}", "--window-s", "90"], "limits are 0.7 to 30 s"),
         (["train", "{music}", "--out", "{new}", "--optimiser", "sgd"], "unknown optimiser 'sgd'"),
+        (
+            ["train", "{music}", "--out", "{new}", "--from", "{out}", "--variant", "vit_tiny"],
+            "with --from, variant and window are those of the checkpoint",
+        ),
         (["calibrate", "{out}", "{music}", "--review-accuracy", "3"], "limits are 0 to 1"),
         (["calibrate", "{out}", "{music}"], "0 valid tracks are too few"),
         (["evaluate", "{out}", "{music}", "--out", "{new}"], "no valid recording"),

@@ -10,8 +10,9 @@ import torch
 
 from acoustic.classify.scaling import Scaling
 from acoustic.classify.vit import VisionTransformer
+from acoustic.errors import ConfigError
 from acoustic.training.batches import BatchConfig, Batches
-from acoustic.training.optimiser import OptimiserConfig
+from acoustic.training.optimiser import OptimiserConfig, Optimisers
 from acoustic.training.pretrain import MaskedAutoencoder, _normalised_patches, pretrain
 from acoustic.training.train import Recipe
 from tests.clips import N_FRAMES, NOTES, OFF, clip
@@ -64,3 +65,15 @@ def test_patches_are_cut_row_by_row_and_normalised() -> None:
     first = x[0, 0, :16, 16:32].flatten()
     expected = (first - first.mean()) / first.std()
     np.testing.assert_allclose(patches[0, 1], expected, atol=1e-3)
+
+
+def test_muon_steps_the_blocks_here_too() -> None:
+    optimisers = Optimisers(MaskedAutoencoder(VisionTransformer(TINY)), RECIPE.optimiser)
+    n_muon = len(optimisers.state_dict()[0]["param_groups"])
+    assert n_muon == TINY.depth * 4  # qkv, proj, fc1, fc2
+
+
+def test_a_class_token_is_refused() -> None:
+    model = VisionTransformer(replace(TINY, pool="cls"))
+    with pytest.raises(ConfigError, match="pools by the mean"):
+        pretrain(model, notes(), RECIPE, n_crops=16)
