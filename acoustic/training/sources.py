@@ -52,7 +52,7 @@ class Row:
     """One labelled recording that is still to be read.
 
     Attributes:
-        file: name for messages.
+        file: path within the data set, for messages; the group where none is known.
         genre: as the data has it.
         group: "" if none is known. split: "train", "valid" or "" if none is given.
         track: name of the recording, "" if none is given.
@@ -126,17 +126,18 @@ def read_waveform(path: Path, sample_rate: int) -> npt.NDArray[np.float32]:
 
 
 def audio_rows(
-    files: Iterator[tuple[Path, dict[str, str]]], source: str, mel: MelConfig
+    root: Path, files: Iterator[tuple[str, dict[str, str]]], source: str, mel: MelConfig
 ) -> Iterator[Row]:
-    """Rows of audio files with their columns."""
+    """Rows of audio files, given by their path from `root`, with their columns."""
     spectrogram = MelSpectrogram(mel)
 
     def reader(path: Path) -> Callable[[], LogMel]:
         return lambda: read_log_mel(path, spectrogram, mel)
 
-    for path, columns in files:
+    for name, columns in files:
+        path = root / name
         yield Row(
-            file=path.name,
+            file=name,
             genre=columns["genre"],
             group=columns["group"],
             split=columns["split"],
@@ -153,10 +154,10 @@ def _genre_folder_rows(folder: Path, mel: MelConfig) -> Iterator[Row]:
         raise ConfigError(
             f"{folder} has no folder per genre, no {MANIFEST_FILE} and no {MEL_PACK_FILE}"
         )
-    return audio_rows(_files_by_genre(genres), folder.name, mel)
+    return audio_rows(folder, _files_by_genre(genres), folder.name, mel)
 
 
-def _files_by_genre(genres: list[Path]) -> Iterator[tuple[Path, dict[str, str]]]:
+def _files_by_genre(genres: list[Path]) -> Iterator[tuple[str, dict[str, str]]]:
     for genre in genres:
         files = sorted(path for path in genre.rglob("*") if path.is_file())
         if not files:
@@ -164,14 +165,15 @@ def _files_by_genre(genres: list[Path]) -> Iterator[tuple[Path, dict[str, str]]]
         for path in files:
             inside = path.relative_to(genre).parts
             group = inside[0] if len(inside) > 1 else ""
-            yield path, {"genre": genre.name, "group": group, "split": "", "track": ""}
+            name = str(path.relative_to(genre.parent))
+            yield name, {"genre": genre.name, "group": group, "split": "", "track": ""}
 
 
 def _manifest_rows(path: Path, mel: MelConfig) -> Iterator[Row]:
     rows = read_table(path, required=("path", "genre"))
-    files = ((path.parent / columns["path"], columns) for columns in rows)
+    files = ((columns["path"], columns) for columns in rows)
     name = path.parent.name if path.name == MANIFEST_FILE else path.stem
-    return audio_rows(files, name, mel)
+    return audio_rows(path.parent, files, name, mel)
 
 
 def _mel_pack_rows(folder: Path, mel: MelConfig) -> Iterator[Row]:
@@ -211,10 +213,15 @@ def read_table(path: Path, required: tuple[str, ...]) -> list[dict[str, str]]:
     for column in required:
         if names[column] is None:
             raise ConfigError(f"{path.name} has no column {' or '.join(COLUMNS[column])}")
-    return [
+    found = [
         {column: (row[name] or "").strip() if name else "" for column, name in names.items()}
         for row in rows
     ]
+    for number, columns in enumerate(found, start=1):
+        empty = [column for column in required if not columns[column]]
+        if empty:
+            raise ConfigError(f"row {number} of {path.name} has no {empty[0]}")
+    return found
 
 
 def _read_csv(path: Path) -> list[dict[str, str]]:

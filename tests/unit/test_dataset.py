@@ -200,3 +200,26 @@ def test_outliers_come_in_halves_and_fill_a_window(tmp_path: Path) -> None:
     assert all(o.log_mel.shape == (128, 144) and o.kind == "speech" for h in halves for o in h)
     with pytest.raises(ConfigError, match="does not exist"):
         read_outliers(tmp_path / "nowhere", MelConfig(), "train")
+
+
+def test_two_songs_of_one_name_are_two_songs(tmp_path: Path) -> None:
+    rows = [
+        {**row(0, "Jazz", "train"), "file": "a/01.wav"},
+        {**row(1, "Folk", "valid"), "file": "b/01.wav"},
+    ]
+    write_song(tmp_path / "a" / "01.wav", 0)
+    write_song(tmp_path / "b" / "01.wav", 1)
+    write_manifest(tmp_path, rows)
+    assert {clip.group.split(":")[1] for clip in read(tmp_path).clips} == {"a/01.wav", "b/01.wav"}
+
+
+def test_a_row_without_a_genre_is_refused(tmp_path: Path) -> None:
+    write_manifest(tmp_path, [row(0, "Jazz"), row(1, "")])
+    with pytest.raises(ConfigError, match=r"row 2 of manifest\.csv has no genre"):
+        read(tmp_path)
+
+
+def test_a_table_saved_by_a_spreadsheet_has_a_mark_in_front(tmp_path: Path) -> None:
+    path = write_manifest(tmp_path, [row(0, "Jazz", "train", "a"), row(1, "Folk", "valid", "b")])
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert len(read(tmp_path).clips) == 2
