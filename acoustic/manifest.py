@@ -7,6 +7,7 @@ small. The folder:
     model.safetensors    weights; their SHA-256 is in config.json
     calibration.json     what stage 3 needs
     README.md            model card
+    training.json        how it was trained, on how much, by which groups
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 CALIBRATION_FILE = "calibration.json"
 CARD_FILE = "README.md"
+FACTS_FILE = "training.json"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

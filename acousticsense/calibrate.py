@@ -38,7 +38,12 @@ def calibrate(
         from acoustic.postprocess.calibration import save_calibration
         from acoustic.training.calibrate import CalibrationConfig, fit_calibration
         from acoustic.training.dataset import read_dataset
-        from acoustic.training.tracks import hear, open_engine, without_repeats
+        from acoustic.training.tracks import (
+            hear,
+            open_engine,
+            refuse_trained_on,
+            without_repeats,
+        )
 
         try:
             config = CalibrationConfig(review_accuracy=review_accuracy, with_floor=floor)
@@ -50,7 +55,9 @@ def calibrate(
             data, manifest.mel, labels=manifest.labels, valid_ratio=valid_ratio, seed=seed
         )
         engine = open_engine(loaded, threads or os.cpu_count() or 1)
-        tracks = hear(engine, without_repeats(dataset.split("valid")))
+        valid = without_repeats(dataset.split("valid"))
+        refuse_trained_on(checkpoint, valid)
+        tracks = hear(engine, valid)
         fitted = fit_calibration(tracks, manifest.digest, config)
         save_calibration(checkpoint, fitted)
     for n, temperature in fitted.temperatures.items():

@@ -89,9 +89,8 @@ def _draw(report: dict[str, object], folder: Path) -> list[str]:
 
 def _write_card(checkpoint: Path, report: dict[str, object]) -> None:
     from acoustic.evaluation.card import write_card
-    from acoustic.manifest import CARD_FILE, load_json, load_manifest
+    from acoustic.manifest import CARD_FILE, FACTS_FILE, load_json, load_manifest
     from acoustic.postprocess.calibration import load_calibration
-    from acoustic.training.run import FACTS_FILE
 
     manifest = load_manifest(checkpoint)
     text = write_card(

@@ -40,7 +40,13 @@ from acoustic.training.calibrate import (
 from acoustic.training.dataset import Clip, Dataset
 from acoustic.training.outliers import Outlier
 from acoustic.training.small_cnn import small_cnn
-from acoustic.training.tracks import Tracks, hear, open_engine, without_repeats
+from acoustic.training.tracks import (
+    Tracks,
+    hear,
+    open_engine,
+    refuse_trained_on,
+    without_repeats,
+)
 from acoustic.training.validate import cut_windows
 
 logger = logging.getLogger(__name__)
@@ -88,13 +94,14 @@ def evaluate(
 
     Raises:
         CheckpointError: the checkpoint cannot be used.
-        ConfigError: no valid clip.
+        ConfigError: no valid clip, or one that the model was trained on.
     """
     checkpoint = load_checkpoint(folder)
     calibration = load_calibration(folder, checkpoint.manifest.digest)
     valid = dataset.split("valid")
     if not valid:
         raise ConfigError("there is no valid recording to evaluate on")
+    refuse_trained_on(folder, valid)
     engine = open_engine(checkpoint, config.n_threads)
     tracks = hear(engine, valid)
     once = {id(clip) for clip in without_repeats(valid)}

@@ -20,18 +20,19 @@ from acoustic.classify.checkpoint import Checkpoint, save_checkpoint
 from acoustic.classify.scaling import Scaling
 from acoustic.classify.vit import VARIANTS, VisionTransformer
 from acoustic.errors import ConfigError
+from acoustic.manifest import FACTS_FILE
 from acoustic.preprocess.mel import MelConfig
 from acoustic.training.batches import Batches
 from acoustic.training.dataset import Clip, Dataset
 from acoustic.training.outliers import Outlier
 from acoustic.training.pretrain import pretrain
+from acoustic.training.tracks import group_hash
 from acoustic.training.train import Progress, Recipe, Trainer
 from acoustic.training.validate import validation_accuracy
 
 logger = logging.getLogger(__name__)
 
 STATE_FILE = "training_state.pt"
-FACTS_FILE = "training.json"
 N_REPORTS = 20
 SAVE_EVERY_S = 60.0
 MAX_VALIDATION_RATIO = 0.1
@@ -290,6 +291,7 @@ def _facts(
         "recipe": asdict(job.recipe),
         "clips": dataset.counts("train"),
         "n_valid": len(dataset.split("valid")),
+        "train_groups": sorted({group_hash(clip.group) for clip in dataset.split("train")}),
         "n_outliers": len(outliers),
         "skipped": [asdict(each) for each in dataset.skipped],
         "device": job.device,

@@ -51,7 +51,12 @@ def assign_splits(rows: Sequence[Row], valid_ratio: float, seed: int) -> list[st
 
 
 def group_key(row: Row) -> str:
-    """What must stay on one side: the group, or the recording itself where none is known."""
+    """What must stay on one side: the group, or the recording itself where none is known.
+
+    A name is the same artist in every data set; a number means something in its own only.
+    """
+    if row.group and not row.group.isdigit():
+        return row.group
     return f"{row.source}:{row.group or row.file}"
 
 

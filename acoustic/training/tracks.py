@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,8 @@ import numpy.typing as npt
 from acoustic.classify.checkpoint import Checkpoint
 from acoustic.classify.config import EngineConfig
 from acoustic.classify.engine import Engine
+from acoustic.errors import ConfigError
+from acoustic.manifest import FACTS_FILE, load_json
 from acoustic.postprocess.calibration import Logits
 from acoustic.training.dataset import Clip
 from acoustic.training.validate import clip_logits
@@ -83,6 +86,30 @@ def without_repeats(clips: Iterable[Clip]) -> list[Clip]:
         for clip in clips
         if not clip.track or seen.setdefault(clip.track, clip.source) == clip.source
     ]
+
+
+def refuse_trained_on(folder: Path, clips: Sequence[Clip]) -> None:
+    """Check that no clip is of a group that the checkpoint was trained on.
+
+    Without a split column the split is drawn, and other data, another ratio or another seed draw
+    it differently.
+
+    Args:
+        folder: the checkpoint; nothing is checked where it does not say what it was trained on.
+        clips: to calibrate or evaluate on.
+
+    Raises:
+        ConfigError: there are such clips.
+    """
+    if not (folder / FACTS_FILE).exists():
+        return
+    trained = set(load_json(folder, FACTS_FILE).get("train_groups", ()))
+    met = [clip for clip in clips if group_hash(clip.group) in trained]
+    if met:
+        raise ConfigError(
+            f"{len(met)} of {len(clips)} valid recordings are of groups that the model was trained "
+            f"on, such as {met[0].group!r}: give the data, --valid-ratio and --seed of the training"
+        )
 
 
 def group_hash(group: str) -> str:

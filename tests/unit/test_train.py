@@ -15,13 +15,15 @@ from acoustic.classify.scaling import Scaling
 from acoustic.classify.vit import VARIANTS, VisionTransformer
 from acoustic.errors import ConfigError
 from acoustic.labels import GENRES, Label, LabelSet
+from acoustic.manifest import FACTS_FILE
 from acoustic.postprocess.calibration import track_probabilities
 from acoustic.preprocess.mel import MelConfig
 from acoustic.training.batches import BatchConfig, Batches
 from acoustic.training.dataset import Clip, Dataset
 from acoustic.training.optimiser import OptimiserConfig, Optimisers
 from acoustic.training.outliers import Outlier
-from acoustic.training.run import FACTS_FILE, STATE_FILE, Job, Report, train_checkpoint
+from acoustic.training.run import STATE_FILE, Job, Report, train_checkpoint
+from acoustic.training.tracks import refuse_trained_on
 from acoustic.training.train import Progress, Recipe, Trainer, drop_patches, schedule_factor
 from acoustic.training.validate import clip_logits, cut_windows
 from tests.clips import GENRES_MADE, N_FRAMES, OFF, clip
@@ -289,3 +291,14 @@ def test_slow_validation_does_not_eat_the_time_limit(
     assert told[-1].progress == 1.0
     assert told[-1].n_crops > 24 * 150  # of 240 at most; 27 steps if every one were followed
     assert len(told) < 6
+
+
+def test_what_was_trained_on_is_no_valid_clip(tmp_path: Path) -> None:
+    made = dataset()
+    train_checkpoint(made, [], job(tmp_path))
+    refuse_trained_on(tmp_path, made.split("valid"))
+    mixed = [*made.split("valid"), made.split("train")[0]]
+    with pytest.raises(ConfigError, match=r"1 of 7 valid recordings .* such as 'train0'"):
+        refuse_trained_on(tmp_path, mixed)
+    (tmp_path / FACTS_FILE).unlink()
+    refuse_trained_on(tmp_path, mixed)  # nothing is known
