@@ -66,6 +66,7 @@ VARIANTS: dict[str, tuple[str, Change]] = {
     "base": ("the recipe", lambda job: job),
     "adamw": ("AdamW alone instead of Muon for the blocks", _optimiser(name="adamw")),
     "conv": ("plain conv stem", lambda job: replace(job, variant="vit_nano_conv")),
+    "bare": ("no head on window statistics", lambda job: replace(job, variant="vit_nano_bare")),
     "window-3": ("windows of 3.3 s", _window(80)),
     "window-10": ("windows of 10 s", _window(240)),
     "no-noise": ("no noise", _augment(noise_probability=0.0)),

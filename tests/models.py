@@ -13,7 +13,7 @@ from acoustic.labels import GENRES
 from acoustic.postprocess.calibration import Calibration, save_calibration
 from acoustic.preprocess.mel import MelConfig
 
-TINY = VitConfig(width=32, depth=2, heads=2)
+TINY = VitConfig(width=32, depth=2, heads=2, statistics=16)
 
 
 def tiny_model(config: VitConfig = TINY) -> VisionTransformer:

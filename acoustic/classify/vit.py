@@ -2,6 +2,7 @@
 
 - one input channel, any patch grid, learned position embedding per patch;
 - linear patch embedding, or for small data a stem of stride-2 convolutions, plain or residual;
+- on request a second head on the window's statistics, for small data;
 - fused qkv, scaled_dot_product_attention, exact (erf) GELU, pre-norm blocks;
 - parameter names follow timm's, so that published ViT weights load by key.
 
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from acoustic.classify.statistics import MIN_FRAMES, N_BANDS, StatisticsHead
 from acoustic.classify.stems import STEMS, Stem
 
 Pool = Literal["cls", "mean"]
@@ -37,6 +39,7 @@ class VitConfig:
         mlp_ratio: hidden width of the MLP over D.
         stem: how patches become tokens.
         pool: how tokens become one vector.
+        statistics: hidden width of the head on window statistics; 0: there is none.
         n_classes: C.
         layer_norm_eps: 1e-6 in timm and torchvision, 1e-12 in transformers.
     """
@@ -50,6 +53,7 @@ class VitConfig:
     mlp_ratio: float = 4.0
     stem: Stem = "conv"
     pool: Pool = "mean"
+    statistics: int = 0
     n_classes: int = 16
     layer_norm_eps: float = 1e-6
 
@@ -71,6 +75,14 @@ class VitConfig:
         if self.stem == "residual" and self.patch_size < 4:
             raise ValueError(f"a residual stem needs a patch size of 4 or more: {self.patch_size}")
 
+        if self.statistics < 0:
+            raise ValueError(f"statistics is {self.statistics}, a width or 0")
+        if self.statistics and (self.input_height % N_BANDS or self.input_width < MIN_FRAMES):
+            raise ValueError(
+                f"window statistics need a multiple of {N_BANDS} bands and {MIN_FRAMES} frames: "
+                f"{self.input_height} x {self.input_width}"
+            )
+
     @property
     def n_patches(self) -> int:
         """P, tokens of one window without the class token."""
@@ -80,13 +92,15 @@ class VitConfig:
 _LINEAR_CLS = VitConfig(stem="linear", pool="cls")
 
 VARIANTS: dict[str, VitConfig] = {
-    "vit_nano": VitConfig(width=192, depth=6, heads=3, stem="residual"),
-    "vit_nano_conv": VitConfig(width=192, depth=6, heads=3),
-    "vit_tiny": VitConfig(width=192, depth=12, heads=3, stem="residual"),
-    "vit_small": VitConfig(width=384, depth=12, heads=6, stem="residual"),
+    "vit_nano": VitConfig(width=192, depth=6, heads=3, stem="residual", statistics=256),
+    "vit_nano_bare": VitConfig(width=192, depth=6, heads=3, stem="residual"),
+    "vit_nano_conv": VitConfig(width=192, depth=6, heads=3, statistics=256),
+    "vit_tiny": VitConfig(width=192, depth=12, heads=3, stem="residual", statistics=256),
+    "vit_small": VitConfig(width=384, depth=12, heads=6, stem="residual", statistics=256),
     "vit_b_16": replace(_LINEAR_CLS, width=768, depth=12, heads=12),
 }
-"""Known sizes. nano to small carry a stem for small data; vit_b_16 is the paper's ViT-B/16."""
+"""Known sizes. nano to small are for small data: a stem, and all but bare a head on statistics;
+vit_b_16 is the paper's ViT-B/16."""
 
 
 class VisionTransformer(nn.Module):
@@ -115,6 +129,9 @@ class VisionTransformer(nn.Module):
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
         self.norm = nn.LayerNorm(config.width, eps=config.layer_norm_eps)
         self.head = nn.Linear(config.width, config.n_classes)
+        self.statistics = (
+            StatisticsHead(config.statistics, config.n_classes) if config.statistics else None
+        )
         self.apply(_initialise)
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
 
@@ -127,7 +144,8 @@ class VisionTransformer(nn.Module):
         Returns:
             (N, C) float32.
         """
-        return self.classify(self.encode(self.embed(x)))
+        opinions = self.opinions(x, self.encode(self.embed(x)))
+        return torch.stack(opinions).mean(dim=0)
 
     def embed(self, x: Tensor) -> Tensor:
         """Patch tokens with their positions, without the class token: (N, P, D)."""
@@ -152,6 +170,21 @@ class VisionTransformer(nn.Module):
                 x_NPD = block(x_NPD)
         out: Tensor = self.norm(x_NPD)
         return out
+
+    def opinions(self, x: Tensor, x_ND: Tensor) -> list[Tensor]:
+        """Logits (N, C) of each head; their mean is the model's answer.
+
+        Each head learns from a loss of its own: trained on the mean alone, the one that is ahead
+        would leave the other nothing to learn.
+
+        Args:
+            x: (N, 1, input_height, input_width) the windows.
+            x_ND: their pooled features.
+        """
+        opinions = [self.classify(x_ND)]
+        if self.statistics is not None:
+            opinions.append(self.statistics(x))
+        return opinions
 
     def classify(self, x_ND: Tensor) -> Tensor:
         """Logits (N, C) of pooled features, always in float32.

@@ -4,8 +4,8 @@ Order of the signal: tempo and pitch (resampling the two axes), an equaliser, ad
 (a sum of powers), a random low-pass (some training sources are band-limited; without it a
 model learns the codec instead of the music), a blur or sharpening across the bands (some
 spectrograms were recovered from pictures and are smoother than those of audio), renormalisation
-to the crop's own maximum as the serving front end does, then masks. A gain would change nothing:
-levels are relative to the maximum.
+to the crop's own maximum as the serving front end does. Masks come last, in the trainer. A
+gain would change nothing: levels are relative to the maximum.
 
 Shapes: N crops, M mel bands, T frames.
 """

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from acoustic.classify.scaling import Scaling
-from acoustic.training.augment import AugmentConfig, augment, mask, random_crop
+from acoustic.training.augment import AugmentConfig, augment, random_crop
 from acoustic.training.dataset import Clip
 
 
@@ -56,7 +56,7 @@ class BatchConfig:
 
     batch_size: int = 48
     balance: float = 0.5
-    mixup_alpha: float = 0.2
+    mixup_alpha: float = 0.4
     outlier_ratio: float = 0.1
     augment: AugmentConfig = field(default_factory=AugmentConfig)
 
@@ -131,8 +131,8 @@ class Batches:
             generator,
             None if recordings_db is None else recordings_db.to(self._device),
         )
-        x = mask(self._scaling.scale_db(crops_db), 0.0, augmentation, generator)
-        x, target = self._mix(x[:, None], target.to(self._device), rng)
+        x = self._scaling.scale_db(crops_db)[:, None]
+        x, target = self._mix(x, target.to(self._device), rng)
         return Batch(step=step, seed=seed, x=x, target=target)
 
     def _crops(self, rng: np.random.Generator) -> tuple[Tensor, Tensor]:

@@ -124,7 +124,7 @@ def _layer_factors(depth: int, decay: float) -> Callable[[str], float]:
     """Parameter name → factor: 1 at the head, decay^(depth + 1) at the stem."""
 
     def factor(name: str) -> float:
-        if name.startswith(("head.", "norm.")):
+        if name.startswith(("head.", "norm.", "statistics.")):
             return 1.0
         return float(decay ** (depth - _block(name)))
 

@@ -264,7 +264,8 @@ def _model(job: Job, n_classes: int, names: tuple[str, ...]) -> VisionTransforme
     if known.manifest.labels.names == names:
         return known.model
     model = VisionTransformer(replace(known.model.config, n_classes=n_classes))
-    state = {k: v for k, v in known.model.state_dict().items() if not k.startswith("head.")}
+    of_classes = ("head.", "statistics.fc2.")
+    state = {k: v for k, v in known.model.state_dict().items() if not k.startswith(of_classes)}
     model.load_state_dict(state, strict=False)
     return model
 

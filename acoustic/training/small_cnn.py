@@ -47,14 +47,13 @@ class SmallCnn(nn.Module):
         """(N, D) mean over the positions."""
         return x_NPD.mean(dim=1)
 
-    def classify(self, x_ND: Tensor) -> Tensor:
-        """(N, C) logits."""
-        out: Tensor = self.head(x_ND.float())
-        return out
+    def opinions(self, x: Tensor, x_ND: Tensor) -> list[Tensor]:
+        """(N, C) logits of its only head."""
+        return [self.head(x_ND.float())]
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C) logits of windows."""
-        return self.classify(self.encode(self.embed(x)))
+        return self.opinions(x, self.encode(self.embed(x)))[0]
 
 
 def small_cnn(

@@ -1,8 +1,8 @@
 """The training loop: a small ViT from scratch or from other weights, on log-mel crops.
 
-A cosine schedule, the batches of `batches`, the optimisers of `optimiser`, patch dropout, label
-smoothing, and an exponential moving average of the weights, which is what ships. The last state
-of the average is kept: no step is picked by its validation accuracy.
+A cosine schedule, the batches of `batches`, the optimisers of `optimiser`, masks and patch dropout
+for the transformer, label smoothing, and an exponential moving average of the weights, which is
+what ships. The last state of the average is kept: no step is picked by its validation accuracy.
 
 One seed is one result on a CPU with the same number of threads, also when the training was
 interrupted and taken up again, unless a time limit sets its length.
@@ -29,6 +29,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from acoustic.classify.engine import cpu_has_bf16
 from acoustic.classify.vit import VisionTransformer
 from acoustic.errors import ConfigError
+from acoustic.training.augment import mask
 from acoustic.training.batches import Batch, BatchConfig, Batches
 from acoustic.training.optimiser import OptimiserConfig, Optimisers
 
@@ -119,8 +120,8 @@ class Trainable(Protocol):
     def encode(self, x_NPD: Tensor) -> Tensor:
         """Any subset of the tokens → (N, D) features."""
 
-    def classify(self, x_ND: Tensor) -> Tensor:
-        """Features → (N, C) float32 logits."""
+    def opinions(self, x: Tensor, x_ND: Tensor) -> list[Tensor]:
+        """Windows and their features → (N, C) float32 logits of each head."""
 
 
 class Trainer(Generic[Model]):
@@ -227,12 +228,20 @@ class Trainer(Generic[Model]):
 
     def _compute_loss(self, batch: Batch) -> Tensor:
         generator = torch.Generator(self.device).manual_seed(batch.seed)
+        torch.manual_seed(batch.seed)  # of dropout
         model = cast(Trainable, self._model)
+        # Not for the head on statistics, which no mask blurs in use: with masks its NLL on held-out
+        # artists was 1.49 instead of 1.36 after 29,000 crops.
+        masked = mask(batch.x[:, 0], 0.0, self.recipe.batches.augment, generator)[:, None]
         with arithmetic(self.device, self.recipe.precision):
-            tokens_NPD = drop_patches(model.embed(batch.x), self.recipe.patch_dropout, generator)
+            tokens_NPD = drop_patches(model.embed(masked), self.recipe.patch_dropout, generator)
             features_ND = model.encode(tokens_NPD)
-        logits = model.classify(features_ND)
-        return F.cross_entropy(logits, batch.target, label_smoothing=self.recipe.label_smoothing)
+        smoothing = self.recipe.label_smoothing
+        losses = [
+            F.cross_entropy(logits, batch.target, label_smoothing=smoothing)
+            for logits in model.opinions(batch.x, features_ND)
+        ]
+        return torch.stack(losses).sum()
 
 
 def arithmetic(device: str, precision: str) -> AbstractContextManager[object]:

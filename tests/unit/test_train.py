@@ -106,7 +106,7 @@ def test_outliers_are_examples_of_no_genre() -> None:
     drawn = batches(replace(RECIPE, batches=config), [np.full((128, 200), 9, np.uint8)]).draw(0)
     is_uniform = (drawn.target == 1 / 3).all(dim=1)
     assert is_uniform.sum() == 4
-    assert len(drawn.x[is_uniform].unique()) == 2  # one level, and the masks
+    assert len(drawn.x[is_uniform].unique()) == 1
     assert len(drawn.x[~is_uniform].unique()) > 100
 
 
@@ -125,6 +125,26 @@ def test_patch_dropout_keeps_whole_tokens() -> None:
     assert kept.shape == (2, 7, 1)
     assert all(len(set(row.flatten().tolist())) == 7 for row in kept)
     assert set(kept[0].flatten().tolist()) <= set(range(10))
+
+
+def test_masks_are_for_the_transformer_alone() -> None:
+    seen: dict[str, torch.Tensor] = {}
+
+    class Recorder(VisionTransformer):
+        def embed(self, x: torch.Tensor) -> torch.Tensor:
+            seen["tokens"] = x
+            return super().embed(x)
+
+        def opinions(self, x: torch.Tensor, x_ND: torch.Tensor) -> list[torch.Tensor]:
+            seen["statistics"] = x
+            return super().opinions(x, x_ND)
+
+    batch = batches(RECIPE).draw(0)
+    recipe = replace(RECIPE, n_crops=1)
+    Trainer(Recorder(replace(TINY, n_classes=3)), recipe).run(batches(recipe))
+    assert torch.equal(seen["statistics"], batch.x)
+    share = (seen["tokens"] != batch.x).float().mean()
+    assert 0.05 < share < 0.5
 
 
 def test_the_schedule_rises_then_falls_to_zero() -> None:
