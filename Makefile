@@ -29,10 +29,10 @@ model: $(DEV_READY)
 	test -d "$(DATA)" || { echo "DATA=FOLDER is needed: gtzan_mel, music and ood in it" >&2; exit 2; }
 	$(BIN)/acousticsense train $(DATA)/gtzan_mel $(DATA)/music --not-music $(DATA)/ood \
 	  --out models/default --overwrite --name acousticsense-nano --version 0.2.0 \
-	  --crops 400000 $(ARGS)
+	  --crops 240000 $(ARGS)
 	$(BIN)/acousticsense calibrate models/default $(DATA)/gtzan_mel $(DATA)/music
 	$(BIN)/acousticsense evaluate models/default $(DATA)/gtzan_mel $(DATA)/music \
-	  --not-music $(DATA)/ood --out docs --card
+	  --not-music $(DATA)/ood --out docs --card --about docs/default-data.md
 
 bench: $(DEV_READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.front_end $(ARGS)

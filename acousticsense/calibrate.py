@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from acousticsense.options import quiet_decoders, readable_errors
-from acousticsense.train import Data, Threads
+from acousticsense.options import quiet_decoders, readable_errors, settings
+from acousticsense.train import DEFAULT_VALID_RATIO, Data, Threads
 
 
 def calibrate(
@@ -21,7 +21,7 @@ def calibrate(
     floor: Annotated[bool, typer.Option(help="Fit a probability floor as well.")] = False,
     valid_ratio: Annotated[
         float, typer.Option(help="As in training, where the data states no split.")
-    ] = 0.2,
+    ] = DEFAULT_VALID_RATIO,
     seed: Annotated[int, typer.Option(help="As in training.")] = 0,
     threads: Threads = None,
 ) -> None:
@@ -34,7 +34,6 @@ def calibrate(
         import os
 
         from acoustic.classify.checkpoint import load_checkpoint
-        from acoustic.errors import ConfigError
         from acoustic.postprocess.calibration import save_calibration
         from acoustic.training.calibrate import CalibrationConfig, fit_calibration
         from acoustic.training.dataset import read_dataset
@@ -45,10 +44,8 @@ def calibrate(
             without_repeats,
         )
 
-        try:
+        with settings():
             config = CalibrationConfig(review_accuracy=review_accuracy, with_floor=floor)
-        except ValueError as error:
-            raise ConfigError(str(error)) from error
         loaded = load_checkpoint(checkpoint)
         manifest = loaded.manifest
         dataset = read_dataset(

@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
-from acousticsense.options import quiet_decoders, readable_errors
-from acousticsense.train import Data, NotMusic, Threads
+from acousticsense.options import quiet_decoders, readable_errors, settings
+from acousticsense.train import DEFAULT_VALID_RATIO, Data, NotMusic, Threads
 
 PICTURES = "evaluation"
 
@@ -27,9 +27,12 @@ def evaluate(
     ] = 60_000,
     corruptions: Annotated[bool, typer.Option(help="Run the corruption grid.")] = True,
     card: Annotated[bool, typer.Option(help="Write the model card too.")] = False,
+    about: Annotated[
+        Path | None, typer.Option(help="Markdown for the card: source and licence of the data.")
+    ] = None,
     valid_ratio: Annotated[
         float, typer.Option(help="As in training, where the data states no split.")
-    ] = 0.2,
+    ] = DEFAULT_VALID_RATIO,
     seed: Annotated[int, typer.Option(help="As in training.")] = 0,
     threads: Threads = None,
 ) -> None:
@@ -38,15 +41,16 @@ def evaluate(
     with readable_errors(), quiet_decoders():
         import os
 
-        from acoustic.errors import ConfigError
+        from acoustic.evaluation.card import write_card
         from acoustic.evaluation.evaluate import EvaluationConfig
         from acoustic.evaluation.evaluate import evaluate as measure
         from acoustic.evaluation.markdown import write_page
-        from acoustic.manifest import load_manifest
+        from acoustic.manifest import CARD_FILE, FACTS_FILE, load_json, load_manifest
+        from acoustic.postprocess.calibration import load_calibration
         from acoustic.training.dataset import read_dataset
         from acoustic.training.outliers import read_outliers
 
-        try:
+        with settings():
             config = EvaluationConfig(
                 coverage=coverage,
                 with_baselines=baselines,
@@ -54,9 +58,9 @@ def evaluate(
                 cnn_crops=cnn_crops,
                 n_threads=threads or os.cpu_count() or 1,
             )
-        except ValueError as error:
-            raise ConfigError(str(error)) from error
         manifest = load_manifest(checkpoint)
+        facts = load_json(checkpoint, FACTS_FILE) if card else {}
+        told = about.read_text(encoding="utf-8") if about else ""
         dataset = read_dataset(
             data, manifest.mel, labels=manifest.labels, valid_ratio=valid_ratio, seed=seed
         )
@@ -68,7 +72,9 @@ def evaluate(
         page = write_page(report, _draw(report, out / PICTURES))
         (out / "evaluation.md").write_text(page, encoding="utf-8")
         if card:
-            _write_card(checkpoint, report)
+            calibration = load_calibration(checkpoint, manifest.digest)
+            text = write_card(manifest, facts, calibration, report, told)
+            (checkpoint / CARD_FILE).write_text(text, encoding="utf-8")
     for name, part in report["sources"].items():
         value = part["accuracy"]
         typer.echo(
@@ -85,18 +91,3 @@ def _draw(report: dict[str, object], folder: Path) -> list[str]:
     except ImportError:
         typer.echo("no pictures: they need the extra acousticsense[plots]", err=True)
         return []
-
-
-def _write_card(checkpoint: Path, report: dict[str, object]) -> None:
-    from acoustic.evaluation.card import write_card
-    from acoustic.manifest import CARD_FILE, FACTS_FILE, load_json, load_manifest
-    from acoustic.postprocess.calibration import load_calibration
-
-    manifest = load_manifest(checkpoint)
-    text = write_card(
-        manifest,
-        load_json(checkpoint, FACTS_FILE),
-        load_calibration(checkpoint, manifest.digest),
-        report,
-    )
-    (checkpoint / CARD_FILE).write_text(text, encoding="utf-8")

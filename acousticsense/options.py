@@ -45,6 +45,17 @@ def readable_errors() -> Iterator[None]:
 
 
 @contextmanager
+def settings() -> Iterator[None]:
+    """A setting's ValueError becomes an error of ours: the user's mistake, not the program's."""
+    from acoustic.errors import ConfigError
+
+    try:
+        yield
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+
+
+@contextmanager
 def quiet_decoders() -> Iterator[None]:
     """Send the native libraries' own stderr nowhere, and keep ours.
 

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from acousticsense.options import quiet_decoders, readable_errors
+from acousticsense.options import quiet_decoders, readable_errors, settings
 
 if TYPE_CHECKING:
     from acoustic.preprocess.mel import MelConfig
-    from acoustic.training.run import Job, Report
+    from acoustic.training.watch import Report
 
 DEFAULT_VARIANT = "vit_nano"
 DEFAULT_WINDOW_S = 6.0
+DEFAULT_VALID_RATIO = 0.2
 WINDOW_MULTIPLE = 16
 """Frames of a window come in whole patches."""
 
@@ -28,6 +29,13 @@ class DeviceOption(StrEnum):
     CPU = "cpu"
     CUDA = "cuda"
     MPS = "mps"
+
+
+class OptimiserOption(StrEnum):
+    """What steps the blocks' matrices."""
+
+    MUON = "muon"
+    ADAMW = "adamw"
 
 
 Data = Annotated[
@@ -67,9 +75,11 @@ def train(
     overwrite: Annotated[bool, typer.Option(help="Replace a checkpoint in --out.")] = False,
     valid_ratio: Annotated[
         float, typer.Option(help="Share held out, by group, where the data states no split.")
-    ] = 0.2,
+    ] = DEFAULT_VALID_RATIO,
     noise: Annotated[bool, typer.Option(help="Add noise to some of the crops.")] = True,
-    optimiser: Annotated[str, typer.Option(help="muon or adamw.")] = "muon",
+    optimiser: Annotated[
+        OptimiserOption, typer.Option(help="Of the blocks' matrices; adamw steps the rest.")
+    ] = OptimiserOption.MUON,
     layer_decay: Annotated[
         float | None,
         typer.Option(help="Rate factor per block away from the head; 0.75 in fine-tuning."),
@@ -91,37 +101,47 @@ def train(
     with readable_errors(), quiet_decoders():
         import torch
 
-        from acoustic.errors import ConfigError
+        from acoustic.classify.checkpoint import load_checkpoint
+        from acoustic.classify.config import EngineConfig
+        from acoustic.classify.engine import plan_execution
+        from acoustic.training.augment import AugmentConfig
+        from acoustic.training.batches import BatchConfig
         from acoustic.training.dataset import read_dataset
+        from acoustic.training.optimiser import OptimiserConfig
         from acoustic.training.outliers import read_outliers
-        from acoustic.training.run import train_checkpoint
+        from acoustic.training.run import Job, train_checkpoint
+        from acoustic.training.train import Recipe, native_precision
 
         _refuse_existing(out, resume or overwrite)
         if threads:
             torch.set_num_threads(threads)
-        try:
-            job = _job(
+        with settings():
+            _refuse_unused(start_from, variant, window_s)
+            place = plan_execution(EngineConfig(accelerator=device.value)).device
+            decay = (0.75 if start_from else 1.0) if layer_decay is None else layer_decay
+            recipe = Recipe(
+                n_crops=crops,
+                pretrain_crops=pretrain_crops,
+                max_minutes=max_minutes,
+                seed=seed,
+                gradient_checkpointing=gradient_checkpointing,
+                precision=native_precision(place),
+                batches=BatchConfig(
+                    augment=AugmentConfig() if noise else AugmentConfig(noise_probability=0.0)
+                ),
+                optimiser=OptimiserConfig(name=optimiser.value, layer_decay=decay),
+            )
+            job = Job(
                 out=out,
                 name=name,
                 version=version,
-                variant=variant,
-                window_s=window_s,
-                start_from=start_from,
-                device=device,
+                variant=_known(variant or DEFAULT_VARIANT),
+                mel=_geometry(window_s or DEFAULT_WINDOW_S),
+                start_from=load_checkpoint(start_from) if start_from else None,
+                recipe=recipe,
+                device=place,
                 resume=resume,
-                recipe=dict(
-                    n_crops=crops,
-                    pretrain_crops=pretrain_crops,
-                    max_minutes=max_minutes,
-                    seed=seed,
-                    gradient_checkpointing=gradient_checkpointing,
-                ),
-                noise=noise,
-                optimiser=optimiser,
-                layer_decay=layer_decay,
             )
-        except ValueError as error:
-            raise ConfigError(str(error)) from error
         mel = job.start_from.manifest.mel if job.start_from else job.mel
         dataset = read_dataset(data, mel, valid_ratio=valid_ratio, seed=seed)
         outliers = read_outliers(not_music, mel, "train") if not_music else []
@@ -130,7 +150,11 @@ def train(
         except KeyboardInterrupt:
             typer.echo("interrupted; the same command with --resume goes on", err=True)
             raise typer.Exit(130) from None
-    typer.echo(f"{out}: trained; next: acousticsense calibrate {out} {' '.join(map(str, data))}")
+    again = f" --valid-ratio {valid_ratio:g} --seed {seed}"
+    typer.echo(
+        f"{out}: trained; next: acousticsense calibrate {out} {' '.join(map(str, data))}"
+        + (again if (valid_ratio, seed) != (DEFAULT_VALID_RATIO, 0) else "")
+    )
 
 
 def _refuse_existing(out: Path, may_exist: bool) -> None:
@@ -141,57 +165,17 @@ def _refuse_existing(out: Path, may_exist: bool) -> None:
         raise ConfigError(f"{out} has a checkpoint already: choose a new folder, or --overwrite")
 
 
-def _job(
-    *,
-    out: Path,
-    name: str,
-    version: str,
-    variant: str | None,
-    window_s: float | None,
-    start_from: Path | None,
-    device: DeviceOption,
-    resume: bool,
-    recipe: dict[str, object],
-    noise: bool,
-    optimiser: str,
-    layer_decay: float | None,
-) -> Job:
-    from dataclasses import replace
-
-    from acoustic.classify.checkpoint import load_checkpoint
-    from acoustic.classify.config import EngineConfig
-    from acoustic.classify.engine import plan_execution
-    from acoustic.classify.vit import VARIANTS
-    from acoustic.training.augment import AugmentConfig
-    from acoustic.training.batches import BatchConfig
-    from acoustic.training.optimiser import OptimiserConfig
-    from acoustic.training.run import Job
-    from acoustic.training.train import Recipe, native_precision
-
+def _refuse_unused(start_from: Path | None, variant: str | None, window_s: float | None) -> None:
     if start_from and (variant or window_s):
         raise ValueError("with --from, variant and window are those of the checkpoint")
-    variant = variant or DEFAULT_VARIANT
+
+
+def _known(variant: str) -> str:
+    from acoustic.classify.vit import VARIANTS
+
     if variant not in VARIANTS:
         raise ValueError(f"unknown variant {variant!r}, known are {', '.join(VARIANTS)}")
-    place = plan_execution(EngineConfig(accelerator=device.value)).device
-    augment = AugmentConfig() if noise else replace(AugmentConfig(), noise_probability=0.0)
-    decay = (0.75 if start_from else 1.0) if layer_decay is None else layer_decay
-    return Job(
-        out=out,
-        name=name,
-        version=version,
-        variant=variant,
-        mel=_geometry(window_s or DEFAULT_WINDOW_S),
-        start_from=load_checkpoint(start_from) if start_from else None,
-        recipe=Recipe(
-            **recipe,  # type: ignore[arg-type]
-            precision=native_precision(place),
-            batches=BatchConfig(augment=augment),
-            optimiser=OptimiserConfig(name=optimiser, layer_decay=decay),  # type: ignore[arg-type]
-        ),
-        device=place,
-        resume=resume,
-    )
+    return variant
 
 
 def _geometry(window_s: float) -> MelConfig:

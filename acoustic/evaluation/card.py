@@ -16,6 +16,7 @@ def write_card(
     training: dict[str, Any],
     calibration: Calibration,
     report: dict[str, Any],
+    about: str = "",
 ) -> str:
     """Markdown of the model card.
 
@@ -24,21 +25,23 @@ def write_card(
         training: content of training.json.
         calibration: of the checkpoint.
         report: of `evaluate`.
+        about: Markdown of what no measurement can say of the data: where it is from, its licence.
     """
     parts = [
         _introduction(manifest, training),
-        _data(training),
+        _data(training, about),
         _accuracy(report),
         _confusions(report),
         _calibration(calibration, report),
         _codec(report),
         _limits(report),
     ]
-    return "\n".join(parts)
+    return "\n".join(part for part in parts if part)
 
 
 def _introduction(manifest: Manifest, training: dict[str, Any]) -> str:
     recipe, mel = training["recipe"], manifest.mel
+    n_crops = training["history"][-1]["n_crops"]
     return f"""# {manifest.name} {manifest.version}
 
 A small Vision Transformer ({training["variant"]}, {training["n_parameters"] / 1e6:.2f} million
@@ -47,25 +50,28 @@ It is for research and demonstration.
 
 - Input: mono {mel.sample_rate} Hz, {mel.n_mels} mel bands to {mel.f_max:.0f} Hz, hop
   {mel.hop_length} samples, {mel.n_frames} frames, dB relative to the window's maximum.
-- Trained on {training["date"]} with `acousticsense train`: {recipe["n_crops"]:,} crops, batch
+- Trained on {training["date"]} with `acousticsense train`: {n_crops:,} crops, batch
   {recipe["batches"]["batch_size"]}, optimiser {recipe["optimiser"]["name"]},
   {training["cpu_minutes"]:.0f} CPU minutes. The weights are the moving average at the last step.
 - Weights are stored in half precision; model digest `{manifest.digest}`.
 """
 
 
-def _data(training: dict[str, Any]) -> str:
+def _data(training: dict[str, Any], about: str) -> str:
     sources = sorted({source for counts in training["clips"].values() for source in counts})
     rows = [
         (genre, *(counts.get(source, 0) for source in sources))
         for genre, counts in training["clips"].items()
     ]
-    return (
-        "## Data\n\nTraining clips per genre and source; artists are on one side of each split "
-        f"only. {training['n_outliers']} recordings of speech and environmental sounds served as "
-        "noise and as examples of no genre. No source states a licence for the music: none of it "
-        "is distributed, only weights and measurements are.\n\n" + table(("genre", *sources), rows)
+    outliers = (
+        f"{training['n_outliers']} recordings of other sounds served as noise and as examples of "
+        "no genre."
+        if training["n_outliers"]
+        else "No other sounds than music were learned."
     )
+    counts = table(("genre", *sources), rows)
+    told = f"{about.strip()}\n\n" if about else ""
+    return f"## Data\n\n{told}Training clips per genre and source. {outliers}\n\n{counts}"
 
 
 def _accuracy(report: dict[str, Any]) -> str:
@@ -82,8 +88,7 @@ def _accuracy(report: dict[str, Any]) -> str:
     ]
     header = ("valid tracks", "n", "all genres", "source's own genres", "families", "macro-F1")
     return (
-        "## Accuracy\n\nOn valid tracks, ten windows, 95 % bootstrap intervals over tracks. The "
-        "recipe was chosen on these tracks in short runs, so the figures flatter a little.\n\n"
+        "## Accuracy\n\nOn valid tracks, ten windows, 95 % bootstrap intervals over tracks.\n\n"
         + table(header, rows)
     )
 
@@ -108,9 +113,10 @@ def _calibration(calibration: Calibration, report: dict[str, Any]) -> str:
     ]
     measured = report["pooled"]["calibration"]
     header = ("windows", "temperature", f"threshold for accuracy {calibration.review_accuracy}")
+    how = "Cross-fitted adaptive" if report["cross_fitted"] else "Adaptive"
     return (
         f"## Calibration\n\nFitted by NLL on {calibration.n_tracks} tracks "
-        f"({calibration.dataset}) on {calibration.date}. Cross-fitted adaptive ECE "
+        f"({calibration.dataset}) on {calibration.date}. {how} ECE on the valid tracks "
         f"{measured['adaptive_ece']}, null band {measured['null_p95']}.\n\n" + table(header, rows)
     )
 
@@ -124,9 +130,8 @@ def _codec(report: dict[str, Any]) -> str:
     if not rows:
         return ""
     return (
-        "## Does it hear the codec?\n\nPart of the Electronic, Hip-Hop, Rap, R&B and Disco clips "
-        "come from one band-limited source. A model that learned the codec instead of the music "
-        "would collapse when all tracks lose their upper bands or are encoded again.\n\n"
+        "## Does it hear the codec?\n\nA model that learned the codec instead of the music would "
+        "collapse when all tracks lose their upper bands or are encoded again.\n\n"
         + table(("corruption", "strength", "accuracy"), rows)
     )
 
@@ -142,8 +147,7 @@ def _limits(report: dict[str, Any]) -> str:
             "## What it is not",
             "",
             "- Not a judge of single tracks: every answer is a probability; use `needs_review`.",
-            "- Genres with few training clips (see Data) are guesses. Hip-Hop against Rap has no",
-            "  objective border in this data.",
+            "- Genres with few training clips (see Data) are guesses.",
             *outliers,
             "",
         ]

@@ -10,24 +10,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from acoustic.classify.checkpoint import Checkpoint, load_checkpoint
+from acoustic.classify.engine import Engine
 from acoustic.errors import ConfigError
-from acoustic.evaluation.baselines import Predictions, majority, svm
+from acoustic.evaluation.baselines import measure_baselines
 from acoustic.evaluation.measure import (
     measure,
     measure_calibration,
     measure_listening,
     measure_outliers,
 )
-from acoustic.evaluation.metrics import bootstrap, macro_f1
 from acoustic.evaluation.parity import measure_parity
 from acoustic.evaluation.robustness import measure_robustness
 from acoustic.labels import LabelSet
 from acoustic.pipeline import Pipeline
 from acoustic.postprocess.calibration import (
     Calibration,
-    Logits,
+    Probabilities,
     load_calibration,
     track_probabilities,
 )
@@ -39,7 +40,6 @@ from acoustic.training.calibrate import (
 )
 from acoustic.training.dataset import Clip, Dataset
 from acoustic.training.outliers import Outlier
-from acoustic.training.small_cnn import small_cnn
 from acoustic.training.tracks import (
     Tracks,
     hear,
@@ -83,9 +83,6 @@ def evaluate(
 ) -> dict[str, Any]:
     """Measure a calibrated checkpoint on the valid clips.
 
-    Tracks whose groups the calibration was fitted on are calibrated anew, each fold by the others;
-    other tracks get the checkpoint's own calibration.
-
     Args:
         folder: the checkpoint.
         dataset: with its labels; train clips serve the baselines only.
@@ -103,41 +100,23 @@ def evaluate(
         raise ConfigError("there is no valid recording to evaluate on")
     refuse_trained_on(folder, valid)
     engine = open_engine(checkpoint, config.n_threads)
-    tracks = hear(engine, valid)
-    once = {id(clip) for clip in without_repeats(valid)}
-    unique = np.array([id(clip) in once for clip in valid])
-    seen = bool(set(tracks.groups) & set(calibration.groups))
-    stage = _Stage3(calibration, seen, config)
-    pooled = stage.calibrate(tracks.take(unique))
+    heard = _hear(engine, valid, calibration, config.coverage)
     report: dict[str, Any] = {
         "checkpoint": _identity(checkpoint),
         "date": datetime.now(UTC).date().isoformat(),
         "windows": N_WINDOWS,
         "coverage": config.coverage,
         "review_accuracy": calibration.review_accuracy,
-        "cross_fitted": seen,
+        "cross_fitted": heard.cross_fitted,
         "skipped": len(dataset.skipped),
-        "pooled": measure(pooled, tracks.labels[unique], dataset.labels),
-        "uncalibrated": measure_calibration(
-            track_probabilities(tracks.take(unique).logits[N_WINDOWS], 1.0), tracks.labels[unique]
-        ),
-        "sources": {},
+        **_measure_tracks(heard, dataset.labels, calibration),
     }
-    for source in sorted(set(tracks.sources)):
-        chosen = tracks.sources == source
-        part = tracks.take(chosen)
-        report["sources"][source] = {
-            **measure(stage.calibrate(part), part.labels, dataset.labels),
-            "listening": measure_listening(part, calibration),
-        }
-        logger.info("%s accuracy %s", source, report["sources"][source]["accuracy"])
     if config.with_baselines:
-        report["baselines"] = _baselines(dataset, checkpoint, config)
+        report["baselines"] = measure_baselines(dataset, checkpoint, N_WINDOWS, config.cnn_crops)
     if outliers:
-        sounds = [_window_logits(engine.logits, o.log_mel, engine.input_shape[1]) for o in outliers]
-        found = track_probabilities(sounds, calibration.temperature(N_WINDOWS), calibration.floor)
-        kinds = [outlier.kind for outlier in outliers]
-        report["outliers"] = measure_outliers(pooled.probabilities, found, kinds)
+        music = heard.calibrated.take(heard.unique).probabilities
+        found = _outlier_probabilities(engine, outliers, calibration)
+        report["outliers"] = measure_outliers(music, found, [each.kind for each in outliers])
     pipeline = Pipeline.from_folder(folder)
     report["parity"] = measure_parity(pipeline, valid)
     if config.with_corruptions and any(clip.path for clip in valid):
@@ -145,20 +124,68 @@ def evaluate(
     return report
 
 
-class _Stage3:
-    """Calibrates tracks by the checkpoint's own fit, or by cross-fitting where it saw them."""
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Heard:
+    """All valid tracks, calibrated by other tracks.
 
-    def __init__(self, calibration: Calibration, seen: bool, config: EvaluationConfig) -> None:
-        self._calibration = calibration
-        self._seen = seen
-        self._coverage = config.coverage
+    Attributes:
+        tracks: K tracks.
+        unique: (K,) without recordings that an earlier data set has too.
+        calibrated: the K tracks after stage 3.
+        cross_fitted: whether by folds, or else by the checkpoint's own calibration.
+    """
 
-    def calibrate(self, tracks: Tracks) -> Calibrated:
-        if not self._seen:
-            return apply_calibration(tracks, self._calibration, N_WINDOWS, self._coverage)
-        target = self._calibration.review_accuracy or CalibrationConfig().review_accuracy
-        config = CalibrationConfig(review_accuracy=target, with_floor=self._calibration.floor > 0)
-        return cross_fit(tracks, N_WINDOWS, self._coverage, config)
+    tracks: Tracks
+    unique: npt.NDArray[np.bool_]
+    calibrated: Calibrated
+    cross_fitted: bool
+
+
+def _hear(
+    engine: Engine, valid: Sequence[Clip], calibration: Calibration, coverage: float
+) -> _Heard:
+    """Cross-fit where the calibration was fitted on any of these groups, else apply it."""
+    tracks = hear(engine, valid)
+    once = {id(clip) for clip in without_repeats(valid)}
+    unique = np.array([id(clip) in once for clip in valid])
+    seen = bool(set(tracks.groups) & set(calibration.groups))
+    if seen:
+        target = calibration.review_accuracy or CalibrationConfig().review_accuracy
+        fit = CalibrationConfig(review_accuracy=target, with_floor=calibration.floor > 0)
+        calibrated = cross_fit(tracks, N_WINDOWS, coverage, fit, unique)
+    else:
+        calibrated = apply_calibration(tracks, calibration, N_WINDOWS, coverage)
+    return _Heard(tracks=tracks, unique=unique, calibrated=calibrated, cross_fitted=seen)
+
+
+def _measure_tracks(heard: _Heard, labels: LabelSet, calibration: Calibration) -> dict[str, Any]:
+    """Everything about the valid tracks, pooled and per data set."""
+    tracks, unique = heard.tracks, heard.unique
+    raw = track_probabilities(tracks.take(unique).logits[N_WINDOWS], 1.0)
+    sources = {}
+    for source in sorted(set(tracks.sources)):
+        chosen = tracks.sources == source
+        part = tracks.take(chosen)
+        sources[source] = {
+            **measure(heard.calibrated.take(chosen), part.labels, labels),
+            "listening": measure_listening(part, calibration),
+        }
+        logger.info("%s accuracy %s", source, sources[source]["accuracy"])
+    return {
+        "pooled": measure(heard.calibrated.take(unique), tracks.labels[unique], labels),
+        "uncalibrated": measure_calibration(raw, tracks.labels[unique]),
+        "sources": sources,
+    }
+
+
+def _outlier_probabilities(
+    engine: Engine, outliers: Sequence[Outlier], calibration: Calibration
+) -> Probabilities:
+    n_frames = engine.input_shape[1]
+    logits = [
+        engine.logits(cut_windows(outlier.log_mel, n_frames, N_WINDOWS)) for outlier in outliers
+    ]
+    return track_probabilities(logits, calibration.temperature(N_WINDOWS), calibration.floor)
 
 
 def _identity(checkpoint: Checkpoint) -> dict[str, Any]:
@@ -171,50 +198,3 @@ def _identity(checkpoint: Checkpoint) -> dict[str, Any]:
         "labels": list(manifest.labels.names),
         "window_s": round(manifest.mel.window_s, 2),
     }
-
-
-def _baselines(
-    dataset: Dataset, checkpoint: Checkpoint, config: EvaluationConfig
-) -> dict[str, dict[str, Any]]:
-    """Each baseline, fitted on all train clips and measured per source."""
-    rows: dict[str, dict[str, Any]] = {}
-    train, valid = dataset.split("train"), dataset.split("valid")
-    if not train:
-        return rows
-    answers = {"majority": majority(train, valid), "SVM on hand-made features": svm(train, valid)}
-    if config.cnn_crops:
-        answers["small CNN"] = small_cnn(
-            train,
-            valid,
-            n_classes=len(dataset.labels),
-            n_frames=checkpoint.manifest.mel.n_frames,
-            scaling=checkpoint.scaling,
-            n_crops=config.cnn_crops,
-            n_windows=N_WINDOWS,
-        )
-    for name, predicted in answers.items():
-        rows[name] = _baseline_row(predicted, valid, dataset.labels)
-        logger.info("baseline %s %s", name, rows[name])
-    return rows
-
-
-def _baseline_row(
-    predicted: Predictions, valid: Sequence[Clip], labels: LabelSet
-) -> dict[str, Any]:
-    truth = np.array([clip.label for clip in valid], np.int64)
-    sources = np.array([clip.source for clip in valid])
-    return {
-        source: {
-            "accuracy": bootstrap(
-                lambda p, y: float((p == y).mean()), predicted[chosen], truth[chosen]
-            ).to_dict(),
-            "macro_f1": bootstrap(macro_f1, predicted[chosen], truth[chosen]).to_dict(),
-        }
-        for source in sorted(set(sources))
-        for chosen in [sources == source]
-    }
-
-
-def _window_logits(forward: Any, log_mel: Any, n_frames: int) -> Logits:
-    out: Logits = forward(cut_windows(log_mel, n_frames, N_WINDOWS))
-    return out

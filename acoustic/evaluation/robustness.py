@@ -40,25 +40,30 @@ def measure_robustness(
     kinds = sorted({outlier.kind for outlier in outliers})
     recordings = {kind: [o.waveform for o in outliers if o.kind == kind] for kind in kinds}
     rate = pipeline.preprocessor.config.mel.sample_rate
-    waveforms = [read_waveform(clip.path, rate) for clip in audible if clip.path]
+    grid = list(corruption_grid({k: v for k, v in recordings.items() if len(v) >= 5}))
+    answers: list[list[str]] = [[] for _ in grid]
+    for index, clip in enumerate(audible):
+        assert clip.path is not None
+        waveform = read_waveform(clip.path, rate)  # one at a time: a library may be large
+        for corruption, found in zip(grid, answers, strict=True):
+            found.append(_answer(pipeline, corruption, waveform, rate, index))
+        if index % 20 == 19:
+            logger.info("corrupted %d of %d tracks", index + 1, len(audible))
     labels = [pipeline.postprocessor.labels.names[clip.label] for clip in audible]
-    rows = []
-    for corruption in corruption_grid({k: v for k, v in recordings.items() if len(v) >= 5}):
-        answers = [
-            _answer(pipeline, corruption, waveform, rate, i) for i, waveform in enumerate(waveforms)
-        ]
-        correct = np.array([a == label for a, label in zip(answers, labels, strict=True)])
-        interval = bootstrap(lambda flags: float(flags.mean()), correct)
-        rows.append(
-            {
-                "kind": corruption.kind,
-                "strength": corruption.strength,
-                "accuracy": interval.to_dict(),
-                "refused": answers.count(""),
-            }
-        )
-        logger.info("%s %s %s", corruption.kind, corruption.strength, interval)
+    rows = [
+        _row(corruption, found, labels) for corruption, found in zip(grid, answers, strict=True)
+    ]
     return {"n_tracks": len(audible), "rows": rows, **_summaries(rows)}
+
+
+def _row(corruption: Corruption, answers: list[str], labels: list[str]) -> dict[str, Any]:
+    correct = np.array([a == label for a, label in zip(answers, labels, strict=True)])
+    return {
+        "kind": corruption.kind,
+        "strength": corruption.strength,
+        "accuracy": bootstrap(lambda flags: float(flags.mean()), correct).to_dict(),
+        "refused": answers.count(""),
+    }
 
 
 def _answer(

@@ -64,6 +64,14 @@ class Calibrated:
     sets: npt.NDArray[np.bool_]
     accepted: npt.NDArray[np.bool_]
 
+    def take(self, chosen: npt.NDArray[np.bool_]) -> Calibrated:
+        """The tracks where `chosen` (K,) is true."""
+        return Calibrated(
+            probabilities=self.probabilities[chosen],
+            sets=self.sets[chosen],
+            accepted=self.accepted[chosen],
+        )
+
 
 def fit_calibration(tracks: Tracks, digest: str, config: CalibrationConfig) -> Calibration:
     """Everything in calibration.json.
@@ -135,16 +143,37 @@ def apply_calibration(
 
 
 def cross_fit(
-    tracks: Tracks, n_windows: int, coverage: float, config: CalibrationConfig
+    tracks: Tracks,
+    n_windows: int,
+    coverage: float,
+    config: CalibrationConfig,
+    unique: npt.NDArray[np.bool_] | None = None,
 ) -> Calibrated:
-    """Stage 3 of tracks that are themselves the calibration data: each fold by the others."""
+    """Stage 3 of tracks that are themselves the calibration data: each fold by the others.
+
+    Args:
+        tracks: K tracks.
+        n_windows: heard per track.
+        coverage: of the prediction sets.
+        config: what to fit.
+        unique: (K,) tracks to fit on; all by default. With repeats among them, a recording that
+            two data sets have would count twice.
+
+    Raises:
+        ConfigError: all tracks are of one group, or too few for that coverage.
+    """
     from sklearn.model_selection import GroupKFold
 
-    folds = GroupKFold(N_FOLDS, shuffle=True, random_state=0)
+    groups = _joined_groups(tracks)
+    n_groups = len(np.unique(groups))
+    if n_groups < 2:
+        raise ConfigError("all valid tracks are of one group: there is nothing to calibrate by")
+    folds = GroupKFold(min(N_FOLDS, n_groups), shuffle=True, random_state=0)
     parts: list[tuple[npt.NDArray[np.bool_], Calibrated]] = []
-    for _, held_out in folds.split(tracks.labels, groups=tracks.groups):
+    for _, held_out in folds.split(tracks.labels, groups=groups):
         chosen = np.isin(np.arange(len(tracks)), held_out)
-        fitted = _fit(tracks.take(~chosen), "", config)
+        others = ~chosen if unique is None else ~chosen & unique
+        fitted = _fit(tracks.take(others), "", config)
         parts.append((chosen, apply_calibration(tracks.take(chosen), fitted, n_windows, coverage)))
     n_classes = parts[0][1].probabilities.shape[1]
     whole = Calibrated(
@@ -157,6 +186,19 @@ def cross_fit(
         whole.sets[chosen] = part.sets
         whole.accepted[chosen] = part.accepted
     return whole
+
+
+def _joined_groups(tracks: Tracks) -> npt.NDArray[np.int64]:
+    """(K,) numbers of the groups, where groups that share a recording are one."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    names, group = np.unique(tracks.groups, return_inverse=True)
+    recordings, recording = np.unique(tracks.recordings, return_inverse=True)
+    n = len(names) + len(recordings)
+    links = coo_array((np.ones(len(tracks)), (group, len(names) + recording)), shape=(n, n))
+    _, component = connected_components(links, directed=False)
+    return np.asarray(component[group], np.int64)
 
 
 def _with_tables(calibration: Calibration, tracks: Tracks, n: int, target: float) -> Calibration:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
-import os
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -27,16 +25,10 @@ from acoustic.training.dataset import Clip, Dataset
 from acoustic.training.outliers import Outlier
 from acoustic.training.pretrain import pretrain
 from acoustic.training.tracks import group_hash
-from acoustic.training.train import Progress, Recipe, Trainer
-from acoustic.training.validate import validation_accuracy
+from acoustic.training.train import Recipe, Trainer
+from acoustic.training.watch import STATE_FILE, Report, Watch
 
 logger = logging.getLogger(__name__)
-
-STATE_FILE = "training_state.pt"
-N_REPORTS = 20
-SAVE_EVERY_S = 60.0
-MAX_VALIDATION_RATIO = 0.1
-"""Validation takes about this share of the time at most, however large the valid split is."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,28 +57,6 @@ class Job:
     resume: bool = False
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Report:
-    """One line of progress.
-
-    Attributes:
-        n_crops: seen so far. n_crops_total: of the whole schedule, if no limit comes first.
-        progress: share of the schedule done, in [0, 1].
-        loss: moving average of the training loss.
-        accuracy: of the averaged model on the valid clips, or None where there are none.
-        elapsed_s: training time.
-        crops_per_s: speed.
-    """
-
-    n_crops: int
-    n_crops_total: int
-    progress: float
-    loss: float
-    accuracy: float | None
-    elapsed_s: float
-    crops_per_s: float
-
-
 def train_checkpoint(
     dataset: Dataset,
     outliers: Sequence[Outlier],
@@ -99,7 +69,7 @@ def train_checkpoint(
         dataset: train clips are learned, valid clips only measured.
         outliers: recordings that are no music; may be empty.
         job: what and where.
-        tell: called about N_REPORTS times.
+        tell: called about twenty times.
 
     Raises:
         ConfigError: too little data, or a state that cannot be resumed.
@@ -125,13 +95,12 @@ def train_checkpoint(
         model = model.to(job.device)
         pretrain(model, batches, job.recipe, job.recipe.pretrain_crops, job.device)
     trainer = Trainer(model, job.recipe, job.device)
-    watch = _Watch(trainer, scaling, valid, job, tell)
+    watch = Watch(trainer, scaling, valid, job.out, _data_digest(train, outliers), tell)
     job.out.mkdir(parents=True, exist_ok=True)
     if job.resume:
         watch.load()
     else:
         watch.save()
-    begun_cpu_s = time.process_time()
     average = trainer.run(batches, watch)
     manifest = save_checkpoint(
         job.out,
@@ -143,11 +112,10 @@ def train_checkpoint(
         scaling=scaling,
         half=True,
     )
-    cpu_minutes = watch.cpu_minutes_before + (time.process_time() - begun_cpu_s) / 60
-    facts = _facts(dataset, outliers, job, average, watch.history, cpu_minutes)
+    facts = _facts(dataset, outliers, job, average, watch.history, watch.cpu_minutes)
     _write_json(job.out / FACTS_FILE, facts)
     (job.out / STATE_FILE).unlink(missing_ok=True)
-    logger.info("trained digest=%s cpu_minutes=%.1f", manifest.digest, cpu_minutes)
+    logger.info("trained digest=%s cpu_minutes=%.1f", manifest.digest, watch.cpu_minutes)
 
 
 def fit_scaling(clips: Sequence[Clip]) -> Scaling:
@@ -159,96 +127,15 @@ def fit_scaling(clips: Sequence[Clip]) -> Scaling:
     )
 
 
-class _Watch:
-    """Called after every step: validates and tells now and then, keeps the state on disk."""
-
-    def __init__(
-        self,
-        trainer: Trainer[VisionTransformer],
-        scaling: Scaling,
-        valid: Sequence[Clip],
-        job: Job,
-        tell: Callable[[Report], None],
-    ) -> None:
-        self._trainer = trainer
-        self._scaling = scaling
-        self._valid = valid
-        self._job = job
-        self._tell = tell
-        self._saved_s = time.monotonic()
-        self._begun_cpu_s = time.process_time()
-        self._reached = 0
-        self._validating_s = 0.0
-        self.history: list[dict[str, Any]] = []
-        self.cpu_minutes_before = 0.0
-
-    def __call__(self, progress: Progress) -> None:
-        reached = int(progress.progress * N_REPORTS)
-        affordable = self._validating_s <= MAX_VALIDATION_RATIO * progress.elapsed_s
-        due = reached > self._reached and (affordable or progress.progress >= 1)
-        if due:
-            self._reached = reached
-            report = self._report(progress)
-            self.history.append(asdict(report))
-            self._tell(report)
-        if due or time.monotonic() - self._saved_s > SAVE_EVERY_S:
-            self.save()
-
-    def load(self) -> None:
-        """Resume from the state on disk.
-
-        Raises:
-            ConfigError: there is none, or it does not fit.
-        """
-        path = self._job.out / STATE_FILE
-        try:
-            state = torch.load(path, weights_only=True, map_location=self._job.device)
-            self._trainer.load_state_dict(state["trainer"])
-        except FileNotFoundError:
-            raise ConfigError(f"there is no {STATE_FILE} in {self._job.out} to resume") from None
-        except (ValueError, KeyError, EOFError, RuntimeError, UnpicklingError) as error:
-            raise ConfigError(f"{path} cannot be resumed: {error}") from error
-        self.history = state["history"]
-        self._reached = state["reached"]
-        self.cpu_minutes_before = state["cpu_minutes"]
-
-    def _report(self, progress: Progress) -> Report:
-        recipe = self._job.recipe
-        accuracy = None
-        if self._valid:
-            begun_s = time.monotonic()
-            accuracy = validation_accuracy(
-                self._trainer.average,
-                self._scaling,
-                self._valid,
-                device=self._job.device,
-                precision=recipe.precision,
-            )
-            self._validating_s += time.monotonic() - begun_s
-        return Report(
-            n_crops=progress.step * recipe.batches.batch_size,
-            n_crops_total=recipe.n_steps * recipe.batches.batch_size,
-            progress=progress.progress,
-            loss=round(progress.loss, 4),
-            accuracy=accuracy,
-            elapsed_s=round(progress.elapsed_s, 1),
-            crops_per_s=round(progress.crops_per_s, 1),
-        )
-
-    def save(self) -> None:
-        """Put the state on disk, whole or not at all."""
-        spent = (time.process_time() - self._begun_cpu_s) / 60
-        state = {
-            "trainer": self._trainer.state_dict(),
-            "history": self.history,
-            "reached": self._reached,
-            "cpu_minutes": self.cpu_minutes_before + spent,
-        }
-        path = self._job.out / STATE_FILE
-        partial = path.with_suffix(".partial")
-        torch.save(state, partial)
-        os.replace(partial, path)
-        self._saved_s = time.monotonic()
+def _data_digest(train: Sequence[Clip], outliers: Sequence[Outlier]) -> str:
+    """Stands for everything that is learned, so that a training is resumed on its own data."""
+    digest = hashlib.sha256()
+    for clip in train:
+        digest.update(f"{clip.label} {clip.log_mel.shape}".encode())
+        digest.update(clip.log_mel.tobytes())
+    for outlier in outliers:
+        digest.update(outlier.log_mel.tobytes())
+    return digest.hexdigest()
 
 
 def _model(job: Job, n_classes: int, names: tuple[str, ...]) -> VisionTransformer:

@@ -35,12 +35,14 @@ class Tracks:
         labels: (K,) class indices.
         sources: (K,) names of the data sets.
         groups: (K,) short hashes of the groups.
+        recordings: (K,) names; data sets that have the same recording have the same name.
     """
 
     logits: dict[int, list[Logits]]
     labels: npt.NDArray[np.int64]
     sources: npt.NDArray[np.str_]
     groups: npt.NDArray[np.str_]
+    recordings: npt.NDArray[np.str_]
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -53,6 +55,7 @@ class Tracks:
             labels=self.labels[chosen],
             sources=self.sources[chosen],
             groups=self.groups[chosen],
+            recordings=self.recordings[chosen],
         )
 
 
@@ -75,6 +78,7 @@ def hear(engine: Engine, clips: Sequence[Clip]) -> Tracks:
         labels=np.array([clip.label for clip in clips], np.int64),
         sources=np.array([clip.source for clip in clips], np.str_),
         groups=np.array([group_hash(clip.group) for clip in clips], np.str_),
+        recordings=np.array([c.track or f"number {i}" for i, c in enumerate(clips)], np.str_),
     )
 
 

@@ -22,10 +22,11 @@ from acoustic.training.batches import BatchConfig, Batches
 from acoustic.training.dataset import Clip, Dataset
 from acoustic.training.optimiser import OptimiserConfig, Optimisers
 from acoustic.training.outliers import Outlier
-from acoustic.training.run import STATE_FILE, Job, Report, train_checkpoint
+from acoustic.training.run import Job, train_checkpoint
 from acoustic.training.tracks import refuse_trained_on
 from acoustic.training.train import Progress, Recipe, Trainer, drop_patches, schedule_factor
 from acoustic.training.validate import clip_logits, cut_windows
+from acoustic.training.watch import STATE_FILE, Report
 from tests.clips import GENRES_MADE, N_FRAMES, OFF, clip
 from tests.models import TINY
 
@@ -251,6 +252,10 @@ def test_a_state_of_another_training_is_refused(tmp_path: Path) -> None:
         )
     with pytest.raises(ConfigError, match="other settings"):
         train_checkpoint(dataset(), [], job(tmp_path, recipe=RECIPE, resume=True))
+    first, *others = dataset().clips
+    relabelled = replace(dataset(), clips=(replace(first, label=(first.label + 1) % 3), *others))
+    with pytest.raises(ConfigError, match="on other data"):
+        train_checkpoint(relabelled, [], job(tmp_path, resume=True))
     (tmp_path / STATE_FILE).write_bytes(b"damaged")
     with pytest.raises(ConfigError, match="cannot be resumed"):
         train_checkpoint(dataset(), [], job(tmp_path, resume=True))
@@ -303,7 +308,7 @@ def test_slow_validation_does_not_eat_the_time_limit(
         clock_s[0] += 0.25
         return clock_s[0]
 
-    monkeypatch.setattr("acoustic.training.run.validation_accuracy", slow)
+    monkeypatch.setattr("acoustic.training.watch.validation_accuracy", slow)
     monkeypatch.setattr("acoustic.training.train.time.monotonic", tick)
     told: list[Report] = []
     recipe = replace(RECIPE, n_crops=24 * 10_000, max_minutes=2.0)
