@@ -111,6 +111,7 @@ def train(
         from acoustic.training.outliers import read_outliers
         from acoustic.training.run import Job, train_checkpoint
         from acoustic.training.train import Recipe, native_precision
+        from acoustic.training.watch import STATE_FILE
 
         _refuse_existing(out, resume or overwrite)
         if threads:
@@ -148,7 +149,9 @@ def train(
         try:
             train_checkpoint(dataset, outliers, job, tell=_tell)
         except KeyboardInterrupt:
-            typer.echo("interrupted; the same command with --resume goes on", err=True)
+            can_resume = (out / STATE_FILE).exists()
+            how = "the same command with --resume goes on" if can_resume else "nothing was saved"
+            typer.echo(f"interrupted; {how}", err=True)
             raise typer.Exit(130) from None
     again = f" --valid-ratio {valid_ratio:g} --seed {seed}"
     typer.echo(

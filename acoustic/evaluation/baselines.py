@@ -26,6 +26,7 @@ from acoustic.training.sources import LogMel
 logger = logging.getLogger(__name__)
 
 N_CEPSTRA = 20
+N_BANDS = 32
 
 Predictions = npt.NDArray[np.int64]
 
@@ -45,7 +46,8 @@ def hand_made_features(log_mel: LogMel) -> npt.NDArray[np.float64]:
     levels_db = log_mel.astype(np.float64) * (80 / 255) - 80
     cepstra = dct(levels_db, axis=0, norm="ortho")[:N_CEPSTRA]
     slopes = np.diff(cepstra, axis=1)
-    bands = levels_db.reshape(32, -1, levels_db.shape[1]).mean(axis=1)
+    groups = np.array_split(levels_db, min(N_BANDS, len(levels_db)))
+    bands = np.stack([group.mean(axis=0) for group in groups])
     power = 10 ** (levels_db / 10)
     centroid = (np.arange(len(power))[:, None] * power).sum(axis=0) / power.sum(axis=0)
     onset = np.maximum(np.diff(levels_db, axis=1), 0).mean(axis=0)

@@ -6,16 +6,20 @@ model is trained on something else than it will hear.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from acoustic.errors import InputError
 from acoustic.evaluation.metrics import bootstrap
 from acoustic.pipeline import Pipeline
 from acoustic.postprocess.calibration import Logits, Probabilities
 from acoustic.training.dataset import Clip
 from acoustic.training.sources import LogMel
+
+logger = logging.getLogger(__name__)
 
 DB_PER_STEP = 80 / 255
 MAX_SHIFT = 2
@@ -30,17 +34,22 @@ def measure_parity(pipeline: Pipeline, clips: Sequence[Clip]) -> dict[str, Any] 
         clips: of all data sets; joined by their track name.
 
     Returns:
-        n_tracks, the median over tracks of the median feature difference in dB, and the share of
-        tracks with the same best genre; None where no recording is there twice.
+        n_tracks, how many the front end refused, the median over tracks of the median feature
+        difference in dB, and the share of tracks with the same best genre; None where no recording
+        is there twice.
     """
     stored = {clip.track: clip for clip in clips if clip.track and clip.path is None}
     pairs = [(stored[c.track], c) for c in clips if c.path is not None and c.track in stored]
     if not pairs:
         return None
-    rows = [_compare(pipeline, spectrogram, audio) for spectrogram, audio in pairs]
+    compared = [_compare(pipeline, spectrogram, audio) for spectrogram, audio in pairs]
+    rows = [row for row in compared if row is not None]
+    if not rows:
+        return None
     same = np.array([same for _, same, _ in rows])
     return {
         "n_tracks": len(rows),
+        "refused": len(compared) - len(rows),
         "median_difference_db": round(float(np.median([each for each, _, _ in rows])), 3),
         "worst_difference_db": round(max(each for each, _, _ in rows), 3),
         "same_top_1": bootstrap(lambda flags: float(flags.mean()), same).to_dict(),
@@ -48,10 +57,14 @@ def measure_parity(pipeline: Pipeline, clips: Sequence[Clip]) -> dict[str, Any] 
     }
 
 
-def _compare(pipeline: Pipeline, spectrogram: Clip, audio: Clip) -> Triple:
+def _compare(pipeline: Pipeline, spectrogram: Clip, audio: Clip) -> Triple | None:
     """Median difference in dB, whether the best genre agrees, largest probability difference."""
     assert audio.path is not None
-    features = pipeline.preprocessor.process(audio.path.read_bytes(), "thorough")
+    try:
+        features = pipeline.preprocessor.process(audio.path.read_bytes(), "thorough")
+    except InputError as error:
+        logger.warning("refused file=%s code=%s", audio.path.name, error.code)
+        return None
     mel = pipeline.preprocessor.config.mel
     starts = [round(s.start_s * mel.sample_rate / mel.hop_length) for s in features.segments]
     windows = _aligned(spectrogram.log_mel, starts, features.log_mel)

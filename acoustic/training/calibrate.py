@@ -27,6 +27,7 @@ from acoustic.postprocess.calibration import (
     track_probabilities,
 )
 from acoustic.postprocess.conformal import fit_quantiles, lac_scores, prediction_sets
+from acoustic.training.splits import joined
 from acoustic.training.tracks import Tracks
 
 MIN_TRACKS = 20
@@ -164,7 +165,7 @@ def cross_fit(
     """
     from sklearn.model_selection import GroupKFold
 
-    groups = _joined_groups(tracks)
+    groups = joined(list(tracks.groups), list(tracks.recordings))
     n_groups = len(np.unique(groups))
     if n_groups < 2:
         raise ConfigError("all valid tracks are of one group: there is nothing to calibrate by")
@@ -186,19 +187,6 @@ def cross_fit(
         whole.sets[chosen] = part.sets
         whole.accepted[chosen] = part.accepted
     return whole
-
-
-def _joined_groups(tracks: Tracks) -> npt.NDArray[np.int64]:
-    """(K,) numbers of the groups, where groups that share a recording are one."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    names, group = np.unique(tracks.groups, return_inverse=True)
-    recordings, recording = np.unique(tracks.recordings, return_inverse=True)
-    n = len(names) + len(recordings)
-    links = coo_array((np.ones(len(tracks)), (group, len(names) + recording)), shape=(n, n))
-    _, component = connected_components(links, directed=False)
-    return np.asarray(component[group], np.int64)
 
 
 def _with_tables(calibration: Calibration, tracks: Tracks, n: int, target: float) -> Calibration:

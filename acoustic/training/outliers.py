@@ -1,8 +1,9 @@
 """Recordings that are no music: speech, environmental sounds.
 
 One half of a folder is for training (as noise, and as examples of none of the genres), the other
-for evaluation. The halves are drawn by a hash of the recording's name without its variant, so
-that two cuts of one recording are on the same side.
+for evaluation. The halves are drawn by a hash of the recording's name, so that two cuts of one
+recording are on the same side: those that a manifest says are of one original, or whose names
+differ in the letter of their cut only.
 """
 
 from __future__ import annotations
@@ -23,8 +24,10 @@ from acoustic.training.sources import MANIFEST_FILE, LogMel, read_table, read_wa
 
 logger = logging.getLogger(__name__)
 
-VARIANT = re.compile(r"(-[A-Z]|\d+)?(\.\w+)?$")
-"""The end of a name that tells cuts of one recording apart: "rain-B.ogg", "rain2.wav"."""
+CUT = re.compile(r"(-[A-Z](-\d+)?)?(\.\w+)?$")
+"""The end of a name that tells cuts of one recording apart: "rain-B.ogg", "1-100032-A-0.wav"."""
+TAKE = re.compile(r"(-[A-Z]|\d+)?(\.\w+)?$")
+"""The same for stated originals, where a number tells takes of one place apart: "rain2.wav"."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -56,8 +59,8 @@ def read_outliers(folder: Path, mel: MelConfig, split: str) -> list[Outlier]:
     """
     spectrogram = MelSpectrogram(mel)
     found: list[Outlier] = []
-    for path, kind, original in _list(folder):
-        if side_of(original) != split:
+    for path, kind, recording in _list(folder):
+        if side_of(recording) != split:
             continue
         try:
             found.append(_read(path, kind, spectrogram, mel))
@@ -68,24 +71,28 @@ def read_outliers(folder: Path, mel: MelConfig, split: str) -> list[Outlier]:
     return found
 
 
-def side_of(original: str) -> str:
+def side_of(recording: str) -> str:
     """The half, "train" or "valid", that a recording belongs to."""
-    stem = VARIANT.sub("", original)
-    return ("train", "valid")[hashlib.sha256(stem.encode()).digest()[0] % 2]
+    return ("train", "valid")[hashlib.sha256(recording.encode()).digest()[0] % 2]
 
 
 def _list(folder: Path) -> list[tuple[Path, str, str]]:
-    """File, kind, original name."""
+    """File, kind, name of the recording that it is a cut of."""
     manifest = folder / MANIFEST_FILE
     if manifest.exists():
         rows = read_table(manifest, required=("path",))
-        return [
-            (folder / r["path"], r["kind"] or "other", r["original"] or r["path"]) for r in rows
-        ]
+        return [(folder / r["path"], r["kind"] or "other", _recording(r)) for r in rows]
     if not folder.is_dir():
         raise ConfigError(f"{folder} does not exist")
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return [(p, p.parent.name if p.parent != folder else "other", p.name) for p in files]
+    return [
+        (p, p.parent.name if p.parent != folder else "other", CUT.sub("", p.name)) for p in files
+    ]
+
+
+def _recording(columns: dict[str, str]) -> str:
+    original = columns["original"]
+    return TAKE.sub("", original) if original else CUT.sub("", columns["path"])
 
 
 def _read(path: Path, kind: str, spectrogram: MelSpectrogram, mel: MelConfig) -> Outlier:

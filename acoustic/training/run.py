@@ -20,6 +20,7 @@ from acoustic.classify.vit import VARIANTS, VisionTransformer
 from acoustic.errors import ConfigError
 from acoustic.manifest import FACTS_FILE
 from acoustic.preprocess.mel import MelConfig
+from acoustic.training.augment import TOP_DB
 from acoustic.training.batches import Batches
 from acoustic.training.dataset import Clip, Dataset
 from acoustic.training.outliers import Outlier
@@ -77,6 +78,8 @@ def train_checkpoint(
     train, valid = dataset.split("train"), dataset.split("valid")
     _refuse_untrainable(dataset, train)
     start = job.start_from
+    if start:
+        _refuse_other_front_end(start)
     mel = start.manifest.mel if start else job.mel
     scaling = start.scaling if start else fit_scaling(train)
     torch.manual_seed(job.recipe.seed)
@@ -155,6 +158,15 @@ def _model(job: Job, n_classes: int, names: tuple[str, ...]) -> VisionTransforme
     state = {k: v for k, v in known.model.state_dict().items() if not k.startswith(of_classes)}
     model.load_state_dict(state, strict=False)
     return model
+
+
+def _refuse_other_front_end(start: Checkpoint) -> None:
+    """Clips and augmentation are made for plain windows of 80 dB."""
+    if start.scaling.resize_to is not None or start.manifest.mel.top_db != TOP_DB:
+        raise ConfigError(
+            f"{start.manifest.name} cannot be fine-tuned: its windows are resized, or reach down "
+            f"to {start.manifest.mel.top_db:g} dB instead of {TOP_DB:g}"
+        )
 
 
 def _refuse_untrainable(dataset: Dataset, train: Sequence[Clip]) -> None:

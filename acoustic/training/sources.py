@@ -15,6 +15,7 @@ import csv
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -178,12 +179,7 @@ def _manifest_rows(path: Path, mel: MelConfig) -> Iterator[Row]:
 
 def _mel_pack_rows(folder: Path, mel: MelConfig) -> Iterator[Row]:
     rows = read_table(folder / MANIFEST_FILE, required=("index", "genre"))
-    with np.load(folder / MEL_PACK_FILE, allow_pickle=False) as pack:
-        spectrograms = pack["X"]
-    if spectrograms.shape[1] != mel.n_mels:
-        raise ConfigError(
-            f"{folder.name} has {spectrograms.shape[1]} mel bands, the model {mel.n_mels}"
-        )
+    spectrograms = _load_pack(folder, mel)
 
     def reader(index: int) -> Callable[[], LogMel]:
         return lambda: np.ascontiguousarray(spectrograms[index])
@@ -197,8 +193,34 @@ def _mel_pack_rows(folder: Path, mel: MelConfig) -> Iterator[Row]:
             track=columns["track"],
             source=folder.name,
             path=None,
-            read=reader(int(columns["index"])),
+            read=reader(_pack_index(columns["index"], len(spectrograms))),
         )
+
+
+def _load_pack(folder: Path, mel: MelConfig) -> LogMel:
+    """(K, M, T_clip) uint8."""
+    try:
+        with np.load(folder / MEL_PACK_FILE, allow_pickle=False) as pack:
+            spectrograms = pack["X"]
+    except (OSError, KeyError, ValueError, BadZipFile) as error:
+        raise ConfigError(f"{MEL_PACK_FILE} of {folder.name} cannot be read: {error}") from error
+    if spectrograms.dtype != np.uint8 or spectrograms.ndim != 3:
+        raise ConfigError(
+            f"X of {folder.name} is {spectrograms.dtype} with {spectrograms.ndim} axes, not uint8 "
+            "with clips, bands and frames"
+        )
+    _, n_mels, n_frames = spectrograms.shape
+    if n_mels != mel.n_mels:
+        raise ConfigError(f"{folder.name} has {n_mels} mel bands, the model {mel.n_mels}")
+    if n_frames < mel.n_frames:
+        raise ConfigError(f"{folder.name} has {n_frames} frames, a window has {mel.n_frames}")
+    return np.asarray(spectrograms)
+
+
+def _pack_index(text: str, n_clips: int) -> int:
+    if not text.isdigit() or int(text) >= n_clips:
+        raise ConfigError(f"index {text!r} is none of the pack's {n_clips} clips")
+    return int(text)
 
 
 def read_table(path: Path, required: tuple[str, ...]) -> list[dict[str, str]]:

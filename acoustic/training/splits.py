@@ -11,6 +11,7 @@ import logging
 import warnings
 from collections import Counter
 from collections.abc import Sequence
+from fractions import Fraction
 
 import numpy as np
 import numpy.typing as npt
@@ -41,9 +42,11 @@ def assign_splits(rows: Sequence[Row], valid_ratio: float, seed: int) -> list[st
     unknown = sorted(set(splits) - {*SPLITS, ""})
     if unknown:
         raise ConfigError(f"split is {unknown[0]!r}, known are {' and '.join(SPLITS)}")
+    groups = _joined_rows(rows)
+    _follow_stated(splits, groups)
     open_rows = [i for i, split in enumerate(splits) if not split]
     if open_rows:
-        drawn = _draw([rows[i] for i in open_rows], valid_ratio, seed)
+        drawn = _draw([rows[i] for i in open_rows], groups[open_rows], valid_ratio, seed)
         for i, is_valid in zip(open_rows, drawn, strict=True):
             splits[i] = SPLITS[int(is_valid)]
     refuse_split_groups(rows, splits)
@@ -74,7 +77,40 @@ def refuse_split_groups(rows: Sequence[Row], splits: Sequence[str]) -> None:
                 raise ConfigError(f"{key!r} is in two splits; accuracy would flatter")
 
 
-def _draw(rows: Sequence[Row], valid_ratio: float, seed: int) -> npt.NDArray[np.bool_]:
+def joined(groups: Sequence[str], recordings: Sequence[str]) -> npt.NDArray[np.int64]:
+    """Numbers of the groups, where groups that share a recording are one.
+
+    Args:
+        groups: (K,) names.
+        recordings: (K,) names, the same for repeats of one recording.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    names, group = np.unique(groups, return_inverse=True)
+    tracks, track = np.unique(recordings, return_inverse=True)
+    n = len(names) + len(tracks)
+    links = coo_array((np.ones(len(groups)), (group, len(names) + track)), shape=(n, n))
+    _, component = connected_components(links, directed=False)
+    return np.asarray(component[group], np.int64)
+
+
+def _joined_rows(rows: Sequence[Row]) -> npt.NDArray[np.int64]:
+    tracks = [row.track or f"row {i}" for i, row in enumerate(rows)]
+    return joined([group_key(row) for row in rows], tracks)
+
+
+def _follow_stated(splits: list[str], groups: npt.NDArray[np.int64]) -> None:
+    """A row without a split goes where another row of its group is."""
+    stated = {group: split for group, split in zip(groups, splits, strict=True) if split}
+    for i, group in enumerate(groups):
+        splits[i] = splits[i] or stated.get(group, "")
+
+
+def _draw(
+    rows: Sequence[Row], groups: npt.NDArray[np.int64], valid_ratio: float, seed: int
+) -> npt.NDArray[np.bool_]:
+    """(K,) whether a row is held out."""
     from sklearn.model_selection import StratifiedGroupKFold
 
     if not 0 < valid_ratio <= 0.5:
@@ -84,20 +120,32 @@ def _draw(rows: Sequence[Row], valid_ratio: float, seed: int) -> npt.NDArray[np.
             "no groups (artists or albums) are known: songs of one artist may be on both sides "
             "of the split, and accuracy may flatter"
         )
-    genres, groups = [row.genre for row in rows], [group_key(row) for row in rows]
-    n_folds = round(1 / valid_ratio)
-    if len(set(groups)) < n_folds:
+    share = Fraction(valid_ratio).limit_denominator(20)
+    n_folds = share.denominator
+    genres = np.array([row.genre for row in rows])
+    if len(set(groups)) < n_folds or Counter(genres).most_common(1)[0][1] < n_folds:
         raise ConfigError(
-            f"{len(set(groups))} groups cannot be split {n_folds} ways: give more recordings, or "
-            "a split column"
+            f"{len(rows)} recordings in {len(set(groups))} groups cannot be split {n_folds} ways: "
+            "give more recordings, or a split column"
         )
     folds = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # a rare genre is reported by our own count
-        _, valid = next(iter(folds.split(np.zeros(len(rows)), genres, groups)))
+        parts = [valid for _, valid in folds.split(np.zeros(len(rows)), genres, groups)]
     chosen = np.zeros(len(rows), bool)
-    chosen[valid] = True
-    missing = set(Counter(genres)) - {genres[i] for i in valid}
+    chosen[np.concatenate(parts[: share.numerator])] = True
+    _return_whole_genres(chosen, genres, groups)
+    missing = sorted(set(genres) - set(genres[chosen]))
     if missing:
-        logger.warning("no valid recording of %s: too few groups", ", ".join(sorted(missing)))
+        logger.warning("no valid recording of %s: too few groups", ", ".join(missing))
     return chosen
+
+
+def _return_whole_genres(
+    chosen: npt.NDArray[np.bool_],
+    genres: npt.NDArray[np.str_],
+    groups: npt.NDArray[np.int64],
+) -> None:
+    """A genre that was drawn with all its groups cannot be learned: they go back."""
+    for genre in sorted(set(genres) - set(genres[~chosen])):
+        chosen[np.isin(groups, groups[genres == genre])] = False

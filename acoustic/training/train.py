@@ -75,6 +75,8 @@ class Recipe:
             raise ValueError(f"pretrain_crops is {self.pretrain_crops}")
         if self.n_crops < 1 or (self.max_minutes is not None and self.max_minutes <= 0):
             raise ValueError(f"{self.n_crops} crops in {self.max_minutes} minutes is no training")
+        if self.pretrain_crops and self.max_minutes is not None:
+            raise ValueError("a time limit does not cover pre-training: give one of the two")
         if self.precision not in ("bf16", "fp32"):
             raise ValueError(f"unknown precision {self.precision!r}")
         if not 0 <= self.patch_dropout < 1 or not 0 <= self.label_smoothing < 1:

@@ -13,7 +13,7 @@ from acoustic.errors import ConfigError
 from acoustic.labels import GENRES
 from acoustic.preprocess.mel import MelConfig
 from acoustic.training.dataset import Dataset, labels_of, read_dataset
-from acoustic.training.outliers import read_outliers, side_of
+from acoustic.training.outliers import _recording, read_outliers, side_of
 from acoustic.training.tracks import without_repeats
 from tests.clips import write_manifest, write_song
 
@@ -140,7 +140,7 @@ def test_what_cannot_be_read_is_listed(tmp_path: Path, caplog: pytest.LogCapture
         ([row(0, "Jazz", "train", "a"), row(1, "Jazz", "valid", "a")], "'a' is in two splits"),
         ([row(i, "Polka", "train", "a") for i in (0, 1)], r"16 labels: 'Polka' \(2 files\)"),
         ([row(0, "Jazz", "test", "a")], "split is 'test', known are train and valid"),
-        ([row(0, "Jazz"), row(1, "Folk")], "2 groups cannot be split 5 ways"),
+        ([row(0, "Jazz"), row(1, "Folk")], "in 2 groups cannot be split 5 ways"),
     ],
 )  # fmt: skip
 def test_bad_data_is_refused(tmp_path: Path, rows: list[dict[str, str]], message: str) -> None:
@@ -178,16 +178,66 @@ def test_sources_of_no_known_form(tmp_path: Path) -> None:
         read(pack)
 
 
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"Y": np.zeros((1, 128, 200), np.uint8)}, "mel_u8.npz of pack cannot be read"),
+        ({"X": np.zeros((1, 128, 200))}, "X of pack is float64 with 3 axes, not uint8"),
+        ({"X": np.zeros((1, 128, 90), np.uint8)}, "has 90 frames, a window has 144"),
+        ({"X": np.zeros((0, 128, 200), np.uint8)}, "index '0' is none of the pack's 0 clips"),
+    ],
+)
+def test_a_mel_pack_that_is_none(
+    tmp_path: Path, arrays: dict[str, np.ndarray], message: str
+) -> None:
+    pack = mel_pack(tmp_path / "pack", ["0,a,Jazz,train,1"])
+    np.savez(pack / "mel_u8.npz", **arrays)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=message):
+        read(pack)
+    (pack / "mel_u8.npz").write_bytes(b"no archive")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read(pack)
+
+
 def test_labels_follow_the_guides_order_then_the_alphabet() -> None:
     assert labels_of({"Zouk", "rock", "Blues", "Ambient"}).names == (
         "Blues", "Rock", "Ambient", "Zouk",
     )  # fmt: skip
 
 
-def test_cuts_of_one_recording_are_on_the_same_side() -> None:
-    assert side_of("1-172649-A.ogg") == side_of("1-172649-F.wav")
-    assert side_of("rain.wav") == side_of("rain2.wav")
-    assert {side_of(f"{name}.wav") for name in "abcdefgh"} == {"train", "valid"}
+def files_of(folder: Path, split: str, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    found: list[str] = []
+
+    def note(path: Path, kind: str, *rest: object) -> object:
+        found.append(path.name)
+        return object()
+
+    monkeypatch.setattr("acoustic.training.outliers._read", note)
+    read_outliers(folder, MelConfig(), split)
+    return found
+
+
+def test_cuts_of_one_recording_are_on_the_same_side(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cuts = ["1-172649-A.ogg", "1-172649-F.wav", "rain-B-12.wav", "rain.wav"]
+    names = [*cuts, *(f"{i:03d}.wav" for i in range(40))]
+    for name in names:
+        write_song(tmp_path / name, 0, duration_s=1.0)
+    halves = [files_of(tmp_path, split, monkeypatch) for split in ("train", "valid")]
+    assert sorted(halves[0] + halves[1]) == sorted(names)
+    for half in halves:
+        assert (cuts[0] in half) == (cuts[1] in half)
+        assert (cuts[2] in half) == (cuts[3] in half)
+        assert len(half) > 8  # numbers are other recordings
+
+
+def test_takes_of_a_stated_original_are_on_the_same_side() -> None:
+    columns = [
+        {"path": f"{n}.ogg", "original": n} for n in ("news1.wav", "news2.wav", "1-77-A.ogg")
+    ]
+    assert [_recording(each) for each in columns] == ["news", "news", "1-77"]
+    assert {side_of(name) for name in "abcdefgh"} == {"train", "valid"}
 
 
 def test_outliers_come_in_halves_and_fill_a_window(tmp_path: Path) -> None:

@@ -283,6 +283,16 @@ def test_fine_tuning_starts_from_the_known_weights(tmp_path: Path) -> None:
     assert not torch.allclose(renamed["head.weight"], state["head.weight"], atol=1e-3)
 
 
+def test_other_front_ends_cannot_be_fine_tuned(tmp_path: Path) -> None:
+    train_checkpoint(dataset(), [], job(tmp_path / "first"))
+    known = load_checkpoint(tmp_path / "first")
+    resized = replace(known, scaling=replace(known.scaling, resize_to=(224, 224)))
+    with pytest.raises(ConfigError, match="its windows are resized"):
+        train_checkpoint(dataset(), [], job(tmp_path / "second", start_from=resized))
+    with pytest.raises(ValueError, match="a time limit does not cover pre-training"):
+        replace(RECIPE, pretrain_crops=10, max_minutes=1.0)
+
+
 def test_a_genre_without_train_clips_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no train recording of Folk, "):
         train_checkpoint(dataset(GENRES), [], job(tmp_path))
