@@ -15,9 +15,10 @@ from pathlib import Path
 from acoustic.classify.classifier import Classifier
 from acoustic.classify.config import EngineConfig
 from acoustic.postprocess.postprocessor import PostprocessConfig, Postprocessor
+from acoustic.prediction import Prediction
 from acoustic.preprocess.cache import CacheConfig
 from acoustic.preprocess.preprocessor import PreprocessConfig, Preprocessor
-from acoustic.types import Effort, Prediction
+from acoustic.types import Effort
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,6 +79,7 @@ class Pipeline:
         effort: Effort = "balanced",
         top_k: int = 5,
         timeline: bool = False,
+        coverage: float | None = None,
     ) -> Prediction:
         """Classify an audio file's bytes.
 
@@ -87,13 +89,16 @@ class Pipeline:
             effort: how many windows are heard: fast 1, balanced 3, thorough 10.
             top_k: genres in the reply.
             timeline: whether to list every window's own best genre.
+            coverage: of the prediction set; None for the configured one.
 
         Raises:
             InputError: the audio or an option is at fault.
         """
         features = self.preprocessor.process(data, effort)
         (track,) = self.classifier.classify([features])
-        return self.postprocessor.process(track, file=file, top_k=top_k, timeline=timeline)
+        return self.postprocessor.process(
+            track, file=file, top_k=top_k, timeline=timeline, coverage=coverage
+        )
 
     def classify_file(
         self,
@@ -102,6 +107,7 @@ class Pipeline:
         effort: Effort = "balanced",
         top_k: int = 5,
         timeline: bool = False,
+        coverage: float | None = None,
     ) -> Prediction:
         """Classify a file on disk; see `classify`.
 
@@ -110,4 +116,11 @@ class Pipeline:
             OSError: the file cannot be read.
         """
         data = path.read_bytes()
-        return self.classify(data, file=path.name, effort=effort, top_k=top_k, timeline=timeline)
+        return self.classify(
+            data,
+            file=path.name,
+            effort=effort,
+            top_k=top_k,
+            timeline=timeline,
+            coverage=coverage,
+        )

@@ -35,7 +35,8 @@ AUDIO_SUFFIXES = (
 )  # fmt: skip
 
 COLUMNS = (
-    "file", "top_genre", "confidence", "needs_review", "reasons", "duration_s",
+    "file", "top_genre", "confidence", "prediction_set", "family", "needs_review", "reasons",
+    "duration_s",
     "error_code", "error_message",
 )  # fmt: skip
 
@@ -44,6 +45,9 @@ def classify(
     files: Annotated[list[Path], typer.Argument(help="Audio files, or folders of them.")],
     effort: Effort = EffortOption.BALANCED,
     top_k: Annotated[int, typer.Option(min=1, help="Genres per file.")] = 3,
+    coverage: Annotated[
+        float | None, typer.Option(help="Of the prediction set, 0.50 to 0.99; 0.9 by default.")
+    ] = None,
     timeline: Annotated[bool, typer.Option(help="List every window (with --json).")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="A CSV table.")] = False,
@@ -58,14 +62,22 @@ def classify(
         raise typer.BadParameter("choose one of --json and --csv")
     with readable_errors(), quiet_decoders():
         from acoustic.errors import InvalidOptionError
-        from acoustic.postprocess.postprocessor import check_top_k
+        from acoustic.postprocess.postprocessor import check_coverage, check_top_k
 
         pipeline = load_pipeline(config, model)
         check_top_k(top_k, len(pipeline.postprocessor.labels))
+        if coverage is not None:
+            check_coverage(coverage)
         paths = list(_expand(files))
         if not paths:
             raise InvalidOptionError("there is no audio file in the folders given")
-        rows = _rows(pipeline, paths, effort.value, top_k, timeline)
+        wanted = {
+            "effort": effort.value,
+            "top_k": top_k,
+            "timeline": timeline,
+            "coverage": coverage,
+        }
+        rows = _rows(pipeline, paths, wanted)
         if as_json:
             n_failed = _print_json(rows)
         elif as_csv:
@@ -108,14 +120,14 @@ def _expand(files: Iterable[Path]) -> Iterator[Path]:
 
 
 def _rows(
-    pipeline: Pipeline, paths: list[Path], effort: Any, top_k: int, timeline: bool
+    pipeline: Pipeline, paths: list[Path], wanted: dict[str, Any]
 ) -> Iterator[dict[str, Any]]:
     """Prediction or error of each file, in order."""
     from acoustic.errors import InputError
 
     def row(path: Path) -> dict[str, Any]:
         try:
-            prediction = pipeline.classify_file(path, effort=effort, top_k=top_k, timeline=timeline)
+            prediction = pipeline.classify_file(path, **wanted)
         except InputError as error:
             return _error_row(path, error.code, error.message)
         except OSError as error:
@@ -147,7 +159,10 @@ def _print_csv(rows: Iterable[dict[str, Any]]) -> int:
         n_failed += bool(error)
         reasons = " ".join(reason["code"] for reason in row.get("reasons", []))
         codes = {"error_code": error.get("code", ""), "error_message": error.get("message", "")}
-        writer.writerow({**row, "reasons": reasons, **codes})
+        members = "; ".join((row.get("prediction_set") or {}).get("genres", []))
+        family = (row.get("family") or {}).get("name", "")
+        answer = {"reasons": reasons, "prediction_set": members, "family": family}
+        writer.writerow({**row, **answer, **codes})
     return n_failed
 
 
@@ -170,10 +185,12 @@ def _print_table(rows: Iterable[dict[str, Any]], n_files: int) -> int:
                 f"[red]failed[/red] {escape(row['file'])}: {escape(row['error']['message'])}"
             )
             continue
+        family = row["family"]
+        genre = row["top_genre"] + (f" (family {family['name']})" if family else "")
         others = ", ".join(f"{s['genre']} {s['probability']:.0%}" for s in row["predictions"][1:])
         reasons = ", ".join(reason["code"] for reason in row["reasons"])
         name = escape(row["file"])
-        table.add_row(name, row["top_genre"], f"{row['confidence']:.0%}", others, reasons)
+        table.add_row(name, genre, f"{row['confidence']:.0%}", others, reasons)
     if table.row_count:
         console.print(table)
     return n_failed

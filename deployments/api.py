@@ -32,7 +32,7 @@ from acoustic.errors import (
     ServiceError,
     SourceForbiddenError,
 )
-from acoustic.types import Prediction
+from acoustic.prediction import Prediction
 from deployments.config import HttpConfig
 from deployments.limits import ApiKey, BodyLimit, RequestId
 from deployments.openapi import openapi_document

@@ -31,8 +31,8 @@ from acoustic.errors import (
     UnavailableError,
 )
 from acoustic.manifest import load_manifest
-from acoustic.postprocess.postprocessor import check_top_k
-from acoustic.types import Prediction
+from acoustic.postprocess.postprocessor import check_coverage, check_top_k
+from acoustic.prediction import Prediction
 from deployments.api import create_app
 from deployments.config import API_KEY_VARIABLE, ServiceConfig
 from deployments.metrics import RequestMetrics
@@ -87,6 +87,8 @@ class Ingress:
         start_s = time.perf_counter()
         try:
             check_top_k(options.top_k, len(self._labels))
+            if options.coverage is not None:
+                check_coverage(options.coverage)
             async with asyncio.timeout(self._config.http.request_timeout_s):
                 prediction = await self._classify_with_retry(data, options)
         except TimeoutError as error:

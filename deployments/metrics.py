@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from ray.serve import metrics
 
-from acoustic.types import Prediction
+from acoustic.prediction import Prediction
 
 LATENCY_BOUNDARIES_MS = [5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 30_000]
 N_RECENT = 1000

@@ -35,6 +35,21 @@ class UncertaintyBody(_Reply):
     variation_ratio: float
 
 
+class PredictionSetBody(_Reply):
+    """Genres that hold the true one with the stated probability."""
+
+    coverage: float
+    genres: list[str]
+
+
+class FamilyBody(_Reply):
+    """The answer one level up, where the family is sure and the genre is not."""
+
+    name: str
+    probability: float
+    genres: list[str]
+
+
 class ReasonBody(_Reply):
     """Why a person should look."""
 
@@ -84,6 +99,8 @@ class PredictionBody(_Reply):
     top_genre: str
     confidence: float
     predictions: list[GenreScoreBody]
+    prediction_set: PredictionSetBody | None
+    family: FamilyBody | None
     uncertainty: UncertaintyBody
     needs_review: bool
     reasons: list[ReasonBody]

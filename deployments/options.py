@@ -24,6 +24,12 @@ class Options(BaseModel):
         description="How much is heard: fast 1 window, balanced 3, thorough 10.",
     )
     timeline: bool = Field(default=False, description="List every window's own best genre.")
+    coverage: float | None = Field(
+        default=None,
+        ge=0.5,
+        le=0.99,
+        description="Probability that the prediction set holds the true genre, in steps of 0.01.",
+    )
     file: str = Field(default="", max_length=255, description="Name repeated in the reply.")
 
 

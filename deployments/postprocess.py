@@ -10,7 +10,8 @@ from typing import Any
 
 from acoustic.errors import ConfigError
 from acoustic.postprocess.postprocessor import PostprocessConfig, Postprocessor
-from acoustic.types import Prediction, TrackLogits
+from acoustic.prediction import Prediction
+from acoustic.types import TrackLogits
 from deployments.config import parse_strict
 from deployments.options import Options
 
@@ -46,7 +47,11 @@ class Postprocess:
     async def __call__(self, track: TrackLogits, options: Options) -> Prediction:
         """Prediction of one track."""
         return self._postprocessor.process(
-            track, file=options.file, top_k=options.top_k, timeline=options.timeline
+            track,
+            file=options.file,
+            top_k=options.top_k,
+            timeline=options.timeline,
+            coverage=options.coverage,
         )
 
     async def facts(self) -> dict[str, object]:

@@ -11,6 +11,7 @@ from acoustic.classify.scaling import Scaling
 from acoustic.classify.vit import VisionTransformer, VitConfig
 from acoustic.labels import GENRES
 from acoustic.postprocess.calibration import Calibration, save_calibration
+from acoustic.postprocess.conformal import SET_METHODS
 from acoustic.preprocess.mel import MelConfig
 
 TINY = VitConfig(width=32, depth=2, heads=2, statistics=16)
@@ -39,10 +40,15 @@ def save_tiny_checkpoint(folder: Path) -> Path:
         temperatures={1: 1.5, 3: 1.2, 10: 1.0},
         checkpoint_digest=manifest.digest,
         dataset="none",
-        n_tracks=1,
+        n_tracks=30,
         date="2026-01-01",
         nll={},
         ece={},
+        quantiles={
+            method: {n: {"0.50": 0.6, "0.90": 0.95} for n in (1, 3, 10)} for method in SET_METHODS
+        },
+        review_accuracy=0.8,
+        review_thresholds={1: 0.5, 3: 0.5, 10: 0.5},
     )
     save_calibration(folder, calibration)
     return folder

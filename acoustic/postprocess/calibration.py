@@ -42,7 +42,7 @@ class Calibration:
         nll: mean negative log-likelihood after the fit, per number of windows.
         ece: adaptive expected calibration error after the fit, per number of windows.
         floor: probability spread evenly over all genres, in [0, 1); 0 is off (the guide's 4.2).
-        quantiles: number of windows → coverage ("0.90") → quantile of the prediction sets.
+        quantiles: method of the prediction sets → number of windows → coverage ("0.90") → quantile.
         review_accuracy: target of the review thresholds, or None where none were fitted.
         review_thresholds: number of windows → confidence from which the answers reach it.
         groups: short hashes of the groups that it was fitted on.
@@ -57,7 +57,7 @@ class Calibration:
     nll: dict[int, float]
     ece: dict[int, float]
     floor: float = 0.0
-    quantiles: dict[int, dict[str, float]] = field(default_factory=dict)
+    quantiles: dict[str, dict[int, dict[str, float]]] = field(default_factory=dict)
     review_accuracy: float | None = None
     review_thresholds: dict[int, float] = field(default_factory=dict)
     groups: list[str] = field(default_factory=list)
@@ -72,6 +72,13 @@ class Calibration:
     def temperature(self, n_windows: int) -> float:
         """T of the closest fitted number of windows, by ratio."""
         return self.temperatures[_closest(self.temperatures, n_windows)]
+
+    def quantile(self, method: str, n_windows: int, coverage: float) -> float | None:
+        """Of the prediction sets, or None where the tracks were too few for that coverage."""
+        tables = self.quantiles.get(method)
+        if not tables:
+            return None
+        return tables[_closest(tables, n_windows)].get(f"{coverage:.2f}")
 
     def review_threshold(self, n_windows: int) -> float | None:
         """Confidence below which a person should look, or None where none was fitted."""
@@ -208,10 +215,12 @@ def load_calibration(folder: Path, checkpoint_digest: str) -> Calibration:
     try:
         for name in ("temperatures", "nll", "ece", "review_thresholds"):
             content[name] = {int(n): float(v) for n, v in content.get(name, {}).items()}
-        quantiles = content.get("quantiles", {})
         content["quantiles"] = {
-            int(n): {coverage: float(q) for coverage, q in table.items()}
-            for n, table in quantiles.items()
+            method: {
+                int(n): {coverage: float(q) for coverage, q in table.items()}
+                for n, table in tables.items()
+            }
+            for method, tables in content.get("quantiles", {}).items()
         }
         calibration = Calibration(**content)
     except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -15,13 +15,21 @@ from acoustic.manifest import load_manifest
 from acoustic.postprocess.aggregation import Aggregation, aggregate
 from acoustic.postprocess.calibration import (
     Calibration,
+    Probabilities,
     calibrated_probabilities,
     load_calibration,
 )
+from acoustic.postprocess.conformal import COVERAGES, SET_METHODS, SetMethod, prediction_sets
+from acoustic.postprocess.families import find_family
 from acoustic.postprocess.reasons import ReviewThresholds, find_reasons
 from acoustic.postprocess.uncertainty import measure_uncertainty
+from acoustic.prediction import GenreScore, Prediction, PredictionSet, WindowScore
 from acoustic.profiling import StageTimer
-from acoustic.types import GenreScore, Prediction, TrackLogits, WindowScore
+from acoustic.types import TrackLogits
+
+COVERAGE_LIMITS = f"limits are {COVERAGES[0]:.2f} to {COVERAGES[-1]:.2f} in steps of 0.01"
+UNFITTED_CONFIDENCE = 0.5
+"""Where neither the settings nor the calibration say from where an answer is relied upon."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,15 +38,23 @@ class PostprocessConfig:
 
     Attributes:
         aggregation: from windows to the track.
+        coverage: of the prediction set where the caller wants no other, 0.50 to 0.99.
+        set_method: of the prediction set; see `conformal`.
         review: thresholds of the review flag.
     """
 
     aggregation: Aggregation = "mean_probability"
+    coverage: float = 0.9
+    set_method: SetMethod = "lac"
     review: ReviewThresholds = field(default_factory=ReviewThresholds)
 
     def __post_init__(self) -> None:
         if self.aggregation not in get_args(Aggregation):
             raise ValueError(f"unknown aggregation {self.aggregation!r}")
+        if self.set_method not in SET_METHODS:
+            raise ValueError(f"unknown set_method {self.set_method!r}")
+        if round(self.coverage, 6) not in COVERAGES:
+            raise ValueError(f"coverage is {self.coverage}, {COVERAGE_LIMITS}")
 
 
 class Postprocessor:
@@ -77,7 +93,13 @@ class Postprocessor:
         return cls(manifest.labels, calibration, manifest.mel.window_s, config)
 
     def process(
-        self, track: TrackLogits, *, file: str = "", top_k: int = 5, timeline: bool = False
+        self,
+        track: TrackLogits,
+        *,
+        file: str = "",
+        top_k: int = 5,
+        timeline: bool = False,
+        coverage: float | None = None,
     ) -> Prediction:
         """Prediction of one track.
 
@@ -86,28 +108,36 @@ class Postprocessor:
             file: name under which the audio came in.
             top_k: genres in the reply, 1 to C.
             timeline: whether to list every window's own best genre.
+            coverage: of the prediction set; None for the configured one.
 
         Raises:
-            InvalidOptionError: top_k out of range.
+            InvalidOptionError: top_k out of range, or a coverage that the calibration does not
+                support.
         """
         check_top_k(top_k, len(self.labels))
         timer = StageTimer()
         with timer.stage("postprocess"):
-            temperature = self._calibration.temperature(len(track.logits))
+            n_windows = len(track.logits)
+            temperature = self._calibration.temperature(n_windows)
             probabilities = aggregate(
                 track.logits, temperature, self.config.aggregation, self._calibration.floor
             )
             ranking = np.argsort(-probabilities, kind="stable")
             scores = tuple(self._score(int(i), float(probabilities[i])) for i in ranking)
             uncertainty = measure_uncertainty(probabilities, track.logits)
+            members = self._prediction_set(probabilities, n_windows, coverage)
+            limits, sure = self.config.review, self._min_confidence(n_windows)
+            family = find_family(scores, self.labels, sure, limits.min_margin)
             reasons = find_reasons(
-                scores, uncertainty, track.features, self._window_s, self.config.review
+                scores, uncertainty, track.features, self._window_s, limits, sure
             )
             windows = self._timeline(track, temperature) if timeline else None
         return Prediction(
             file=file,
             features=track.features,
             predictions=scores[:top_k],
+            prediction_set=members,
+            family=family,
             uncertainty=uncertainty,
             needs_review=bool(reasons),
             reasons=reasons,
@@ -117,6 +147,32 @@ class Postprocessor:
             config_digest=config_digest(track.features.front_end_digest, self._digest),
             timings_ms={**track.timings_ms, **timer.timings_ms},
         )
+
+    def _prediction_set(
+        self, probabilities: Probabilities, n_windows: int, coverage: float | None
+    ) -> PredictionSet | None:
+        wanted = self.config.coverage if coverage is None else check_coverage(coverage)
+        method = self.config.set_method
+        quantile = self._calibration.quantile(method, n_windows, wanted)
+        if quantile is None:
+            if coverage is None:
+                return None
+            raise InvalidOptionError(
+                f"a coverage of {coverage:g} is not supported: the calibration rests on "
+                f"{self._calibration.n_tracks} tracks"
+            )
+        members = prediction_sets(probabilities[None], quantile, method)[0]
+        order = np.argsort(-probabilities, kind="stable")
+        genres = tuple(self.labels.names[i] for i in order if members[i])
+        return PredictionSet(coverage=round(wanted, 2), genres=genres)
+
+    def _min_confidence(self, n_windows: int) -> float:
+        """The configured confidence, else the one fitted for the review accuracy."""
+        configured = self.config.review.min_confidence
+        if configured is not None:
+            return configured
+        fitted = self._calibration.review_threshold(n_windows)
+        return UNFITTED_CONFIDENCE if fitted is None else fitted
 
     def _timeline(self, track: TrackLogits, temperature: float) -> tuple[WindowScore, ...]:
         windows = calibrated_probabilities(track.logits, temperature, self._calibration.floor)
@@ -131,6 +187,17 @@ class Postprocessor:
 
     def _score(self, index: int, probability: float) -> GenreScore:
         return GenreScore(genre=self.labels.names[index], probability=probability)
+
+
+def check_coverage(coverage: float) -> float:
+    """Refuse a coverage for which no quantile is ever stored.
+
+    Raises:
+        InvalidOptionError: not within 0.50 to 0.99 in steps of 0.01.
+    """
+    if round(coverage, 6) not in COVERAGES:
+        raise InvalidOptionError(f"coverage is {coverage:g}, {COVERAGE_LIMITS}")
+    return coverage
 
 
 def check_top_k(top_k: int, n_classes: int) -> None:

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from acoustic.types import FeatureSummary, GenreScore, Reason, Uncertainty
+from acoustic.prediction import GenreScore, Reason, Uncertainty
+from acoustic.types import FeatureSummary
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,7 +23,8 @@ class ReviewThresholds:
     """Limits of the reasons; operators change them in the running service.
 
     Attributes:
-        min_confidence: probability in [0, 1].
+        min_confidence: probability in [0, 1]; None for the one that the calibration found for its
+            review accuracy.
         min_margin: probability in [0, 1].
         max_variation_ratio: in [0, 1].
         max_silence_ratio: in [0, 1].
@@ -30,7 +32,7 @@ class ReviewThresholds:
         min_bandwidth_hz: Hz.
     """
 
-    min_confidence: float = 0.5
+    min_confidence: float | None = None
     min_margin: float = 0.15
     max_variation_ratio: float = 0.5
     max_silence_ratio: float = 0.5
@@ -40,6 +42,8 @@ class ReviewThresholds:
     def __post_init__(self) -> None:
         for name in self.__slots__:
             value = getattr(self, name)
+            if value is None:
+                continue
             if value < 0 or (name != "min_bandwidth_hz" and value > 1):
                 raise ValueError(f"{name} is {value}, outside its range")
 
@@ -50,6 +54,7 @@ def find_reasons(
     features: FeatureSummary,
     window_s: float,
     limits: ReviewThresholds,
+    min_confidence: float,
 ) -> tuple[Reason, ...]:
     """All reasons that hold, in the order of the module's table.
 
@@ -59,12 +64,13 @@ def find_reasons(
         features: container facts and quality.
         window_s: length of one model window, seconds.
         limits: thresholds.
+        min_confidence: the probability from which an answer is relied upon.
     """
     best, rival = scores[0], scores[1]
     quality, duration_s = features.quality, features.info.duration_s
     margin = best.probability - rival.probability
     candidates = [
-        _below("LOW_CONFIDENCE", best.probability, limits.min_confidence,
+        _below("LOW_CONFIDENCE", best.probability, min_confidence,
                f"{best.genre} is only {best.probability:.0%} probable."),
         _below("CLOSE_RIVAL", margin, limits.min_margin,
                f"{rival.genre} is almost as probable as {best.genre}."),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from acoustic.postprocess.calibration import Logits, Probabilities
-from acoustic.types import Uncertainty
+from acoustic.prediction import Uncertainty
 
 
 def measure_uncertainty(probabilities: Probabilities, logits: Logits) -> Uncertainty:

@@ -26,7 +26,13 @@ from acoustic.postprocess.calibration import (
     review_threshold,
     track_probabilities,
 )
-from acoustic.postprocess.conformal import fit_quantiles, lac_scores, prediction_sets
+from acoustic.postprocess.conformal import (
+    SET_METHODS,
+    SetMethod,
+    fit_quantiles,
+    prediction_sets,
+    true_scores,
+)
 from acoustic.training.splits import joined
 from acoustic.training.tracks import Tracks
 
@@ -113,7 +119,11 @@ def _fit(tracks: Tracks, digest: str, config: CalibrationConfig) -> Calibration:
 
 
 def apply_calibration(
-    tracks: Tracks, calibration: Calibration, n_windows: int, coverage: float
+    tracks: Tracks,
+    calibration: Calibration,
+    n_windows: int,
+    coverage: float,
+    method: SetMethod = "lac",
 ) -> Calibrated:
     """Stage 3 of all tracks.
 
@@ -122,11 +132,12 @@ def apply_calibration(
         calibration: fitted on other tracks.
         n_windows: heard per track.
         coverage: of the prediction sets, a multiple of 0.01 from 0.5 to 0.99.
+        method: of the prediction sets.
 
     Raises:
         ConfigError: the calibration rests on too few tracks for that coverage.
     """
-    quantile = calibration.quantiles.get(n_windows, {}).get(f"{coverage:.2f}")
+    quantile = calibration.quantile(method, n_windows, coverage)
     if quantile is None:
         raise ConfigError(
             f"a calibration on {calibration.n_tracks} tracks does not support a coverage of "
@@ -138,7 +149,7 @@ def apply_calibration(
     threshold = calibration.review_threshold(n_windows)
     return Calibrated(
         probabilities=probabilities,
-        sets=prediction_sets(probabilities, quantile),
+        sets=prediction_sets(probabilities, quantile, method),
         accepted=probabilities.max(axis=1) >= (1.0 if threshold is None else threshold),
     )
 
@@ -202,8 +213,11 @@ def _with_tables(calibration: Calibration, tracks: Tracks, n: int, target: float
         nll={**calibration.nll, n: round(negative_log_likelihood(probabilities, labels), 4)},
         ece={**calibration.ece, n: round(adaptive_ece(probabilities, labels), 4)},
         quantiles={
-            **calibration.quantiles,
-            n: fit_quantiles(lac_scores(probabilities, labels)),
+            method: {
+                **calibration.quantiles.get(method, {}),
+                n: fit_quantiles(true_scores(probabilities, labels, method)),
+            }
+            for method in SET_METHODS
         },
         review_thresholds={**calibration.review_thresholds, n: round(threshold, 4)},
     )

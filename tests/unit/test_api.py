@@ -17,7 +17,7 @@ from starlette.testclient import TestClient
 from acoustic import errors
 from acoustic.errors import AcousticError
 from acoustic.pipeline import Pipeline
-from acoustic.types import Prediction
+from acoustic.prediction import Prediction
 from deployments.api import STATUS_BY_CODE, create_app
 from deployments.config import HttpConfig
 from deployments.openapi import ErrorBody, PredictionBody
@@ -48,6 +48,7 @@ class InProcess:
             effort=options.effort,
             top_k=options.top_k,
             timeline=options.timeline,
+            coverage=options.coverage,
         )
 
     async def ready(self) -> None:
@@ -114,8 +115,8 @@ def test_all_three_forms_give_the_same_numbers(client: TestClient) -> None:
 
 def test_options_in_every_form(client: TestClient) -> None:
     encoded = base64.b64encode(WAV).decode()
-    options = {"top_k": 1, "effort": "fast", "timeline": True}
-    strings = {"top_k": "1", "effort": "fast", "timeline": "true"}
+    options = {"top_k": 1, "effort": "fast", "timeline": True, "coverage": 0.5}
+    strings = {"top_k": "1", "effort": "fast", "timeline": "true", "coverage": "0.5"}
     for response in (
         client.post("/v1/classify", params=strings, content=WAV),
         client.post("/v1/classify", data=strings, files={"file": ("a.wav", WAV)}),
@@ -123,6 +124,7 @@ def test_options_in_every_form(client: TestClient) -> None:
     ):
         body = response.json()
         assert len(body["predictions"]) == len(body["segments"]) == len(body["timeline"]) == 1
+        assert body["prediction_set"]["coverage"] == 0.5
 
 
 def test_several_files_are_a_list_with_an_error_per_file(
@@ -172,6 +174,9 @@ def test_several_files_that_all_fail_are_no_success(client: TestClient) -> None:
         ({"content": b"garbage", "headers": FORM_X}, 400, "invalid_request"),
         ({"params": {"top_k": "0"}, "content": WAV}, 422, "invalid_option"),
         ({"params": {"top_k": "17"}, "content": WAV}, 422, "invalid_option"),
+        ({"params": {"coverage": "1"}, "content": WAV}, 422, "invalid_option"),
+        ({"params": {"coverage": "0.905"}, "content": WAV}, 422, "invalid_option"),
+        ({"params": {"coverage": "0.99"}, "content": WAV}, 422, "invalid_option"),
         ({"params": {"effort": "extreme"}, "content": WAV}, 422, "invalid_option"),
         ({"params": {"topk": "3"}, "content": WAV}, 422, "invalid_option"),
         ({"content": b"surely no audio file"}, 415, "unsupported_audio"),

@@ -211,7 +211,8 @@ def test_from_folders_to_a_report_card(tmp_path: Path, monkeypatch: pytest.Monke
     told = run("calibrate", out, music, "--review-accuracy", 0.9, "--threads", 1)
     assert "calibrated on 24 tracks" in told
     calibration = load_calibration(out, load_manifest(out).digest)
-    assert set(calibration.quantiles) == {1, 3, 10}
+    assert set(calibration.quantiles) == {"lac", "aps", "raps"}
+    assert set(calibration.quantiles["lac"]) == {1, 3, 10}
     assert calibration.review_accuracy == 0.9
     assert len(calibration.groups) == 12
 

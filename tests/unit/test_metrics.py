@@ -20,10 +20,14 @@ from acoustic.evaluation.metrics import (
 )
 from acoustic.postprocess.calibration import adaptive_ece, fit_floor, review_threshold
 from acoustic.postprocess.conformal import (
+    RAPS_PENALTY,
+    SET_METHODS,
+    SetMethod,
     conformal_quantile,
     fit_quantiles,
-    lac_scores,
+    nonconformity,
     prediction_sets,
+    true_scores,
 )
 
 N_CLASSES = 5
@@ -89,20 +93,38 @@ def test_the_null_band_holds_a_calibrated_model_and_not_another(rng: np.random.G
     assert adaptive_ece(probabilities, labels) > ece_null_p95(probabilities)
 
 
-def test_sets_cover_what_they_promise(rng: np.random.Generator) -> None:
+@pytest.mark.parametrize("method", SET_METHODS)
+def test_sets_cover_what_they_promise(method: SetMethod, rng: np.random.Generator) -> None:
     probabilities, labels = simulated(rng, 1000)
     fresh, fresh_labels = simulated(rng, 4000)
     for coverage in (0.7, 0.9, 0.95):
-        quantile = conformal_quantile(lac_scores(probabilities, labels), coverage)
-        members = prediction_sets(fresh, quantile)
+        quantile = conformal_quantile(true_scores(probabilities, labels, method), coverage)
+        members = prediction_sets(fresh, quantile, method)
         covered = members[np.arange(len(fresh)), fresh_labels].mean()
         assert covered == pytest.approx(coverage, abs=0.035)  # 3 σ of both samples
         assert members.sum(axis=1).min() >= 1
 
 
+def test_scores_of_one_track_by_hand() -> None:
+    probabilities = np.array([[0.1, 0.5, 0.15, 0.2, 0.05]])
+    lac, aps, raps = (nonconformity(probabilities, method)[0] for method in SET_METHODS)
+    np.testing.assert_allclose(lac, [0.9, 0.5, 0.85, 0.8, 0.95])
+    np.testing.assert_allclose(aps, [0.95, 0.5, 0.85, 0.7, 1.0])
+    penalty = RAPS_PENALTY * np.array([1, 0, 0, 0, 2])
+    np.testing.assert_allclose(raps, aps + penalty)
+
+
+def test_the_adaptive_set_is_longer_on_a_hard_track() -> None:
+    """LAC may leave out all but one genre of a track where nothing is clear."""
+    hard, easy = np.full((1, 5), 0.2), np.array([[0.96, 0.01, 0.01, 0.01, 0.01]])
+    assert prediction_sets(hard, 0.7, "lac").sum() == 1
+    assert prediction_sets(hard, 0.95, "aps").sum() == 4
+    assert prediction_sets(easy, 0.95, "aps").sum() == 1
+
+
 def test_more_coverage_takes_more_genres(rng: np.random.Generator) -> None:
     probabilities, labels = simulated(rng, 300)
-    table = fit_quantiles(lac_scores(probabilities, labels))
+    table = fit_quantiles(true_scores(probabilities, labels, "lac"))
     assert next(iter(table)) == "0.50"
     quantiles = list(table.values())
     assert quantiles == sorted(quantiles)

@@ -72,6 +72,24 @@ def test_top_k_has_limits(pipeline: Pipeline, top_k: int) -> None:
         pipeline.classify(example_wav(), top_k=top_k)
 
 
+def test_the_prediction_set_has_the_wanted_coverage(
+    pipeline: Pipeline, tiny_checkpoint: Path
+) -> None:
+    usual = pipeline.classify(example_wav()).prediction_set
+    small = pipeline.classify(example_wav(), coverage=0.5).prediction_set
+    assert usual is not None
+    assert small is not None
+    assert (usual.coverage, small.coverage) == (0.9, 0.5)
+    assert set(small.genres) <= set(usual.genres)
+    with pytest.raises(InvalidOptionError, match=r"0\.99 is not supported.* rests on 30 tracks"):
+        pipeline.classify(example_wav(), coverage=0.99)
+    with pytest.raises(InvalidOptionError, match=r"0\.905, limits are 0\.50 to 0\.99 in steps"):
+        pipeline.classify(example_wav(), coverage=0.905)
+    unsupported = PipelineConfig(postprocess=PostprocessConfig(coverage=0.99))
+    found = Pipeline.from_folder(tiny_checkpoint, unsupported).classify(example_wav())
+    assert found.prediction_set is None
+
+
 def test_a_file_keeps_its_name(pipeline: Pipeline, tmp_path: Path) -> None:
     path = tmp_path / "some song.wav"
     path.write_bytes(example_wav())

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from acoustic.labels import GENRES
 from acoustic.postprocess.aggregation import aggregate
 from acoustic.postprocess.calibration import (
     Calibration,
@@ -20,6 +21,7 @@ from acoustic.postprocess.calibration import (
     negative_log_likelihood,
     track_probabilities,
 )
+from acoustic.postprocess.families import find_family
 from acoustic.postprocess.reasons import ReviewThresholds, find_reasons
 from acoustic.postprocess.uncertainty import (
     inverse_margin,
@@ -27,7 +29,8 @@ from acoustic.postprocess.uncertainty import (
     normalised_entropy,
     variation_ratio,
 )
-from acoustic.types import AudioInfo, FeatureSummary, GenreScore, Quality, Segment, Uncertainty
+from acoustic.prediction import GenreScore, Uncertainty
+from acoustic.types import AudioInfo, FeatureSummary, Quality, Segment
 
 logits_arrays = hnp.arrays(
     np.float32,
@@ -158,7 +161,7 @@ def codes(
     uncertainty: Uncertainty = AGREED,
     features: FeatureSummary = FINE,
 ) -> list[str]:
-    found = find_reasons(scores, uncertainty, features, 6.0, ReviewThresholds())
+    found = find_reasons(scores, uncertainty, features, 6.0, ReviewThresholds(), 0.5)
     assert all(reason.message.endswith(".") for reason in found)
     return [reason.code for reason in found]
 
@@ -186,6 +189,42 @@ def test_each_reason_has_its_number() -> None:
 
 def test_an_unknown_duration_is_not_too_short() -> None:
     assert codes(features=replace(FINE, info=replace(FINE.info, duration_s=None))) == []
+
+
+def scores_of(**probabilities: float) -> tuple[GenreScore, ...]:
+    names = {"HipHop": "Hip-Hop"}
+    found = [
+        GenreScore(genre=names.get(genre, genre), probability=p)
+        for genre, p in probabilities.items()
+    ]
+    return tuple(sorted(found, key=lambda score: -score.probability))
+
+
+def test_a_family_is_named_where_its_genres_are_close() -> None:
+    close = scores_of(Rock=0.46, Metal=0.4, Jazz=0.14)
+    found = find_family(close, GENRES, 0.6, 0.15)
+    assert found is not None
+    assert (found.name, found.genres) == ("Rock & Metal", ("Rock", "Metal"))
+    assert found.probability == pytest.approx(0.86)
+
+
+def test_the_family_need_not_be_that_of_the_best_genre() -> None:
+    found = find_family(scores_of(Jazz=0.35, Rap=0.33, HipHop=0.32), GENRES, 0.6, 0.15)
+    assert found is not None
+    assert found.name == "Hip-Hop & Rap"
+
+
+@pytest.mark.parametrize(
+    "scores",
+    [
+        {"Rock": 0.8, "Metal": 0.1, "Jazz": 0.1},  # the genre is sure itself
+        {"Rock": 0.4, "Metal": 0.1, "Jazz": 0.5},  # the family is not
+        {"Classical": 0.5, "Reggae": 0.5},  # there is none
+        {"Rock": 0.5, "Jazz": 0.5},  # it has one genre only
+    ],
+)
+def test_no_family_is_named(scores: dict[str, float]) -> None:
+    assert find_family(scores_of(**scores), GENRES, 0.6, 0.15) is None
 
 
 @pytest.mark.parametrize("bad", [{"min_confidence": 1.5}, {"min_bandwidth_hz": -1.0}])
