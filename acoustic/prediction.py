@@ -135,7 +135,7 @@ class Prediction:
 
     Attributes:
         file: the name under which the audio came in, "" if none.
-        features: container facts, quality and heard segments.
+        features: container facts, quality, descriptors and heard segments.
         predictions: the top genres, most probable first.
         prediction_set: genres that hold the true one with a stated probability; None where the
             calibration has no quantiles.
@@ -167,6 +167,7 @@ class Prediction:
     def to_dict(self) -> dict[str, Any]:
         """The one schema of every answer, JSON-ready and free of NaN."""
         info, quality = self.features.info, self.features.quality
+        descriptors = self.features.descriptors
         best = self.predictions[0]
         body: dict[str, Any] = {
             "file": self.file,
@@ -192,6 +193,13 @@ class Prediction:
                 "clipping_ratio": round(quality.clipping_ratio, 6),
                 "bandwidth_hz": round(quality.bandwidth_hz, 1),
                 "snr_estimate_db": round(quality.snr_estimate_db, 2),
+            },
+            "descriptors": {
+                "tempo_bpm": round(descriptors.tempo_bpm, 1),
+                "tempo_confidence": round(descriptors.tempo_confidence, 4),
+                "beat_strength": round(descriptors.beat_strength, 4),
+                "low_frequency_ratio": round(descriptors.low_frequency_ratio, 4),
+                "vocal_proxy": round(descriptors.vocal_proxy, 4),
             },
             "model": {
                 "name": self.model.name,

@@ -62,6 +62,25 @@ class Quality:
     snr_estimate_db: float
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Descriptors:
+    """What musicians would say of a track, over the windows that were heard.
+
+    Attributes:
+        tempo_bpm: beats per minute, 0 where there is no onset.
+        tempo_confidence: how clear the pulse is, in [0, 1].
+        beat_strength: how far strong onsets stand out, in [0, 1].
+        low_frequency_ratio: share of the energy below 200 Hz, in [0, 1].
+        vocal_proxy: share of syllable-like fluctuation in the voice's range, in [0, 1].
+    """
+
+    tempo_bpm: float
+    tempo_confidence: float
+    beat_strength: float
+    low_frequency_ratio: float
+    vocal_proxy: float
+
+
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class TrackFeatures:
     """Stage 1's result: what the model hears of one track.
@@ -72,6 +91,7 @@ class TrackFeatures:
         segments: where the S windows lie in the track.
         info: container facts.
         quality: numbers about the sound.
+        descriptors: numbers about the music.
         content_sha256: hex digest of the bytes.
         front_end_digest: of the settings that shaped the features.
         cached: whether the features came from the cache.
@@ -82,6 +102,7 @@ class TrackFeatures:
     segments: tuple[Segment, ...]
     info: AudioInfo
     quality: Quality
+    descriptors: Descriptors
     content_sha256: str
     front_end_digest: str
     cached: bool = False
@@ -136,6 +157,7 @@ class FeatureSummary:
     segments: tuple[Segment, ...]
     info: AudioInfo
     quality: Quality
+    descriptors: Descriptors
     content_sha256: str
     front_end_digest: str
     cached: bool
@@ -147,6 +169,7 @@ class FeatureSummary:
             segments=features.segments,
             info=features.info,
             quality=features.quality,
+            descriptors=features.descriptors,
             content_sha256=features.content_sha256,
             front_end_digest=features.front_end_digest,
             cached=features.cached,

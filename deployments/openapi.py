@@ -69,6 +69,16 @@ class QualityBody(_Reply):
     snr_estimate_db: float
 
 
+class DescriptorsBody(_Reply):
+    """Numbers about the music that was heard."""
+
+    tempo_bpm: float
+    tempo_confidence: float
+    beat_strength: float
+    low_frequency_ratio: float
+    vocal_proxy: float
+
+
 class ModelBody(_Reply):
     """Which model answered."""
 
@@ -105,6 +115,7 @@ class PredictionBody(_Reply):
     needs_review: bool
     reasons: list[ReasonBody]
     quality: QualityBody
+    descriptors: DescriptorsBody
     model: ModelBody
     config_digest: str
     content_sha256: str

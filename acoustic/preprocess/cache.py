@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from acoustic.types import AudioInfo, Effort, Quality, Segment, TrackFeatures
+from acoustic.types import AudioInfo, Descriptors, Effort, Quality, Segment, TrackFeatures
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ TRIM_TO_RATIO = 0.9
 """A full folder is trimmed to this share of its limit, oldest use first."""
 
 
-FEATURES_VERSION = 1
+FEATURES_VERSION = 2
 """Counted up when the code makes other features of the same bytes and settings."""
 
 RESCAN_EVERY = 256
@@ -177,6 +177,7 @@ def _to_bytes(features: TrackFeatures) -> bytes:
         "segments": [[s.start_s, s.end_s] for s in features.segments],
         "info": asdict(features.info),
         "quality": asdict(features.quality),
+        "descriptors": asdict(features.descriptors),
         "front_end_digest": features.front_end_digest,
     }
     file = io.BytesIO()
@@ -199,6 +200,7 @@ def _from_bytes(entry: bytes, content_sha256: str) -> TrackFeatures | None:
         segments=tuple(Segment(start_s=a, end_s=b) for a, b in facts["segments"]),
         info=AudioInfo(**facts["info"]),
         quality=Quality(**facts["quality"]),
+        descriptors=Descriptors(**facts["descriptors"]),
         content_sha256=content_sha256,
         front_end_digest=facts["front_end_digest"],
         cached=True,

@@ -1,4 +1,4 @@
-"""Stage 1 assembled: bytes → plan → decode only those seconds → log-mel windows → quality."""
+"""Stage 1 assembled: bytes → plan → decode only those seconds → log-mel windows → numbers."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from acoustic.errors import (
 from acoustic.manifest import load_manifest
 from acoustic.preprocess.cache import CacheConfig, FeatureCache
 from acoustic.preprocess.decode import AudioReader, open_audio
+from acoustic.preprocess.descriptors import describe
 from acoustic.preprocess.guard import DecodeLimits
 from acoustic.preprocess.mel import MelConfig, MelSpectrogram, power_to_db
 from acoustic.preprocess.quality import measure_quality
@@ -141,11 +142,15 @@ class Preprocessor:
                 np.concatenate(powers, axis=1),
                 mel,
             )
+        with timer.stage("descriptors"):
+            windows_db = np.stack(log_mels)
+            descriptors = describe(windows_db, mel)
         return TrackFeatures(
-            log_mel=quantise(np.stack(log_mels), mel.top_db),
+            log_mel=quantise(windows_db, mel.top_db),
             segments=tuple(window.segment for window in heard),
             info=reader.info,
             quality=quality,
+            descriptors=descriptors,
             content_sha256=content_sha256,
             front_end_digest=self.digest,
             timings_ms=timer.timings_ms,

@@ -41,7 +41,16 @@ def test_the_numbers_fit_together(pipeline: Pipeline) -> None:
     assert body["uncertainty"]["margin"] == pytest.approx(1 - values[0] + values[1], abs=2e-6)
     assert len(body["timeline"]) == len(body["segments"]) == 3
     assert body["needs_review"] == bool(body["reasons"])
-    stages = {"hash", "decode", "resample", "mel", "quality", "inference", "postprocess"}
+    stages = {
+        "hash",
+        "decode",
+        "resample",
+        "mel",
+        "quality",
+        "descriptors",
+        "inference",
+        "postprocess",
+    }
     assert set(body["timings_ms"]) == stages
 
 

@@ -30,7 +30,7 @@ from acoustic.postprocess.uncertainty import (
     variation_ratio,
 )
 from acoustic.prediction import GenreScore, Uncertainty
-from acoustic.types import AudioInfo, FeatureSummary, Quality, Segment
+from acoustic.types import AudioInfo, Descriptors, FeatureSummary, Quality, Segment
 
 logits_arrays = hnp.arrays(
     np.float32,
@@ -147,6 +147,13 @@ FINE = FeatureSummary(
     info=AudioInfo(duration_s=180, sample_rate=44_100, channels=2, format="MP3"),
     quality=Quality(
         rms_db=-14, silence_ratio=0, clipping_ratio=0, bandwidth_hz=11_000, snr_estimate_db=20
+    ),
+    descriptors=Descriptors(
+        tempo_bpm=120.0,
+        tempo_confidence=0.5,
+        beat_strength=0.5,
+        low_frequency_ratio=0.1,
+        vocal_proxy=0.3,
     ),
     content_sha256="",
     front_end_digest="",
