@@ -13,8 +13,18 @@ from acoustic.labels import GENRES
 from acoustic.postprocess.calibration import Calibration, save_calibration
 from acoustic.postprocess.conformal import SET_METHODS
 from acoustic.preprocess.mel import MelConfig
+from acoustic.types import Descriptors
 
 TINY = VitConfig(width=32, depth=2, heads=2, statistics=16)
+
+
+DESCRIPTORS = Descriptors(
+    tempo_bpm=120.0,
+    tempo_confidence=0.5,
+    beat_strength=0.5,
+    low_frequency_ratio=0.1,
+    vocal_proxy=0.3,
+)
 
 
 def tiny_model(config: VitConfig = TINY) -> VisionTransformer:

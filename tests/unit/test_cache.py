@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from acoustic.preprocess.cache import CacheConfig, FeatureCache
-from acoustic.types import AudioInfo, Descriptors, Quality, Segment, TrackFeatures
+from acoustic.types import AudioInfo, Quality, Segment, TrackFeatures
+from tests.models import DESCRIPTORS
 
 ENTRY_BYTES = 2 * 128 * 144
 
@@ -24,13 +25,7 @@ def features(seed: int) -> TrackFeatures:
         quality=Quality(
             rms_db=-12.3, silence_ratio=0, clipping_ratio=0, bandwidth_hz=9e3, snr_estimate_db=20
         ),
-        descriptors=Descriptors(
-            tempo_bpm=120.0,
-            tempo_confidence=0.5,
-            beat_strength=0.5,
-            low_frequency_ratio=0.1,
-            vocal_proxy=0.3,
-        ),
+        descriptors=DESCRIPTORS,
         content_sha256=f"{seed:064x}",
         front_end_digest="d",
         timings_ms={"decode": 1.0},

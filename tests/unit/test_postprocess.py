@@ -30,7 +30,8 @@ from acoustic.postprocess.uncertainty import (
     variation_ratio,
 )
 from acoustic.prediction import GenreScore, Uncertainty
-from acoustic.types import AudioInfo, Descriptors, FeatureSummary, Quality, Segment
+from acoustic.types import AudioInfo, FeatureSummary, Quality, Segment
+from tests.models import DESCRIPTORS
 
 logits_arrays = hnp.arrays(
     np.float32,
@@ -148,13 +149,7 @@ FINE = FeatureSummary(
     quality=Quality(
         rms_db=-14, silence_ratio=0, clipping_ratio=0, bandwidth_hz=11_000, snr_estimate_db=20
     ),
-    descriptors=Descriptors(
-        tempo_bpm=120.0,
-        tempo_confidence=0.5,
-        beat_strength=0.5,
-        low_frequency_ratio=0.1,
-        vocal_proxy=0.3,
-    ),
+    descriptors=DESCRIPTORS,
     content_sha256="",
     front_end_digest="",
     cached=False,
