@@ -138,7 +138,7 @@ class Prediction:
         features: container facts, quality, descriptors and heard segments.
         predictions: the top genres, most probable first.
         prediction_set: genres that hold the true one with a stated probability; None where the
-            calibration has no quantiles.
+            calibration has no quantile for the configured coverage.
         family: the answer one level up, None unless the genre is unsure and the family is not.
         uncertainty: how unsure.
         needs_review: whether a person should look.

@@ -28,7 +28,10 @@ def evaluate(
     corruptions: Annotated[bool, typer.Option(help="Run the corruption grid.")] = True,
     card: Annotated[bool, typer.Option(help="Write the model card too.")] = False,
     about: Annotated[
-        Path | None, typer.Option(help="Markdown for the card: source and licence of the data.")
+        Path | None,
+        typer.Option(
+            exists=True, dir_okay=False, help="With --card: Markdown on the data's source, licence."
+        ),
     ] = None,
     valid_ratio: Annotated[
         float, typer.Option(help="As in training, where the data states no split.")
@@ -37,6 +40,8 @@ def evaluate(
     threads: Threads = None,
 ) -> None:
     """Measure accuracy, calibration, sets, robustness and outliers, beside baselines."""
+    if about and not card:
+        raise typer.BadParameter("--about is for the model card: add --card")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     with readable_errors(), quiet_decoders():
         import os

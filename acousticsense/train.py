@@ -110,6 +110,7 @@ def train(
         from acoustic.training.optimiser import OptimiserConfig
         from acoustic.training.outliers import read_outliers
         from acoustic.training.run import Job, train_checkpoint
+        from acoustic.training.tracks import refuse_trained_on, trained_groups
         from acoustic.training.train import Recipe, native_precision
         from acoustic.training.watch import STATE_FILE
 
@@ -142,9 +143,12 @@ def train(
                 recipe=recipe,
                 device=place,
                 resume=resume,
+                known_groups=trained_groups(start_from) if start_from else (),
             )
         mel = job.start_from.manifest.mel if job.start_from else job.mel
         dataset = read_dataset(data, mel, valid_ratio=valid_ratio, seed=seed)
+        if start_from:
+            refuse_trained_on(start_from, dataset.split("valid"))
         outliers = read_outliers(not_music, mel, "train") if not_music else []
         try:
             train_checkpoint(dataset, outliers, job, tell=_tell)

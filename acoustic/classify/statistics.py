@@ -13,8 +13,8 @@ together err less than either (docs/recipe.md), so a small variant carries both.
     modulation   how fast 8 band groups and the onsets fluctuate: rhythm; after McKinney and
                  Breebaart, Features for Audio and Music Classification (2003)
 
-Everything is computed from the window that is there anyway, in float32, without a matrix product
-over the batch: a window's numbers do not depend on what shares its batch.
+Everything is computed from the window that is there anyway, in float32 arithmetic, without a
+matrix product over the batch: a window's numbers do not depend on what shares its batch.
 
 Shapes: N windows, M mel bands, T frames, K cepstra, F features, D hidden width, C classes.
 """
@@ -50,7 +50,11 @@ def window_statistics(x_NMT: Tensor) -> Tensor:
     Returns:
         (N, N_STATISTICS) float32.
     """
-    x_NMT = x_NMT.float()
+    with torch.autocast(x_NMT.device.type, enabled=False):
+        return _window_statistics(x_NMT.float())
+
+
+def _window_statistics(x_NMT: Tensor) -> Tensor:
     cepstra = _cepstra(x_NMT)
     onsets = (x_NMT[:, :, 1:] - x_NMT[:, :, :-1]).clamp(min=0).mean(dim=1, keepdim=True)
     groups = _grouped(x_NMT, N_CONTRASTS)

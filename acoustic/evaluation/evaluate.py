@@ -32,6 +32,7 @@ from acoustic.postprocess.calibration import (
     load_calibration,
     track_probabilities,
 )
+from acoustic.postprocess.conformal import COVERAGES
 from acoustic.training.calibrate import (
     Calibrated,
     CalibrationConfig,
@@ -74,8 +75,10 @@ class EvaluationConfig:
     n_threads: int = 1
 
     def __post_init__(self) -> None:
-        if not 0.5 <= self.coverage <= 0.99:
-            raise ValueError(f"coverage is {self.coverage}, limits are 0.5 to 0.99")
+        if round(self.coverage, 6) not in COVERAGES:
+            raise ValueError(
+                f"coverage is {self.coverage}, limits are 0.50 to 0.99 in steps of 0.01"
+            )
 
 
 def evaluate(

@@ -48,7 +48,7 @@ def interval(value: dict[str, float] | None) -> str:
 def _head(report: Report) -> str:
     checkpoint = report["checkpoint"]
     calibrated = (
-        "Each track was calibrated by tracks of other artists (five folds)."
+        "Each track was calibrated by tracks of other artists (in folds)."
         if report["cross_fitted"]
         else "The checkpoint's calibration was fitted on other tracks."
     )

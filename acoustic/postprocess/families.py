@@ -18,29 +18,30 @@ def find_family(
         scores: all genres, most probable first.
         labels: with their parents.
         min_confidence: probability from which a genre, or a family, is relied upon.
-        min_margin: lead over the second genre below which a genre is not relied upon.
+        min_margin: lead below which neither is: of a genre over the next, of a family over the
+            best genre outside it.
 
     Returns:
-        The most probable family of two genres or more, if the best genre is not to be relied upon
-        and the family is; None otherwise.
+        The best genre's family, if the genre is not to be relied upon and the family is; None
+        otherwise, or where it has no siblings.
     """
     best, rival = scores[0], scores[1]
     is_sure = best.probability >= min_confidence
     if is_sure and best.probability - rival.probability >= min_margin:
         return None
-    members: dict[str, list[GenreScore]] = {}
-    for score in scores:
-        parent = labels.labels[labels.index(score.genre)].parent
-        if parent is not None:
-            members.setdefault(parent, []).append(score)
-    families = [
-        Family(
-            name=name,
-            probability=sum(score.probability for score in found),
-            genres=tuple(score.genre for score in found),
-        )
-        for name, found in members.items()
-        if len(found) >= 2
-    ]
-    likely = max(families, key=lambda family: family.probability, default=None)
-    return likely if likely and likely.probability >= min_confidence else None
+    parent = _parent(best, labels)
+    siblings = [score for score in scores if parent and _parent(score, labels) == parent]
+    outside = [score.probability for score in scores if score not in siblings]
+    probability = sum(score.probability for score in siblings)
+    lead = probability - max(outside, default=0.0)
+    if len(siblings) < 2 or probability < min_confidence or lead < min_margin:
+        return None
+    return Family(
+        name=str(parent),
+        probability=probability,
+        genres=tuple(score.genre for score in siblings),
+    )
+
+
+def _parent(score: GenreScore, labels: LabelSet) -> str | None:
+    return labels.labels[labels.index(score.genre)].parent

@@ -75,7 +75,8 @@ def estimate_tempo(onsets: Curve, frames_per_s: float) -> tuple[float, float]:
     weights = np.exp(-0.5 * np.square(octaves / TEMPO_SPREAD_OCTAVES))
     best = int(lags[np.argmax(correlation[lags] * weights)])
     confidence = float(np.clip(correlation[best], 0.0, 1.0))
-    return float(60 * frames_per_s / _refined_lag(correlation, best)), confidence
+    tempo_bpm = np.clip(60 * frames_per_s / _refined_lag(correlation, best), *TEMPO_BPM)
+    return float(tempo_bpm), confidence
 
 
 def beat_strength(onsets: Curve) -> float:

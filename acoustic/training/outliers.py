@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 CUT = re.compile(r"(-[A-Z](-\d+)?)?(\.\w+)?$")
 """The end of a name that tells cuts of one recording apart: "rain-B.ogg", "1-100032-A-0.wav"."""
-TAKE = re.compile(r"(-[A-Z]|\d+)?(\.\w+)?$")
+TAKE = re.compile(r"(-[A-Z]|(?<=[A-Za-z_-])\d{1,3})?(\.\w+)?$")
 """The same for stated originals, where a number tells takes of one place apart: "rain2.wav"."""
 
 

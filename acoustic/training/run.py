@@ -16,7 +16,7 @@ import torch
 
 from acoustic.classify.checkpoint import Checkpoint, save_checkpoint
 from acoustic.classify.scaling import Scaling
-from acoustic.classify.vit import VARIANTS, VisionTransformer
+from acoustic.classify.vit import VARIANTS, VisionTransformer, VitConfig
 from acoustic.errors import ConfigError
 from acoustic.manifest import FACTS_FILE
 from acoustic.preprocess.mel import MelConfig
@@ -45,6 +45,7 @@ class Job:
         recipe: settings.
         device: "cpu", "cuda" or "mps".
         resume: go on from the state that an interrupted training left in `out`.
+        known_groups: hashes of the groups that `start_from` was trained on.
     """
 
     out: Path
@@ -56,6 +57,23 @@ class Job:
     recipe: Recipe
     device: str
     resume: bool = False
+    known_groups: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        self.architecture(2)
+
+    def architecture(self, n_classes: int) -> VitConfig:
+        """Of a new model.
+
+        Raises:
+            ValueError: the variant cannot work on windows of this geometry.
+        """
+        return replace(
+            VARIANTS[self.variant],
+            input_height=self.mel.n_mels,
+            input_width=self.mel.n_frames,
+            n_classes=n_classes,
+        )
 
 
 def train_checkpoint(
@@ -143,13 +161,7 @@ def _data_digest(train: Sequence[Clip], outliers: Sequence[Outlier]) -> str:
 
 def _model(job: Job, n_classes: int, names: tuple[str, ...]) -> VisionTransformer:
     if job.start_from is None:
-        config = replace(
-            VARIANTS[job.variant],
-            input_height=job.mel.n_mels,
-            input_width=job.mel.n_frames,
-            n_classes=n_classes,
-        )
-        return VisionTransformer(config)
+        return VisionTransformer(job.architecture(n_classes))
     known = job.start_from
     if known.manifest.labels.names == names:
         return known.model
@@ -191,7 +203,9 @@ def _facts(
         "recipe": asdict(job.recipe),
         "clips": dataset.counts("train"),
         "n_valid": len(dataset.split("valid")),
-        "train_groups": sorted({group_hash(clip.group) for clip in dataset.split("train")}),
+        "train_groups": sorted(
+            {group_hash(clip.group) for clip in dataset.split("train")} | set(job.known_groups)
+        ),
         "n_outliers": len(outliers),
         "skipped": [asdict(each) for each in dataset.skipped],
         "device": job.device,

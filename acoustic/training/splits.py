@@ -120,7 +120,7 @@ def _draw(
             "no groups (artists or albums) are known: songs of one artist may be on both sides "
             "of the split, and accuracy may flatter"
         )
-    share = Fraction(valid_ratio).limit_denominator(20)
+    share = max(Fraction(valid_ratio).limit_denominator(20), Fraction(1, 20))
     n_folds = share.denominator
     genres = np.array([row.genre for row in rows])
     if len(set(groups)) < n_folds or Counter(genres).most_common(1)[0][1] < n_folds:

@@ -105,15 +105,20 @@ def refuse_trained_on(folder: Path, clips: Sequence[Clip]) -> None:
     Raises:
         ConfigError: there are such clips.
     """
-    if not (folder / FACTS_FILE).exists():
-        return
-    trained = set(load_json(folder, FACTS_FILE).get("train_groups", ()))
+    trained = set(trained_groups(folder))
     met = [clip for clip in clips if group_hash(clip.group) in trained]
     if met:
         raise ConfigError(
             f"{len(met)} of {len(clips)} valid recordings are of groups that the model was trained "
             f"on, such as {met[0].group!r}: give the data, --valid-ratio and --seed of the training"
         )
+
+
+def trained_groups(folder: Path) -> tuple[str, ...]:
+    """Hashes of the groups that a checkpoint was trained on, as far as it says."""
+    if not (folder / FACTS_FILE).exists():
+        return ()
+    return tuple(load_json(folder, FACTS_FILE).get("train_groups", ()))
 
 
 def group_hash(group: str) -> str:

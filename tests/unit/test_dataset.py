@@ -233,10 +233,9 @@ def test_cuts_of_one_recording_are_on_the_same_side(
 
 
 def test_takes_of_a_stated_original_are_on_the_same_side() -> None:
-    columns = [
-        {"path": f"{n}.ogg", "original": n} for n in ("news1.wav", "news2.wav", "1-77-A.ogg")
-    ]
-    assert [_recording(each) for each in columns] == ["news", "news", "1-77"]
+    names = ("news1.wav", "news2.wav", "1-77-A.ogg", "100032", "1-100032")
+    columns = [{"path": f"{name}.ogg", "original": name} for name in names]
+    assert [_recording(each) for each in columns] == ["news", "news", "1-77", *names[3:]]
     assert {side_of(name) for name in "abcdefgh"} == {"train", "valid"}
 
 

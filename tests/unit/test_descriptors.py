@@ -8,8 +8,10 @@ import numpy.typing as npt
 import pytest
 
 from acoustic.preprocess.descriptors import (
+    TEMPO_BPM,
     beat_strength,
     describe,
+    estimate_tempo,
     low_frequency_ratio,
     onset_strength,
 )
@@ -56,6 +58,14 @@ def test_the_tempo_of_a_rhythm(bpm: float) -> None:
     theirs = float(np.ravel(librosa.feature.tempo(y=waveform, sr=RATE))[0])
     ratios = [theirs / found.tempo_bpm * octave for octave in (0.5, 1.0, 2.0)]
     assert min(abs(ratio - 1) for ratio in ratios) < 0.06
+
+
+@pytest.mark.parametrize("period_frames", [5, 6, 7, 40])
+def test_the_tempo_is_within_its_range(period_frames: int) -> None:
+    onsets = np.zeros((2, 143))
+    onsets[:, ::period_frames] = 1.0
+    tempo_bpm, _ = estimate_tempo(onsets, RATE / MEL.hop_length)
+    assert TEMPO_BPM[0] <= tempo_bpm <= TEMPO_BPM[1]
 
 
 def test_noise_has_no_clear_tempo(rng: np.random.Generator) -> None:

@@ -249,6 +249,7 @@ def test_from_folders_to_a_report_card(tmp_path: Path, monkeypatch: pytest.Monke
         (["train", "{music}", "--out", "{out}"], "has a checkpoint already"),
         (["train", "{music}", "--out", "{new}", "--variant", "vit_huge"], "unknown variant"),
         (["train", "{music}", "--out", "{new}", "--window-s", "90"], "limits are 0.7 to 30 s"),
+        (["train", "{music}", "--out", "{new}", "--window-s", "2"], "80 frames: 128 x 48"),
         (
             ["train", "{music}", "--out", "{new}", "--optimiser", "sgd"],
             "Invalid value for '--optimiser'",
@@ -261,6 +262,11 @@ def test_from_folders_to_a_report_card(tmp_path: Path, monkeypatch: pytest.Monke
         (["calibrate", "{out}", "{music}"], "0 valid tracks are too few"),
         (["evaluate", "{out}", "{music}", "--out", "{new}"], "no valid recording"),
         (["evaluate", "{new}", "{music}", "--out", "{new}"], "cannot be read"),
+        (
+            ["evaluate", "{out}", "{music}", "--out", "{new}", "--coverage", "0.905"],
+            "in steps of 0.01",
+        ),
+        (["evaluate", "{out}", "{music}", "--out", "{new}", "--about", "{here}"], "add --card"),
     ],
 )
 def test_faults_are_one_line(
@@ -272,6 +278,7 @@ def test_faults_are_one_line(
     ]
     music = write_manifest(tmp_path / "music", rows).parent
     paths = {"music": music, "out": tiny_checkpoint, "new": tmp_path / "new"}
+    paths["here"] = Path(__file__)
     result = runner.invoke(app, [argument.format(**paths) for argument in arguments])
     assert result.exit_code == 2
     assert message in result.output

@@ -23,7 +23,7 @@ from acoustic.training.dataset import Clip, Dataset
 from acoustic.training.optimiser import OptimiserConfig, Optimisers
 from acoustic.training.outliers import Outlier
 from acoustic.training.run import Job, train_checkpoint
-from acoustic.training.tracks import refuse_trained_on
+from acoustic.training.tracks import refuse_trained_on, trained_groups
 from acoustic.training.train import Progress, Recipe, Trainer, drop_patches, schedule_factor
 from acoustic.training.validate import clip_logits, cut_windows
 from acoustic.training.watch import STATE_FILE, Report
@@ -335,5 +335,12 @@ def test_what_was_trained_on_is_no_valid_clip(tmp_path: Path) -> None:
     mixed = [*made.split("valid"), made.split("train")[0]]
     with pytest.raises(ConfigError, match=r"1 of 7 valid recordings .* such as 'train0'"):
         refuse_trained_on(tmp_path, mixed)
+    tuned = tmp_path / "tuned"
+    start, known = load_checkpoint(tmp_path), trained_groups(tmp_path)
+    others = [replace(clip, group=f"new {clip.group}") for clip in made.clips]
+    fine = job(tuned, start_from=start, known_groups=known)
+    train_checkpoint(replace(made, clips=others), [], fine)
+    with pytest.raises(ConfigError, match=r"1 of 7 valid recordings .* such as 'train0'"):
+        refuse_trained_on(tuned, mixed)  # its base was trained on it
     (tmp_path / FACTS_FILE).unlink()
     refuse_trained_on(tmp_path, mixed)  # nothing is known
