@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from acousticsense.options import quiet_decoders, readable_errors, settings
-from acousticsense.train import DEFAULT_VALID_RATIO, Data, Threads
+from acousticsense.train import DEFAULT_VALID_RATIO, Data, Seed, Threads, ValidRatio
 
 
 def calibrate(
@@ -19,10 +19,8 @@ def calibrate(
         float, typer.Option(help="Accuracy wanted among the answers that nobody reviews.")
     ] = 0.8,
     floor: Annotated[bool, typer.Option(help="Fit a probability floor as well.")] = False,
-    valid_ratio: Annotated[
-        float, typer.Option(help="As in training, where the data states no split.")
-    ] = DEFAULT_VALID_RATIO,
-    seed: Annotated[int, typer.Option(help="As in training.")] = 0,
+    valid_ratio: ValidRatio = DEFAULT_VALID_RATIO,
+    seed: Seed = 0,
     threads: Threads = None,
 ) -> None:
     """Fit temperatures, prediction sets and review thresholds on the valid split.

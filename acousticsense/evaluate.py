@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from acousticsense.options import quiet_decoders, readable_errors, settings
-from acousticsense.train import DEFAULT_VALID_RATIO, Data, NotMusic, Threads
+from acousticsense.train import DEFAULT_VALID_RATIO, Data, NotMusic, Seed, Threads, ValidRatio
 
 PICTURES = "evaluation"
 
@@ -33,10 +33,8 @@ def evaluate(
             exists=True, dir_okay=False, help="With --card: Markdown on the data's source, licence."
         ),
     ] = None,
-    valid_ratio: Annotated[
-        float, typer.Option(help="As in training, where the data states no split.")
-    ] = DEFAULT_VALID_RATIO,
-    seed: Annotated[int, typer.Option(help="As in training.")] = 0,
+    valid_ratio: ValidRatio = DEFAULT_VALID_RATIO,
+    seed: Seed = 0,
     threads: Threads = None,
 ) -> None:
     """Measure accuracy, calibration, sets, robustness and outliers, beside baselines."""

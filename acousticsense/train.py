@@ -48,6 +48,8 @@ NotMusic = Annotated[
     Path | None,
     typer.Option(help="Folder of speech and other sounds; one half is used, the other kept out."),
 ]
+ValidRatio = Annotated[float, typer.Option(help="As in training, where the data states no split.")]
+Seed = Annotated[int, typer.Option(help="As in training.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads; all cores by default.")]
 
 

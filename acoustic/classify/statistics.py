@@ -1,8 +1,8 @@
 """What a window sounds like in 248 numbers, and a small classifier on them.
 
 A transformer of this size, learned from some thousand recordings, overlooks what the classical
-features of the field say at once: timbre, tonality and rhythm, averaged over the window. Both
-together err less than either (docs/recipe.md), so a small variant carries both.
+features of the field say at once: timbre, tonality and rhythm, averaged over the window. With this
+head beside it, it errs less (docs/recipe.md), so the small variants carry both.
 
     cepstra      timbre: mean and deviation over time, and deviation of the slopes; Tzanetakis and
                  Cook, Musical Genre Classification of Audio Signals (2002)
