@@ -31,18 +31,25 @@ class Uncertainty:
         entropy: of the track's probabilities, over log C.
         margin: 1 − (best − second best).
         variation_ratio: share of windows whose own best genre is not the track's most frequent.
+        segment_disagreement: how differently the parts before and after some point answer.
+        distance: from the training data; 0.5 is the median of the calibration tracks, 0.95 their
+            95th percentile. None where the calibration has no scale for it.
     """
 
     entropy: float
     margin: float
     variation_ratio: float
+    segment_disagreement: float
+    distance: float | None
 
-    def to_dict(self) -> dict[str, float]:
+    def to_dict(self) -> dict[str, float | None]:
         """JSON form."""
         return {
             "entropy": round(self.entropy, 6),
             "margin": round(self.margin, 6),
             "variation_ratio": round(self.variation_ratio, 6),
+            "segment_disagreement": round(self.segment_disagreement, 6),
+            "distance": None if self.distance is None else round(self.distance, 6),
         }
 
 

@@ -52,7 +52,7 @@ class Quality:
         silence_ratio: share of 50 ms frames below -60 dB full scale, in [0, 1].
         clipping_ratio: share of samples at full scale, in [0, 1].
         bandwidth_hz: upper edge of the spectrum that carries sound, Hz.
-        snr_estimate_db: level above the quietest tenth of each band, dB; rough.
+        snr_estimate_db: mean level of a band over its quietest tenth, dB; rough.
     """
 
     rms_db: float
@@ -140,6 +140,8 @@ class TrackLogits:
     Attributes:
         logits: (S, C) float32, one row a window.
         features: stage 1's result without its spectrogram (see `FeatureSummary`).
+        distance: mean over the windows of the cosine distance to the training data, in [0, 2];
+            None where the checkpoint has no training features to compare with.
         model: which model answered.
         timings_ms: milliseconds per step of stages 1 and 2.
     """
@@ -147,6 +149,7 @@ class TrackLogits:
     logits: npt.NDArray[np.float32]
     features: FeatureSummary
     model: ModelInfo
+    distance: float | None = None
     timings_ms: dict[str, float] = field(default_factory=dict)
 
 

@@ -23,18 +23,21 @@ def calibrate(
     seed: Seed = 0,
     threads: Threads = None,
 ) -> None:
-    """Fit temperatures, prediction sets and review thresholds on the valid split.
+    """Fit temperatures, prediction sets, review and other limits on the valid split.
 
-    Writes calibration.json into the checkpoint.
+    Writes calibration.json into the checkpoint, and neighbours.safetensors from what it was
+    trained on.
     """
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     with readable_errors(), quiet_decoders():
         import os
 
         from acoustic.classify.checkpoint import load_checkpoint
+        from acoustic.classify.neighbours import save_neighbours
         from acoustic.postprocess.calibration import save_calibration
         from acoustic.training.calibrate import CalibrationConfig, fit_calibration
         from acoustic.training.dataset import read_dataset
+        from acoustic.training.references import find_references
         from acoustic.training.tracks import (
             hear,
             open_engine,
@@ -52,8 +55,12 @@ def calibrate(
         engine = open_engine(loaded, threads or os.cpu_count() or 1)
         valid = without_repeats(dataset.split("valid"))
         refuse_trained_on(checkpoint, valid)
-        tracks = hear(engine, valid)
-        fitted = fit_calibration(tracks, manifest.digest, config)
+        train = without_repeats(dataset.split("train"))
+        neighbours = find_references(checkpoint, engine, manifest.digest, train)
+        tracks = hear(engine, valid, neighbours)
+        fitted = fit_calibration(tracks, manifest.digest, manifest.labels.names, config)
+        if neighbours is not None:
+            save_neighbours(checkpoint, neighbours, manifest.digest)
         save_calibration(checkpoint, fitted)
     for n, temperature in fitted.temperatures.items():
         typer.echo(

@@ -25,7 +25,12 @@ def evaluate(
     cnn_crops: Annotated[
         int, typer.Option(min=0, help="Crops for the small CNN; 0 leaves it out.")
     ] = 60_000,
-    corruptions: Annotated[bool, typer.Option(help="Run the corruption grid.")] = True,
+    corruptions: Annotated[
+        bool, typer.Option(help="Run the corruption grid and the faults.")
+    ] = True,
+    fault_cases: Annotated[
+        int, typer.Option(min=1, help="Made per fault, to see whether it raises its reason.")
+    ] = 200,
     card: Annotated[bool, typer.Option(help="Write the model card too.")] = False,
     about: Annotated[
         Path | None,
@@ -59,6 +64,7 @@ def evaluate(
                 with_baselines=baselines,
                 with_corruptions=corruptions,
                 cnn_crops=cnn_crops,
+                fault_cases=fault_cases,
                 n_threads=threads or os.cpu_count() or 1,
             )
         manifest = load_manifest(checkpoint)

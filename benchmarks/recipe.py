@@ -149,7 +149,9 @@ def _measure(job: Any, data: Path) -> dict[str, Any]:
     dataset = read_dataset([data / "gtzan_mel", data / "music"], job.mel)
     checkpoint = load_checkpoint(job.out)
     tracks = hear(open_engine(checkpoint, 1), without_repeats(dataset.split("valid")))
-    fitted = fit_calibration(tracks, checkpoint.manifest.digest, CalibrationConfig())
+    fitted = fit_calibration(
+        tracks, checkpoint.manifest.digest, dataset.labels.names, CalibrationConfig()
+    )
     save_calibration(job.out, fitted)
     report = evaluate(
         job.out,

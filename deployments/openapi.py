@@ -33,6 +33,8 @@ class UncertaintyBody(_Reply):
     entropy: float
     margin: float
     variation_ratio: float
+    segment_disagreement: float
+    distance: float | None
 
 
 class PredictionSetBody(_Reply):

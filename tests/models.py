@@ -59,6 +59,8 @@ def save_tiny_checkpoint(folder: Path) -> Path:
         },
         review_accuracy=0.8,
         review_thresholds={1: 0.5, 3: 0.5, 10: 0.5},
+        scales={"energy": {3: (-4.0, -2.0)}},
+        limits={"segment_disagreement": {3: 0.2}, "distance": {3: 0.97}},
     )
     save_calibration(folder, calibration)
     return folder

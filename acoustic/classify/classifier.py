@@ -13,6 +13,7 @@ import numpy as np
 from acoustic.classify.checkpoint import Checkpoint, load_checkpoint
 from acoustic.classify.config import EngineConfig
 from acoustic.classify.engine import Engine
+from acoustic.classify.neighbours import Neighbours, load_neighbours
 from acoustic.profiling import StageTimer
 from acoustic.types import FeatureSummary, ModelInfo, TrackFeatures, TrackLogits
 
@@ -23,11 +24,15 @@ class Classifier:
     Args:
         checkpoint: the model.
         config: where and how it runs.
+        neighbours: features of training windows, None for no distances.
     """
 
-    def __init__(self, checkpoint: Checkpoint, config: EngineConfig) -> None:
+    def __init__(
+        self, checkpoint: Checkpoint, config: EngineConfig, neighbours: Neighbours | None = None
+    ) -> None:
         mel = checkpoint.manifest.mel
         self.manifest = checkpoint.manifest
+        self._neighbours = neighbours
         self.engine = Engine(
             checkpoint.model, checkpoint.scaling, (mel.n_mels, mel.n_frames), config
         )
@@ -47,7 +52,9 @@ class Classifier:
             CheckpointError: the folder cannot be used.
             ConfigError: the configuration does not fit this machine.
         """
-        return cls(load_checkpoint(folder), config or EngineConfig())
+        checkpoint = load_checkpoint(folder)
+        neighbours = load_neighbours(folder, checkpoint.manifest.digest)
+        return cls(checkpoint, config or EngineConfig(), neighbours)
 
     def classify(self, tracks: Sequence[TrackFeatures]) -> list[TrackLogits]:
         """Logits of each track; windows of all tracks share the model's batches.
@@ -60,14 +67,22 @@ class Classifier:
         """
         timer = StageTimer()
         with timer.stage("inference"):
-            rows = self.engine.logits(np.concatenate([track.log_mel for track in tracks]))
+            rows, features = self.engine.answers(
+                np.concatenate([track.log_mel for track in tracks])
+            )
         ends = np.cumsum([track.n_windows for track in tracks])[:-1]
+        distances: list[float | None] = [None] * len(tracks)
+        if self._neighbours is not None:
+            with timer.stage("neighbours"):
+                found = self._neighbours.distances(features)
+                distances = [float(each.mean()) for each in np.split(found, ends)]
         return [
             TrackLogits(
                 logits=logits,
+                distance=distance,
                 features=FeatureSummary.of(track),
                 model=self.info,
                 timings_ms={**track.timings_ms, **timer.timings_ms},
             )
-            for track, logits in zip(tracks, np.split(rows, ends), strict=True)
+            for track, logits, distance in zip(tracks, np.split(rows, ends), distances, strict=True)
         ]

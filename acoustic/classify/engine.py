@@ -11,7 +11,7 @@ The choice is made in `plan_execution` and nowhere else:
 Batches are padded to a few sizes, each run once before the engine is ready, so that no request
 compiles anything. Every path is held against FP32 eager by tests.
 
-Shapes: N windows, M mel bands, T frames, C classes.
+Shapes: N windows, M mel bands, T frames, C classes, D features.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from acoustic.classify.config import EngineConfig
 from acoustic.classify.scaling import Scaling
@@ -35,6 +35,7 @@ logger = logging.getLogger(__name__)
 
 Windows = npt.NDArray[np.uint8]
 Logits = npt.NDArray[np.float32]
+Features = npt.NDArray[np.float32]
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -113,6 +114,7 @@ class Engine:
         self.input_shape = input_shape
         self._scaling = scaling
         self._dtype = DTYPES[self.plan.precision]
+        self._n_classes = model.config.n_classes
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="engine")
         self._thread.submit(self._prepare, model).result()
         logger.info(
@@ -137,12 +139,27 @@ class Engine:
         Raises:
             ValueError: another shape or dtype.
         """
+        return self.answers(windows)[0]
+
+    def answers(self, windows: Windows) -> tuple[Logits, Features]:
+        """Logits and pooled features of any number of windows.
+
+        Args:
+            windows: (N, M, T) uint8, N ≥ 1.
+
+        Returns:
+            (N, C) and (N, D) float32, row n from window n alone.
+
+        Raises:
+            ValueError: another shape or dtype.
+        """
         if windows.dtype != np.uint8 or windows.shape[1:] != self.input_shape or not len(windows):
             raise ValueError(
                 f"windows are {windows.shape} {windows.dtype}, the model takes "
                 f"(N, {self.input_shape[0]}, {self.input_shape[1]}) uint8"
             )
-        return self._thread.submit(self._logits, windows).result()
+        rows = self._thread.submit(self._rows, windows).result()
+        return rows[:, : self._n_classes], rows[:, self._n_classes :]
 
     def close(self) -> None:
         """End the engine's thread."""
@@ -158,23 +175,23 @@ class Engine:
         for size in self.config.batch_sizes:
             self._run(np.zeros((size, *self.input_shape), np.uint8))
 
-    def _compiled(self, model: nn.Module) -> Callable[[Tensor], Tensor]:
+    def _compiled(self, model: VisionTransformer) -> Callable[[Tensor], Tensor]:
         if self.plan.backend == "eager":
-            return model
+            return model.answer
         mode = "reduce-overhead" if self.plan.device == "cuda" else "default"
         # Each padded size gets its own static graph; Dynamo's default stops compiling at eight.
         torch._dynamo.config.recompile_limit = max(16, 2 * len(self.config.batch_sizes))
-        compiled: Callable[[Tensor], Tensor] = torch.compile(model, mode=mode, dynamic=False)
+        compiled: Callable[[Tensor], Tensor] = torch.compile(model.answer, mode=mode, dynamic=False)
         return compiled
 
-    def _logits(self, windows: Windows) -> Logits:
+    def _rows(self, windows: Windows) -> Features:
         chunks = [
             self._run_or_halve(windows[start : start + self.max_batch])
             for start in range(0, len(windows), self.max_batch)
         ]
         return np.concatenate(chunks)
 
-    def _run_or_halve(self, windows: Windows) -> Logits:
+    def _run_or_halve(self, windows: Windows) -> Features:
         """One padded batch; when the device's memory does not hold it, two of half the size."""
         try:
             return self._run(windows)
@@ -188,10 +205,10 @@ class Engine:
         return np.concatenate([self._run_or_halve(half) for half in halves])
 
     @torch.inference_mode()
-    def _run(self, windows: Windows) -> Logits:
+    def _run(self, windows: Windows) -> Features:
         batch = self._to_device(self._pad(windows))
-        logits = self._model(self._scaling.apply(batch).to(self._dtype))
-        return logits[: len(windows)].float().cpu().numpy()
+        rows = self._model(self._scaling.apply(batch).to(self._dtype))
+        return rows[: len(windows)].float().cpu().numpy()
 
     def _pad(self, windows: Windows) -> Windows:
         size = next(size for size in self.config.batch_sizes if size >= len(windows))

@@ -147,6 +147,12 @@ class VisionTransformer(nn.Module):
         opinions = self.opinions(x, self.encode(self.embed(x)))
         return torch.stack(opinions).mean(dim=0)
 
+    def answer(self, x: Tensor) -> Tensor:
+        """Logits and pooled features side by side: (N, C + D) float32."""
+        x_ND = self.encode(self.embed(x))
+        logits = torch.stack(self.opinions(x, x_ND)).mean(dim=0)
+        return torch.cat([logits, x_ND.float()], dim=1)
+
     def embed(self, x: Tensor) -> Tensor:
         """Patch tokens with their positions, without the class token: (N, P, D)."""
         positions = self.pos_embed[:, -self.config.n_patches :]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from acoustic.evaluation.markdown import interval, table
+from acoustic.evaluation.tables import interval, table
 from acoustic.manifest import Manifest
 from acoustic.postprocess.calibration import Calibration
 

@@ -16,6 +16,7 @@ from acoustic.classify.checkpoint import Checkpoint, load_checkpoint
 from acoustic.classify.engine import Engine
 from acoustic.errors import ConfigError
 from acoustic.evaluation.baselines import measure_baselines
+from acoustic.evaluation.faults import N_CASES, measure_faults
 from acoustic.evaluation.measure import (
     measure,
     measure_calibration,
@@ -63,8 +64,9 @@ class EvaluationConfig:
     Attributes:
         coverage: of the prediction sets, a multiple of 0.01 from 0.5 to 0.99.
         with_baselines: fit the baselines on the train clips.
-        with_corruptions: run the corruption grid on clips with audio.
+        with_corruptions: run the corruption grid and the faults on clips with audio.
         cnn_crops: crops that the small CNN sees in training.
+        fault_cases: made per fault, to see whether it raises its reason.
         n_threads: of the engine.
     """
 
@@ -72,6 +74,7 @@ class EvaluationConfig:
     with_baselines: bool = True
     with_corruptions: bool = True
     cnn_crops: int = CNN_CROPS
+    fault_cases: int = N_CASES
     n_threads: int = 1
 
     def __post_init__(self) -> None:
@@ -124,6 +127,9 @@ def evaluate(
     report["parity"] = measure_parity(pipeline, valid)
     if config.with_corruptions and any(clip.path for clip in valid):
         report["robustness"] = measure_robustness(pipeline, valid, outliers)
+        report["reasons"] = measure_faults(
+            pipeline, without_repeats(valid), outliers, config.fault_cases
+        )
     return report
 
 

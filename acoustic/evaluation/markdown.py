@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
+
+from acoustic.evaluation.review_page import reasons_section
+from acoustic.evaluation.tables import interval, table
 
 Report = dict[str, Any]
 
@@ -23,26 +26,13 @@ def write_page(report: Report, pictures: Sequence[str] = ()) -> str:
         *(_per_genre(name, source) for name, source in report["sources"].items()),
         _calibration(report),
         _selective(report),
+        reasons_section(report),
         _outliers(report),
         _parity(report),
         _robustness(report),
         _pictures(pictures),
     ]
     return "\n".join(part for part in parts if part)
-
-
-def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A Markdown table."""
-    lines = [f"| {' | '.join(header)} |", "|" + "---|" * len(header)]
-    lines += [f"| {' | '.join(str(cell) for cell in row)} |" for row in rows]
-    return "\n".join(lines) + "\n"
-
-
-def interval(value: dict[str, float] | None) -> str:
-    """A value with its interval."""
-    if value is None:
-        return "–"
-    return f"{value['value']:.3f} ({value['low']:.3f}–{value['high']:.3f})"
 
 
 def _head(report: Report) -> str:

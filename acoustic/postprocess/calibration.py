@@ -45,6 +45,9 @@ class Calibration:
         quantiles: method of the prediction sets → number of windows → coverage ("0.90") → quantile.
         review_accuracy: target of the review thresholds, or None where none were fitted.
         review_thresholds: number of windows → confidence from which the answers reach it.
+        scales: measure of distance → number of windows → median and 95th percentile.
+        limits: measure of uncertainty → number of windows → value that few tracks pass.
+        confusions: answered genre → true genre → share of those answers, where it is large.
         groups: short hashes of the groups that it was fitted on.
         metric: what the temperature minimises.
     """
@@ -60,6 +63,9 @@ class Calibration:
     quantiles: dict[str, dict[int, dict[str, float]]] = field(default_factory=dict)
     review_accuracy: float | None = None
     review_thresholds: dict[int, float] = field(default_factory=dict)
+    scales: dict[str, dict[int, tuple[float, float]]] = field(default_factory=dict)
+    limits: dict[str, dict[int, float]] = field(default_factory=dict)
+    confusions: dict[str, dict[str, float]] = field(default_factory=dict)
     groups: list[str] = field(default_factory=list)
     metric: str = "nll"
 
@@ -85,6 +91,16 @@ class Calibration:
         if not self.review_thresholds:
             return None
         return self.review_thresholds[_closest(self.review_thresholds, n_windows)]
+
+    def scale(self, measure: str, n_windows: int) -> tuple[float, float] | None:
+        """Median and 95th percentile of a distance, or None where none were fitted."""
+        fitted = self.scales.get(measure)
+        return fitted[_closest(fitted, n_windows)] if fitted else None
+
+    def limit(self, measure: str, n_windows: int) -> float | None:
+        """Value of an uncertainty that few tracks pass, or None where none was fitted."""
+        fitted = self.limits.get(measure)
+        return fitted[_closest(fitted, n_windows)] if fitted else None
 
 
 def _closest(fitted: Iterable[int], n_windows: int) -> int:
@@ -221,6 +237,14 @@ def load_calibration(folder: Path, checkpoint_digest: str) -> Calibration:
                 for n, table in tables.items()
             }
             for method, tables in content.get("quantiles", {}).items()
+        }
+        content["scales"] = {
+            measure: {int(n): (float(pair[0]), float(pair[1])) for n, pair in table.items()}
+            for measure, table in content.get("scales", {}).items()
+        }
+        content["limits"] = {
+            measure: {int(n): float(value) for n, value in table.items()}
+            for measure, table in content.get("limits", {}).items()
         }
         calibration = Calibration(**content)
     except (KeyError, TypeError, ValueError, AttributeError) as error:

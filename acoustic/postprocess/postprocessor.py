@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from acoustic.postprocess.calibration import (
 )
 from acoustic.postprocess.conformal import COVERAGES, SET_METHODS, SetMethod, prediction_sets
 from acoustic.postprocess.families import find_family
-from acoustic.postprocess.reasons import ReviewThresholds, find_reasons
+from acoustic.postprocess.reasons import Evidence, ReviewThresholds, find_reasons
 from acoustic.postprocess.uncertainty import measure_uncertainty
 from acoustic.prediction import GenreScore, Prediction, PredictionSet, WindowScore
 from acoustic.profiling import StageTimer
@@ -124,13 +124,22 @@ class Postprocessor:
             )
             ranking = np.argsort(-probabilities, kind="stable")
             scores = tuple(self._score(int(i), float(probabilities[i])) for i in ranking)
-            uncertainty = measure_uncertainty(probabilities, track.logits)
-            members = self._prediction_set(probabilities, n_windows, coverage)
-            limits, sure = self.config.review, self._min_confidence(n_windows)
-            family = find_family(scores, self.labels, sure, limits.min_margin)
-            reasons = find_reasons(
-                scores, uncertainty, track.features, self._window_s, limits, sure
+            uncertainty = measure_uncertainty(
+                probabilities, track.logits, track.distance, self._calibration
             )
+            members = self._prediction_set(probabilities, n_windows, coverage)
+            limits = self._limits(n_windows)
+            family = find_family(
+                scores, self.labels, limits.min_confidence or 0.0, limits.min_margin
+            )
+            evidence = Evidence(
+                scores=scores,
+                uncertainty=uncertainty,
+                features=track.features,
+                confusion=self._confusion(scores, members),
+                window_s=self._window_s,
+            )
+            reasons = find_reasons(evidence, limits)
             windows = self._timeline(track, temperature) if timeline else None
         return Prediction(
             file=file,
@@ -166,13 +175,29 @@ class Postprocessor:
         genres = tuple(self.labels.names[i] for i in order if members[i])
         return PredictionSet(coverage=round(wanted, 2), genres=genres)
 
-    def _min_confidence(self, n_windows: int) -> float:
-        """The configured confidence, else the one fitted for the review accuracy."""
-        configured = self.config.review.min_confidence
-        if configured is not None:
-            return configured
-        fitted = self._calibration.review_threshold(n_windows)
-        return UNFITTED_CONFIDENCE if fitted is None else fitted
+    def _limits(self, n_windows: int) -> ReviewThresholds:
+        """The configured thresholds; where they say None, those of the calibration."""
+        configured, fitted = self.config.review, self._calibration
+        confidence = fitted.review_threshold(n_windows)
+        found: dict[str, Any] = {
+            "min_confidence": UNFITTED_CONFIDENCE if confidence is None else confidence,
+            "max_segment_disagreement": fitted.limit("segment_disagreement", n_windows),
+            "max_distance": fitted.limit("distance", n_windows),
+        }
+        missing = {k: v for k, v in found.items() if getattr(configured, k) is None}
+        return replace(configured, **missing)
+
+    def _confusion(
+        self, scores: tuple[GenreScore, ...], members: PredictionSet | None
+    ) -> tuple[str, float] | None:
+        """The likeliest mistake of this answer that the prediction set does not rule out."""
+        known = self._calibration.confusions.get(scores[0].genre, {})
+        possible = members.genres if members else (scores[1].genre,)
+        found = [(share, genre) for genre, share in known.items() if genre in possible]
+        if not found:
+            return None
+        share, genre = max(found)
+        return genre, share
 
     def _timeline(self, track: TrackLogits, temperature: float) -> tuple[WindowScore, ...]:
         windows = calibrated_probabilities(track.logits, temperature, self._calibration.floor)

@@ -3,11 +3,14 @@
 code                 number                                       passes when
 LOW_CONFIDENCE       probability of the best genre                below
 CLOSE_RIVAL          best − second best probability               below
-SEGMENTS_DISAGREE    variation ratio of the windows               above
+KNOWN_CONFUSION      share of such answers that were the rival    above
+SEGMENTS_DISAGREE    disagreement of the track's parts            above
+NOT_MUSIC            distance from the training data              above
 TOO_SHORT            seconds of audio, against one model window   below
 MOSTLY_SILENT        share of silent frames                       above
 CLIPPED              share of samples at full scale               above
 NARROW_BAND          upper edge of the spectrum, Hz               below
+NOISY                estimated signal-to-noise ratio, dB          below
 """
 
 from __future__ import annotations
@@ -22,79 +25,114 @@ from acoustic.types import FeatureSummary
 class ReviewThresholds:
     """Limits of the reasons; operators change them in the running service.
 
+    None stands for what the calibration found: the confidence that reaches its review accuracy,
+    the disagreement and the distance that few of its tracks pass.
+
     Attributes:
-        min_confidence: probability in [0, 1]; None for the one that the calibration found for its
-            review accuracy.
+        min_confidence: probability in [0, 1], or None.
         min_margin: probability in [0, 1].
-        max_variation_ratio: in [0, 1].
+        max_confusion: share in [0, 1] of the calibration's answers; only of a genre in the
+            prediction set.
+        max_segment_disagreement: in [0, 1], or None.
+        max_distance: in [0, 1], or None.
         max_silence_ratio: in [0, 1].
         max_clipping_ratio: in [0, 1].
         min_bandwidth_hz: Hz.
+        min_snr_db: dB, by a rough estimate.
     """
 
     min_confidence: float | None = None
     min_margin: float = 0.15
-    max_variation_ratio: float = 0.5
+    max_confusion: float = 0.2
+    max_segment_disagreement: float | None = None
+    max_distance: float | None = None
     max_silence_ratio: float = 0.5
     max_clipping_ratio: float = 0.01
-    min_bandwidth_hz: float = 4_000.0
+    min_bandwidth_hz: float = 5_000.0
+    min_snr_db: float = 6.5
 
     def __post_init__(self) -> None:
         for name in self.__slots__:
             value = getattr(self, name)
             if value is None:
                 continue
-            if value < 0 or (name != "min_bandwidth_hz" and value > 1):
+            if value < 0 or (not name.endswith(("_hz", "_db")) and value > 1):
                 raise ValueError(f"{name} is {value}, outside its range")
 
 
-def find_reasons(
-    scores: tuple[GenreScore, ...],
-    uncertainty: Uncertainty,
-    features: FeatureSummary,
-    window_s: float,
-    limits: ReviewThresholds,
-    min_confidence: float,
-) -> tuple[Reason, ...]:
-    """All reasons that hold, in the order of the module's table.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Evidence:
+    """What the reasons are drawn from.
 
-    Args:
+    Attributes:
         scores: all genres, most probable first.
         uncertainty: of the same track.
         features: container facts and quality.
+        confusion: the genre of the prediction set that the best one is most often answered for,
+            and the share of such answers; None if there is none.
         window_s: length of one model window, seconds.
-        limits: thresholds.
-        min_confidence: the probability from which an answer is relied upon.
     """
-    best, rival = scores[0], scores[1]
-    quality, duration_s = features.quality, features.info.duration_s
-    margin = best.probability - rival.probability
-    candidates = [
-        _below("LOW_CONFIDENCE", best.probability, min_confidence,
+
+    scores: tuple[GenreScore, ...]
+    uncertainty: Uncertainty
+    features: FeatureSummary
+    confusion: tuple[str, float] | None
+    window_s: float
+
+
+def find_reasons(evidence: Evidence, limits: ReviewThresholds) -> tuple[Reason, ...]:
+    """All reasons that hold, in the order of the module's table.
+
+    Args:
+        evidence: of one track.
+        limits: thresholds; a reason whose threshold is None is not drawn.
+    """
+    candidates = [*_of_the_answer(evidence, limits), *_of_the_sound(evidence, limits)]
+    return tuple(reason for reason in candidates if reason is not None)
+
+
+def _of_the_answer(evidence: Evidence, limits: ReviewThresholds) -> list[Reason | None]:
+    best, rival = evidence.scores[0], evidence.scores[1]
+    uncertainty, margin = evidence.uncertainty, best.probability - rival.probability
+    true_genre, share = evidence.confusion or ("", 0.0)
+    return [
+        _below("LOW_CONFIDENCE", best.probability, limits.min_confidence,
                f"{best.genre} is only {best.probability:.0%} probable."),
         _below("CLOSE_RIVAL", margin, limits.min_margin,
                f"{rival.genre} is almost as probable as {best.genre}."),
-        _above("SEGMENTS_DISAGREE", uncertainty.variation_ratio, limits.max_variation_ratio,
+        _above("KNOWN_CONFUSION", share, limits.max_confusion,
+               f"{share:.0%} of the answers {best.genre} on known tracks were {true_genre}."),
+        _above("SEGMENTS_DISAGREE", uncertainty.segment_disagreement,
+               limits.max_segment_disagreement,
                "Different parts of the track sound like different genres."),
-        None if duration_s is None else _below("TOO_SHORT", duration_s, window_s,
-               f"There are only {duration_s:.1f} s of audio."),
+        _above("NOT_MUSIC", uncertainty.distance, limits.max_distance,
+               "This sounds unlike the music that the model knows; it may be no music."),
+    ]  # fmt: skip
+
+
+def _of_the_sound(evidence: Evidence, limits: ReviewThresholds) -> list[Reason | None]:
+    quality, duration_s = evidence.features.quality, evidence.features.info.duration_s
+    return [
+        _below("TOO_SHORT", duration_s, evidence.window_s,
+               f"There are only {duration_s or 0:.1f} s of audio."),
         _above("MOSTLY_SILENT", quality.silence_ratio, limits.max_silence_ratio,
                f"{quality.silence_ratio:.0%} of what was heard is silence."),
         _above("CLIPPED", quality.clipping_ratio, limits.max_clipping_ratio,
                "The recording is distorted: many samples are at full scale."),
         _below("NARROW_BAND", quality.bandwidth_hz, limits.min_bandwidth_hz,
                f"There is no sound above {quality.bandwidth_hz:,.0f} Hz."),
+        _below("NOISY", quality.snr_estimate_db, limits.min_snr_db,
+               "The music hardly stands out from steady noise."),
     ]  # fmt: skip
-    return tuple(reason for reason in candidates if reason is not None)
 
 
-def _below(code: str, value: float, threshold: float, message: str) -> Reason | None:
-    if value >= threshold:
+def _below(code: str, value: float | None, threshold: float | None, message: str) -> Reason | None:
+    if value is None or threshold is None or value >= threshold:
         return None
     return Reason(code=code, value=value, threshold=threshold, message=message)
 
 
-def _above(code: str, value: float, threshold: float, message: str) -> Reason | None:
-    if value <= threshold:
+def _above(code: str, value: float | None, threshold: float | None, message: str) -> Reason | None:
+    if value is None or threshold is None or value <= threshold:
         return None
     return Reason(code=code, value=value, threshold=threshold, message=message)

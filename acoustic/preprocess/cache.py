@@ -29,7 +29,7 @@ TRIM_TO_RATIO = 0.9
 """A full folder is trimmed to this share of its limit, oldest use first."""
 
 
-FEATURES_VERSION = 2
+FEATURES_VERSION = 3
 """Counted up when the code makes other features of the same bytes and settings."""
 
 RESCAN_EVERY = 256

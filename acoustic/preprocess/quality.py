@@ -55,22 +55,27 @@ def measure_quality(
 
 def bandwidth_hz(mel_power: npt.NDArray[np.float32], mel: MelConfig) -> float:
     """Centre of the highest band whose mean level is within 65 dB of the loudest band's."""
-    mean = mel_power.mean(axis=1)
-    threshold = mean.max() * 10 ** (BAND_EDGE_DB / 10)
-    highest = int(np.flatnonzero(mean >= threshold)[-1])
+    highest = int(np.flatnonzero(_audible_bands(mel_power))[-1])
     return float(mel_band_edges_hz(mel)[highest + 1])
 
 
 def snr_estimate_db(mel_power: npt.NDArray[np.float32]) -> float:
-    """Mean power over the quietest tenth of each band's frames, dB, in [0, 80].
+    """Mean over the bands of their mean power over their quietest tenth, dB, in [0, 80].
 
-    A sustained chord has no quiet frames and reads low: this is a hint, not a measurement.
+    Bands count alike, because noise shows in those where the music is weak; bands without sound
+    are left out. A sustained chord has no quiet frames and reads low: this is a hint, not a
+    measurement.
     """
-    noise = float(np.quantile(mel_power, NOISE_QUANTILE, axis=1).sum())
-    signal = float(mel_power.mean(axis=1).sum()) - noise
-    if signal <= 0:
-        return 0.0
-    return float(np.clip(10 * np.log10(signal / max(noise, signal * 1e-8)), 0.0, 80.0))
+    heard = mel_power[_audible_bands(mel_power)]
+    signal = np.maximum(heard.mean(axis=1, dtype=np.float64), 1e-20)
+    noise = np.quantile(heard, NOISE_QUANTILE, axis=1)
+    ratios_db = 10 * np.log10(signal / np.maximum(noise, signal * 1e-8))
+    return float(np.clip(ratios_db.mean(), 0.0, 80.0))
+
+
+def _audible_bands(mel_power: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
+    mean = mel_power.mean(axis=1)
+    return np.asarray(mean >= mean.max() * 10 ** (BAND_EDGE_DB / 10))
 
 
 def _frame_levels_db(

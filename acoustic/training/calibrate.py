@@ -9,6 +9,7 @@ Shapes: K tracks, C classes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -33,6 +34,7 @@ from acoustic.postprocess.conformal import (
     prediction_sets,
     true_scores,
 )
+from acoustic.training.limits import find_confusions, with_limits
 from acoustic.training.splits import joined
 from acoustic.training.tracks import Tracks
 
@@ -80,12 +82,15 @@ class Calibrated:
         )
 
 
-def fit_calibration(tracks: Tracks, digest: str, config: CalibrationConfig) -> Calibration:
+def fit_calibration(
+    tracks: Tracks, digest: str, genres: Sequence[str], config: CalibrationConfig
+) -> Calibration:
     """Everything in calibration.json.
 
     Args:
         tracks: held out from training.
         digest: of the checkpoint.
+        genres: the C names, in the order of the logits.
         config: what to fit.
 
     Raises:
@@ -93,7 +98,11 @@ def fit_calibration(tracks: Tracks, digest: str, config: CalibrationConfig) -> C
     """
     if len(tracks) < MIN_TRACKS:
         raise ConfigError(f"{len(tracks)} valid tracks are too few: {MIN_TRACKS} are needed")
-    return _fit(tracks, digest, config)
+    fitted = _fit(tracks, digest, config)
+    most = max(tracks.logits)
+    probabilities = track_probabilities(tracks.logits[most], fitted.temperatures[most])
+    confusions = find_confusions(probabilities.argmax(axis=1), tracks.labels, genres)
+    return replace(fitted, confusions=confusions)
 
 
 def _fit(tracks: Tracks, digest: str, config: CalibrationConfig) -> Calibration:
@@ -115,6 +124,7 @@ def _fit(tracks: Tracks, digest: str, config: CalibrationConfig) -> Calibration:
     )
     for n in tracks.logits:
         calibration = _with_tables(calibration, tracks, n, config.review_accuracy)
+        calibration = with_limits(calibration, tracks, n)
     return calibration
 
 

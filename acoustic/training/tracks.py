@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +16,13 @@ import numpy.typing as npt
 from acoustic.classify.checkpoint import Checkpoint
 from acoustic.classify.config import EngineConfig
 from acoustic.classify.engine import Engine
+from acoustic.classify.neighbours import Neighbours
 from acoustic.errors import ConfigError
 from acoustic.manifest import FACTS_FILE, load_json
 from acoustic.postprocess.calibration import Logits
 from acoustic.training.dataset import Clip
-from acoustic.training.validate import clip_logits
+from acoustic.training.sources import LogMel
+from acoustic.training.validate import cut_windows
 
 WINDOW_COUNTS = (1, 3, 10)
 """The numbers of windows of the service's efforts."""
@@ -32,6 +34,7 @@ class Tracks:
 
     Attributes:
         logits: number of windows → K arrays (S, C).
+        distances: number of windows → (K,) mean distance from the training data; {} if unknown.
         labels: (K,) class indices.
         sources: (K,) names of the data sets.
         groups: (K,) short hashes of the groups.
@@ -43,6 +46,7 @@ class Tracks:
     sources: npt.NDArray[np.str_]
     groups: npt.NDArray[np.str_]
     recordings: npt.NDArray[np.str_]
+    distances: dict[int, npt.NDArray[np.float32]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -56,7 +60,13 @@ class Tracks:
             sources=self.sources[chosen],
             groups=self.groups[chosen],
             recordings=self.recordings[chosen],
+            distances={n: each[chosen] for n, each in self.distances.items()},
         )
+
+    def distance(self, n_windows: int, track: int) -> float | None:
+        """Of one track, None if unknown."""
+        known = self.distances.get(n_windows)
+        return None if known is None else float(known[track])
 
 
 def open_engine(checkpoint: Checkpoint, n_threads: int) -> Engine:
@@ -70,16 +80,30 @@ def open_engine(checkpoint: Checkpoint, n_threads: int) -> Engine:
     )
 
 
-def hear(engine: Engine, clips: Sequence[Clip]) -> Tracks:
-    """Logits of clips for every number of windows."""
-    n_frames = engine.input_shape[1]
+def hear(engine: Engine, clips: Sequence[Clip], neighbours: Neighbours | None = None) -> Tracks:
+    """Logits of clips for every number of windows, and distances where there are neighbours."""
+    answers = {n: [listen(engine, c.log_mel, n, neighbours) for c in clips] for n in WINDOW_COUNTS}
     return Tracks(
-        logits={n: clip_logits(engine.logits, clips, n_frames, n) for n in WINDOW_COUNTS},
+        logits={n: [logits for logits, _ in each] for n, each in answers.items()},
         labels=np.array([clip.label for clip in clips], np.int64),
         sources=np.array([clip.source for clip in clips], np.str_),
         groups=np.array([group_hash(clip.group) for clip in clips], np.str_),
         recordings=np.array([c.track or f"number {i}" for i, c in enumerate(clips)], np.str_),
+        distances={
+            n: np.array([distance for _, distance in each], np.float32)
+            for n, each in answers.items()
+            if neighbours is not None
+        },
     )
+
+
+def listen(
+    engine: Engine, log_mel: LogMel, n_windows: int, neighbours: Neighbours | None
+) -> tuple[Logits, float | None]:
+    """Logits (S, C) of one recording, and its distance where there are neighbours."""
+    windows = cut_windows(log_mel, engine.input_shape[1], n_windows)
+    logits, features = engine.answers(windows)
+    return logits, None if neighbours is None else float(neighbours.distances(features).mean())
 
 
 def without_repeats(clips: Iterable[Clip]) -> list[Clip]:

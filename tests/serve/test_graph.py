@@ -192,7 +192,7 @@ def test_thresholds_change_without_a_restart(
     settings.write_text(f"checkpoint: {tiny_checkpoint}\n")
 
     def deploy_threshold(value: float) -> None:
-        review = {"min_confidence": value, "min_margin": 0.0, "max_variation_ratio": 1.0}
+        review = {"min_confidence": value, "min_margin": 0.0, "max_distance": 1.0}
         application = {
             "name": "test",
             "route_prefix": "/",

@@ -36,6 +36,7 @@ from tests.sounds import encode, noise, tone
 
 runner = CliRunner()
 N_CLASSES = 4
+NAMES = ("a", "b", "c", "d")
 
 
 def made_tracks(n: int, temperature: float, seed: int = 0) -> Tracks:
@@ -58,7 +59,7 @@ def made_tracks(n: int, temperature: float, seed: int = 0) -> Tracks:
 
 def test_the_fit_finds_the_temperature_and_what_follows_from_it() -> None:
     tracks = made_tracks(1500, temperature=2.0)
-    fitted = fit_calibration(tracks, "digest", CalibrationConfig(review_accuracy=0.8))
+    fitted = fit_calibration(tracks, "digest", NAMES, CalibrationConfig(review_accuracy=0.8))
     assert fitted.temperatures[10] == pytest.approx(2.0, rel=0.1)
     fresh = made_tracks(3000, temperature=2.0, seed=1)
     found = apply_calibration(fresh, fitted, 10, 0.9)
@@ -111,8 +112,8 @@ def test_one_group_cannot_be_cross_fitted() -> None:
 
 def test_too_few_tracks_are_refused() -> None:
     with pytest.raises(ConfigError, match="12 valid tracks are too few: 20 are needed"):
-        fit_calibration(made_tracks(12, 1.0), "digest", CalibrationConfig())
-    fitted = fit_calibration(made_tracks(30, 1.0), "digest", CalibrationConfig())
+        fit_calibration(made_tracks(12, 1.0), "digest", NAMES, CalibrationConfig())
+    fitted = fit_calibration(made_tracks(30, 1.0), "digest", NAMES, CalibrationConfig())
     with pytest.raises(ConfigError, match=r"on 30 tracks does not support a coverage of 0\.99"):
         apply_calibration(made_tracks(30, 1.0), fitted, 10, 0.99)
 
@@ -220,7 +221,7 @@ def test_from_folders_to_a_report_card(tmp_path: Path, monkeypatch: pytest.Monke
     about.write_text("Chords and clicks.")
     told = run(
         "evaluate", out, music, "--not-music", sounds, "--out", report_folder, "--card",
-        "--cnn-crops", 96, "--threads", 1, "--about", about,
+        "--cnn-crops", 96, "--fault-cases", 2, "--threads", 1, "--about", about,
     )  # fmt: skip
     report = json.loads((report_folder / "evaluation.json").read_text())
     assert report["cross_fitted"] is True
@@ -230,7 +231,13 @@ def test_from_folders_to_a_report_card(tmp_path: Path, monkeypatch: pytest.Monke
     assert report["robustness"]["n_tracks"] == 24
     assert report["outliers"]
     page = (report_folder / "evaluation.md").read_text()
-    for heading in ("Accuracy", "Calibration", "Knowing when it is wrong", "Corrupted audio"):
+    for heading in (
+        "Accuracy",
+        "Calibration",
+        "Knowing when it is wrong",
+        "Corrupted audio",
+        "Reasons",
+    ):
         assert f"## {heading}" in page
     for picture in ("confusion", "reliability", "risk-coverage", "corruptions"):
         assert (report_folder / "evaluation" / f"{picture}.png").stat().st_size > 5_000

@@ -22,11 +22,14 @@ from acoustic.postprocess.calibration import (
     track_probabilities,
 )
 from acoustic.postprocess.families import find_family
-from acoustic.postprocess.reasons import ReviewThresholds, find_reasons
+from acoustic.postprocess.reasons import Evidence, ReviewThresholds, find_reasons
 from acoustic.postprocess.uncertainty import (
+    energy,
     inverse_margin,
     measure_uncertainty,
     normalised_entropy,
+    segment_disagreement,
+    training_distance,
     variation_ratio,
 )
 from acoustic.prediction import GenreScore, Uncertainty
@@ -70,10 +73,22 @@ def test_temperature_keeps_the_ranking(logits: npt.NDArray[np.float32], temperat
     np.testing.assert_allclose(best, probabilities.max(axis=1))
 
 
+FITTED = Calibration(
+    temperatures={1: 1.0},
+    checkpoint_digest="",
+    dataset="",
+    n_tracks=0,
+    date="",
+    nll={},
+    ece={},
+    scales={"neighbours": {1: (0.2, 0.4)}, "energy": {1: (-5.0, -3.0)}},
+)
+
+
 @given(logits=logits_arrays)
 def test_uncertainty_is_within_zero_and_one(logits: npt.NDArray[np.float32]) -> None:
     probabilities = aggregate(logits, 1.0, "mean_probability")
-    uncertainty = measure_uncertainty(probabilities, logits)
+    uncertainty = measure_uncertainty(probabilities, logits, 0.3, FITTED)
     for name in Uncertainty.__slots__:
         assert 0 <= getattr(uncertainty, name) <= 1
 
@@ -86,6 +101,26 @@ def test_extremes_of_uncertainty() -> None:
     assert inverse_margin(uniform) == 1
     assert variation_ratio(np.eye(4, dtype=np.float32)) == 0.75
     assert variation_ratio(np.ones((5, 1), np.float32) * [1, 2, 0]) == 0
+
+
+def test_disagreement_is_one_for_two_certain_halves_and_none_within_one_genre() -> None:
+    jazz, rock = np.array([50.0, 0, 0]), np.array([0, 50.0, 0])
+    assert segment_disagreement(np.stack([jazz] * 5 + [rock] * 5), 1.0) == pytest.approx(1)
+    assert segment_disagreement(np.stack([jazz] * 10), 1.0) == pytest.approx(0, abs=1e-9)
+    assert segment_disagreement(jazz[None], 1.0) == 0
+    alternating = segment_disagreement(np.stack([jazz, rock] * 5), 1.0)
+    assert 0 < alternating < 0.3  # no point in time divides the track
+
+
+def test_the_distance_is_read_on_the_scale_of_the_calibration_tracks() -> None:
+    usual = np.full((1, 4), 5.0 - np.log(4), np.float32)
+    assert energy(usual) == pytest.approx(-5)
+    assert training_distance(usual, 0.2, FITTED) == pytest.approx(0.5)
+    assert training_distance(usual, 0.4, FITTED) == pytest.approx(0.95)
+    strange = np.full((1, 4), 3.0 - np.log(4), np.float32)
+    assert training_distance(strange, 0.2, FITTED) == pytest.approx(0.95)
+    assert training_distance(usual, None, FITTED) == pytest.approx(0.5)
+    assert training_distance(usual, 0.2, replace(FITTED, scales={})) is None
 
 
 def test_votes_are_counted_and_ties_broken_by_probability() -> None:
@@ -155,15 +190,27 @@ FINE = FeatureSummary(
     cached=False,
 )
 SURE = (GenreScore(genre="Jazz", probability=0.9), GenreScore(genre="Blues", probability=0.1))
-AGREED = Uncertainty(entropy=0.1, margin=0.1, variation_ratio=0.0)
+AGREED = Uncertainty(
+    entropy=0.1, margin=0.1, variation_ratio=0.0, segment_disagreement=0.05, distance=0.5
+)
+LIMITS = ReviewThresholds(min_confidence=0.5, max_segment_disagreement=0.2, max_distance=0.97)
 
 
 def codes(
     scores: tuple[GenreScore, ...] = SURE,
     uncertainty: Uncertainty = AGREED,
     features: FeatureSummary = FINE,
+    confusion: tuple[str, float] | None = None,
+    limits: ReviewThresholds = LIMITS,
 ) -> list[str]:
-    found = find_reasons(scores, uncertainty, features, 6.0, ReviewThresholds(), 0.5)
+    evidence = Evidence(
+        scores=scores,
+        uncertainty=uncertainty,
+        features=features,
+        confusion=confusion,
+        window_s=6.0,
+    )
+    found = find_reasons(evidence, limits)
     assert all(reason.message.endswith(".") for reason in found)
     return [reason.code for reason in found]
 
@@ -182,11 +229,22 @@ def test_each_reason_has_its_number() -> None:
     short = replace(FINE, info=replace(FINE.info, duration_s=3.0))
     assert codes(unsure) == ["LOW_CONFIDENCE"]
     assert codes(split) == ["CLOSE_RIVAL"]
-    assert codes(uncertainty=replace(AGREED, variation_ratio=0.7)) == ["SEGMENTS_DISAGREE"]
+    assert codes(confusion=("Blues", 0.3)) == ["KNOWN_CONFUSION"]
+    disagreeing = replace(AGREED, segment_disagreement=0.7)
+    assert codes(uncertainty=disagreeing) == ["SEGMENTS_DISAGREE"]
+    assert codes(uncertainty=replace(AGREED, distance=0.99)) == ["NOT_MUSIC"]
     assert codes(features=short) == ["TOO_SHORT"]
     assert codes(features=with_quality(silence_ratio=0.8)) == ["MOSTLY_SILENT"]
     assert codes(features=with_quality(clipping_ratio=0.2)) == ["CLIPPED"]
     assert codes(features=with_quality(bandwidth_hz=3000)) == ["NARROW_BAND"]
+    assert codes(features=with_quality(snr_estimate_db=4)) == ["NOISY"]
+
+
+def test_what_is_unknown_or_has_no_limit_is_no_reason() -> None:
+    far = replace(AGREED, distance=1.0, segment_disagreement=1.0)
+    assert codes(uncertainty=replace(AGREED, distance=None)) == []
+    unfitted = ReviewThresholds(min_confidence=0.5)
+    assert codes(uncertainty=far, limits=unfitted) == []
 
 
 def test_an_unknown_duration_is_not_too_short() -> None:

@@ -43,7 +43,7 @@ def test_bandwidth_of_white_noise_is_all_of_it() -> None:
 
 
 def test_snr_rises_with_the_signal() -> None:
-    pulses = tone(1000, 6.0) * (np.arange(6 * 22_050) % 11_025 < 3000)
+    pulses = noise(6.0, level=0.5, seed=1) * (np.arange(6 * 22_050) % 11_025 < 3000)
     estimates = [
         snr_estimate_db(MelSpectrogram(MEL).power(pulses + noise(6.0, level=level)))
         for level in (0.3, 0.03, 0.003)
@@ -55,3 +55,12 @@ def test_snr_rises_with_the_signal() -> None:
 def test_all_finite_on_digital_silence() -> None:
     quality = quality_of(np.zeros(MEL.window_samples, np.float32))
     assert np.isfinite([getattr(quality, name) for name in Quality.__slots__]).all()
+
+
+def test_noise_shows_in_the_bands_where_the_music_is_weak() -> None:
+    """White noise at 0 dB under a low tone: half of the power, but most of the bands."""
+    pulses = tone(200, 6.0) * (np.arange(6 * 22_050) % 11_025 < 3000)
+    clean = snr_estimate_db(MelSpectrogram(MEL).power(pulses + noise(6.0, level=1e-4)))
+    level = float(np.sqrt(np.mean(pulses**2)))
+    noisy = snr_estimate_db(MelSpectrogram(MEL).power(pulses + noise(6.0, level=level)))
+    assert noisy < 6.5 < clean
