@@ -14,11 +14,13 @@ from pathlib import Path
 
 from acoustic.classify.classifier import Classifier
 from acoustic.classify.config import EngineConfig
+from acoustic.errors import InputError
 from acoustic.postprocess.postprocessor import PostprocessConfig, Postprocessor
+from acoustic.postprocess.rounds import merge_rounds
 from acoustic.prediction import Prediction
 from acoustic.preprocess.cache import CacheConfig
 from acoustic.preprocess.preprocessor import PreprocessConfig, Preprocessor
-from acoustic.types import Effort
+from acoustic.types import Effort, TrackLogits
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,7 +88,8 @@ class Pipeline:
         Args:
             data: the file.
             file: its name, repeated in the reply.
-            effort: how many windows are heard: fast 1, balanced 3, thorough 10.
+            effort: how many windows are heard: fast 1, balanced 3, thorough 10; auto 3, and on
+                while the answer is close.
             top_k: genres in the reply.
             timeline: whether to list every window's own best genre.
             coverage: of the prediction set; None for the configured one.
@@ -94,11 +97,25 @@ class Pipeline:
         Raises:
             InputError: the audio or an option is at fault.
         """
-        features = self.preprocessor.process(data, effort)
-        (track,) = self.classifier.classify([features])
-        return self.postprocessor.process(
-            track, file=file, top_k=top_k, timeline=timeline, coverage=coverage
-        )
+
+        def answer() -> Prediction:
+            return self.postprocessor.process(
+                merge_rounds(rounds), file=file, top_k=top_k, timeline=timeline, coverage=coverage
+            )
+
+        rounds = [self._hear(data, effort, 0)]
+        prediction = answer()
+        while prediction.listen_on:
+            try:
+                rounds.append(self._hear(data, effort, len(rounds)))
+            except InputError:  # the rest of the track is silent, or damaged: answer by the first
+                return prediction
+            prediction = answer()
+        return prediction
+
+    def _hear(self, data: bytes, effort: Effort, part: int) -> TrackLogits:
+        (track,) = self.classifier.classify([self.preprocessor.process(data, effort, part)])
+        return track
 
     def classify_file(
         self,

@@ -119,6 +119,35 @@ class Family:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class AppliedRule:
+    """A music-knowledge rule that fired.
+
+    Attributes:
+        name: of the rule.
+        genres: whose odds it changed.
+        log_odds: by how much.
+        before: probability of its genres together, before it.
+        after: the same after it.
+    """
+
+    name: str
+    genres: tuple[str, ...]
+    log_odds: float
+    before: float
+    after: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON form."""
+        return {
+            "name": self.name,
+            "genres": list(self.genres),
+            "log_odds": round(self.log_odds, 4),
+            "before": round(self.before, 6),
+            "after": round(self.after, 6),
+        }
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class WindowScore:
     """One window's own best genre, for the timeline."""
 
@@ -150,6 +179,8 @@ class Prediction:
         uncertainty: how unsure.
         needs_review: whether a person should look.
         reasons: why, empty when nothing stands out.
+        rules_applied: knowledge rules that changed the probabilities, in their order.
+        listen_on: whether effort auto should hear more before it answers; not part of the reply.
         timeline: one entry a window, None unless asked for.
         model: which model answered.
         temperature: that calibrated the probabilities.
@@ -165,6 +196,8 @@ class Prediction:
     uncertainty: Uncertainty
     needs_review: bool
     reasons: tuple[Reason, ...]
+    rules_applied: tuple[AppliedRule, ...]
+    listen_on: bool
     timeline: tuple[WindowScore, ...] | None
     model: ModelInfo
     temperature: float
@@ -194,6 +227,7 @@ class Prediction:
             "uncertainty": self.uncertainty.to_dict(),
             "needs_review": self.needs_review,
             "reasons": [reason.to_dict() for reason in self.reasons],
+            "rules_applied": [rule.to_dict() for rule in self.rules_applied],
             "quality": {
                 "rms_db": round(quality.rms_db, 2),
                 "silence_ratio": round(quality.silence_ratio, 4),

@@ -12,8 +12,9 @@ from typing import Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-Effort = Literal["fast", "balanced", "thorough"]
-"""How much of a track is heard: 1, 3 or 10 windows."""
+Effort = Literal["fast", "balanced", "thorough", "auto"]
+"""How much of a track is heard: 1, 3 or 10 windows; auto begins with 3 and listens on while the
+answer is close, up to 10."""
 
 EFFORTS: tuple[Effort, ...] = get_args(Effort)
 
@@ -94,6 +95,7 @@ class TrackFeatures:
         descriptors: numbers about the music.
         content_sha256: hex digest of the bytes.
         front_end_digest: of the settings that shaped the features.
+        n_unheard: windows that a further round of effort auto would add.
         cached: whether the features came from the cache.
         timings_ms: milliseconds per step of this stage.
     """
@@ -105,6 +107,7 @@ class TrackFeatures:
     descriptors: Descriptors
     content_sha256: str
     front_end_digest: str
+    n_unheard: int = 0
     cached: bool = False
     timings_ms: dict[str, float] = field(default_factory=dict)
 
@@ -164,6 +167,7 @@ class FeatureSummary:
     content_sha256: str
     front_end_digest: str
     cached: bool
+    n_unheard: int = 0
 
     @classmethod
     def of(cls, features: TrackFeatures) -> FeatureSummary:
@@ -175,5 +179,6 @@ class FeatureSummary:
             descriptors=features.descriptors,
             content_sha256=features.content_sha256,
             front_end_digest=features.front_end_digest,
+            n_unheard=features.n_unheard,
             cached=features.cached,
         )

@@ -21,10 +21,14 @@ class EffortOption(StrEnum):
     FAST = "fast"
     BALANCED = "balanced"
     THOROUGH = "thorough"
+    AUTO = "auto"
 
 
 Effort = Annotated[
-    EffortOption, typer.Option(help="Windows heard per track: fast 1, balanced 3, thorough 10.")
+    EffortOption,
+    typer.Option(
+        help="Windows heard per track: fast 1, balanced 3, thorough 10, auto 3 to 10 as needed."
+    ),
 ]
 Model = Annotated[
     Path | None, typer.Option(help="Checkpoint folder; the configuration's by default.")

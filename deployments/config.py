@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from acoustic.classify.config import EngineConfig
 from acoustic.errors import ConfigError
 from acoustic.postprocess.postprocessor import PostprocessConfig
+from acoustic.postprocess.rules import Rule
 from acoustic.preprocess.cache import CacheConfig
 from acoustic.preprocess.mel import MelConfig
 from acoustic.preprocess.preprocessor import PreprocessConfig
@@ -65,6 +66,7 @@ class ServiceConfig:
 
     Attributes:
         checkpoint: folder of the model, relative to the project's root.
+        rules: file of music-knowledge rules, relative to the project's root, "" for none.
         preprocess: stage 1; the checkpoint's geometry replaces `mel`.
         cache: of features.
         engine: stage 2.
@@ -73,6 +75,7 @@ class ServiceConfig:
     """
 
     checkpoint: str = "models/default"
+    rules: str = "configs/rules.yaml"
     preprocess: PreprocessConfig = field(default_factory=PreprocessConfig)
     cache: CacheConfig = field(default_factory=CacheConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
@@ -113,8 +116,33 @@ def load_config(path: Path) -> ServiceConfig:
         ConfigError: unreadable, an unknown key, a wrong type or a value that cannot work.
     """
     config = parse_strict(ServiceConfig, read_yaml(path), path.name)
+    if config.rules:
+        if config.postprocess.rules:
+            raise ConfigError(f"{path.name}: rules stand both in {config.rules} and in postprocess")
+        rules = load_rules(PROJECT_ROOT / config.rules)
+        config = replace(config, postprocess=replace(config.postprocess, rules=rules))
     checkpoint = os.environ.get(CHECKPOINT_VARIABLE)
     return replace(config, checkpoint=checkpoint) if checkpoint else config
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RulesFile:
+    """Content of a file of rules.
+
+    Attributes:
+        rules: in the order in which they are applied.
+    """
+
+    rules: tuple[Rule, ...] = ()
+
+
+def load_rules(path: Path) -> tuple[Rule, ...]:
+    """Music-knowledge rules of a YAML file.
+
+    Raises:
+        ConfigError: unreadable, an unknown key, a wrong type or a value out of range.
+    """
+    return parse_strict(RulesFile, read_yaml(path), path.name).rules
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -162,6 +190,8 @@ def _model(cls: Any) -> type[BaseModel]:
         hint = hints[item.name]
         if is_dataclass(hint):
             hint = _model(hint)
+        elif each := _dataclass_in_tuple(hint):
+            hint = tuple[_model(each), ...]  # type: ignore[misc]
         definitions[item.name] = (hint, None if _has_default(item) else ...)
     return create_model(cls.__name__, __config__=ConfigDict(extra="forbid"), **definitions)
 
@@ -170,11 +200,21 @@ def _build(cls: Any, model: BaseModel) -> Any:
     """The dataclass from what was set; defaults stay the dataclass's own."""
     hints = get_type_hints(cls)
     values = {name: getattr(model, name) for name in model.model_fields_set}
-    nested = {
-        name: _build(hints[name], value) if is_dataclass(hints[name]) else value
-        for name, value in values.items()
-    }
-    return cls(**nested)
+    return cls(**{name: _build_value(hints[name], value) for name, value in values.items()})
+
+
+def _build_value(hint: Any, value: Any) -> Any:
+    if is_dataclass(hint):
+        return _build(hint, value)
+    if each := _dataclass_in_tuple(hint):
+        return tuple(_build(each, item) for item in value)
+    return value
+
+
+def _dataclass_in_tuple(hint: Any) -> Any:
+    """The dataclass D of a hint tuple[D, ...], else None."""
+    arguments = get_args(hint) if get_origin(hint) is tuple else ()
+    return arguments[0] if arguments and is_dataclass(arguments[0]) else None
 
 
 def _has_default(item: Field[Any]) -> bool:

@@ -20,11 +20,12 @@ from ray.serve.exceptions import (
     RayServeException,
     ReplicaUnavailableError,
 )
-from ray.serve.handle import DeploymentHandle
+from ray.serve.handle import DeploymentHandle, DeploymentResponse
 from starlette.applications import Starlette
 
 from acoustic.errors import (
     AcousticError,
+    InputError,
     OverloadedError,
     RequestTimeoutError,
     ServiceError,
@@ -111,14 +112,30 @@ class Ingress:
         raise UnavailableError("a part of the service died while it worked on this request")
 
     async def _chain(self, data: bytes, options: Options) -> Prediction:
-        """Nothing is awaited in between: features and logits never travel through here."""
-        features = self._preprocess.remote(data, options.effort)
-        logits = self._classify.remote(features)
+        """One round, and for effort auto further ones while the answer is close."""
+        rounds: list[DeploymentResponse] = []
+        prediction = await self._listen(data, options, rounds)
+        while prediction.listen_on:
+            try:
+                prediction = await self._listen(data, options, rounds)
+            except InputError:  # the rest of the track is silent, or damaged: answer by the first
+                return prediction
+        return prediction
+
+    async def _listen(
+        self, data: bytes, options: Options, rounds: list[DeploymentResponse]
+    ) -> Prediction:
+        """Add a round and answer by all of them.
+
+        Nothing is awaited in between: features and logits never travel through here.
+        """
+        features = self._preprocess.remote(data, options.effort, len(rounds))
+        rounds.append(self._classify.remote(features))
         try:
-            prediction: Prediction = await self._postprocess.remote(logits, options)
+            prediction: Prediction = await self._postprocess.remote(options, *rounds)
         except asyncio.CancelledError:
             features.cancel()
-            logits.cancel()
+            rounds[-1].cancel()
             raise
         except (RayError, RayServeException) as error:
             raise self._translate(error) from error

@@ -61,6 +61,16 @@ class ReasonBody(_Reply):
     message: str
 
 
+class RuleBody(_Reply):
+    """A music-knowledge rule that changed the probabilities."""
+
+    name: str
+    genres: list[str]
+    log_odds: float
+    before: float
+    after: float
+
+
 class QualityBody(_Reply):
     """Numbers about the sound that was heard."""
 
@@ -116,6 +126,7 @@ class PredictionBody(_Reply):
     uncertainty: UncertaintyBody
     needs_review: bool
     reasons: list[ReasonBody]
+    rules_applied: list[RuleBody]
     quality: QualityBody
     descriptors: DescriptorsBody
     model: ModelBody

@@ -21,7 +21,7 @@ class Options(BaseModel):
     top_k: int = Field(default=5, ge=1, le=1000, description="Genres in the reply.")
     effort: Effort = Field(
         default="balanced",
-        description="How much is heard: fast 1 window, balanced 3, thorough 10.",
+        description="How much is heard: fast 1 window, balanced 3, thorough 10, auto 3 to 10.",
     )
     timeline: bool = Field(default=False, description="List every window's own best genre.")
     coverage: float | None = Field(

@@ -10,6 +10,7 @@ from typing import Any
 
 from acoustic.errors import ConfigError
 from acoustic.postprocess.postprocessor import PostprocessConfig, Postprocessor
+from acoustic.postprocess.rounds import merge_rounds
 from acoustic.prediction import Prediction
 from acoustic.types import TrackLogits
 from deployments.config import parse_strict
@@ -44,10 +45,10 @@ class Postprocess:
         self._postprocessor = Postprocessor.from_folder(self._checkpoint, config)
         logger.info("postprocess settings changed keys=%s", sorted(user_config))
 
-    async def __call__(self, track: TrackLogits, options: Options) -> Prediction:
-        """Prediction of one track."""
+    async def __call__(self, options: Options, *rounds: TrackLogits) -> Prediction:
+        """Prediction of one track, heard in one or more rounds."""
         return self._postprocessor.process(
-            track,
+            merge_rounds(rounds),
             file=options.file,
             top_k=options.top_k,
             timeline=options.timeline,

@@ -26,9 +26,9 @@ class Preprocess:
         Preprocessor.from_folder(checkpoint, config).process(example_wav(), "fast")
         self._preprocessor = Preprocessor.from_folder(checkpoint, config, cache)
 
-    def __call__(self, data: bytes, effort: Effort) -> TrackFeatures:
-        """Features of one file; raises InputError."""
-        return self._preprocessor.process(data, effort)
+    def __call__(self, data: bytes, effort: Effort, part: int = 0) -> TrackFeatures:
+        """Features of one file, or of one round of effort auto; raises InputError."""
+        return self._preprocessor.process(data, effort, part)
 
     def facts(self) -> dict[str, object]:
         """For /v1/stats and tests: the process and its peak memory."""

@@ -22,6 +22,7 @@ from acoustic.postprocess.calibration import (
 from acoustic.postprocess.conformal import COVERAGES, SET_METHODS, SetMethod, prediction_sets
 from acoustic.postprocess.families import find_family
 from acoustic.postprocess.reasons import Evidence, ReviewThresholds, find_reasons
+from acoustic.postprocess.rules import Rule, Rules
 from acoustic.postprocess.uncertainty import measure_uncertainty
 from acoustic.prediction import GenreScore, Prediction, PredictionSet, WindowScore
 from acoustic.profiling import StageTimer
@@ -40,12 +41,17 @@ class PostprocessConfig:
         aggregation: from windows to the track.
         coverage: of the prediction set where the caller wants no other, 0.50 to 0.99.
         set_method: of the prediction set; see `conformal`.
+        auto_margin: lead of the best genre over the second below which effort auto listens on,
+            in [0, 1].
+        rules: music-knowledge rules.
         review: thresholds of the review flag.
     """
 
     aggregation: Aggregation = "mean_probability"
     coverage: float = 0.9
     set_method: SetMethod = "lac"
+    auto_margin: float = 0.5
+    rules: tuple[Rule, ...] = ()
     review: ReviewThresholds = field(default_factory=ReviewThresholds)
 
     def __post_init__(self) -> None:
@@ -55,6 +61,8 @@ class PostprocessConfig:
             raise ValueError(f"unknown set_method {self.set_method!r}")
         if round(self.coverage, 6) not in COVERAGES:
             raise ValueError(f"coverage is {self.coverage}, {COVERAGE_LIMITS}")
+        if not 0 <= self.auto_margin <= 1:
+            raise ValueError(f"auto_margin is {self.auto_margin}, limits are 0 to 1")
 
 
 class Postprocessor:
@@ -65,6 +73,9 @@ class Postprocessor:
         calibration: of the model that made the logits.
         window_s: length of one model window, seconds.
         config: settings.
+
+    Raises:
+        ConfigError: a rule names a genre or a feature that does not exist.
     """
 
     def __init__(
@@ -78,7 +89,9 @@ class Postprocessor:
         self.labels = labels
         self._calibration = calibration
         self._window_s = window_s
-        self._digest = config_digest(config, calibration)
+        self._rules = Rules(config.rules, labels)
+        enabled = tuple(rule for rule in config.rules if rule.enabled)
+        self._digest = config_digest(replace(config, rules=enabled), calibration)
 
     @classmethod
     def from_folder(cls, folder: Path, config: PostprocessConfig | None = None) -> Postprocessor:
@@ -86,6 +99,7 @@ class Postprocessor:
 
         Raises:
             CheckpointError: the folder cannot be used.
+            ConfigError: a rule names a genre or a feature that does not exist.
         """
         manifest = load_manifest(folder)
         calibration = load_calibration(folder, manifest.digest)
@@ -119,15 +133,16 @@ class Postprocessor:
         with timer.stage("postprocess"):
             n_windows = len(track.logits)
             temperature = self._calibration.temperature(n_windows)
-            probabilities = aggregate(
+            calibrated = aggregate(
                 track.logits, temperature, self.config.aggregation, self._calibration.floor
             )
+            probabilities, rules_applied = self._rules.apply(calibrated, track.features)
             ranking = np.argsort(-probabilities, kind="stable")
             scores = tuple(self._score(int(i), float(probabilities[i])) for i in ranking)
             uncertainty = measure_uncertainty(
                 probabilities, track.logits, track.distance, self._calibration
             )
-            members = self._prediction_set(probabilities, n_windows, coverage)
+            members = self._prediction_set(calibrated, probabilities, n_windows, coverage)
             limits = self._limits(n_windows)
             family = find_family(
                 scores, self.labels, limits.min_confidence or 0.0, limits.min_margin
@@ -150,6 +165,8 @@ class Postprocessor:
             uncertainty=uncertainty,
             needs_review=bool(reasons),
             reasons=reasons,
+            rules_applied=rules_applied,
+            listen_on=self._listens_on(scores, track),
             timeline=windows,
             model=track.model,
             temperature=temperature,
@@ -157,9 +174,21 @@ class Postprocessor:
             timings_ms={**track.timings_ms, **timer.timings_ms},
         )
 
+    def _listens_on(self, scores: tuple[GenreScore, ...], track: TrackLogits) -> bool:
+        margin = scores[0].probability - scores[1].probability
+        return track.features.n_unheard > 0 and margin < self.config.auto_margin
+
     def _prediction_set(
-        self, probabilities: Probabilities, n_windows: int, coverage: float | None
+        self,
+        calibrated: Probabilities,
+        probabilities: Probabilities,
+        n_windows: int,
+        coverage: float | None,
     ) -> PredictionSet | None:
+        """By the probabilities before the rules, which the quantile was fitted to.
+
+        The answer itself is always in, so that the coverage can only rise.
+        """
         wanted = self.config.coverage if coverage is None else check_coverage(coverage)
         method = self.config.set_method
         quantile = self._calibration.quantile(method, n_windows, wanted)
@@ -170,7 +199,8 @@ class Postprocessor:
                 f"a coverage of {coverage:g} is not supported: the calibration rests on "
                 f"{self._calibration.n_tracks} tracks"
             )
-        members = prediction_sets(probabilities[None], quantile, method)[0]
+        members = prediction_sets(calibrated[None], quantile, method)[0]
+        members[probabilities.argmax()] = True
         order = np.argsort(-probabilities, kind="stable")
         genres = tuple(self.labels.names[i] for i in order if members[i])
         return PredictionSet(coverage=round(wanted, 2), genres=genres)

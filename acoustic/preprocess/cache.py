@@ -29,7 +29,7 @@ TRIM_TO_RATIO = 0.9
 """A full folder is trimmed to this share of its limit, oldest use first."""
 
 
-FEATURES_VERSION = 3
+FEATURES_VERSION = 4
 """Counted up when the code makes other features of the same bytes and settings."""
 
 RESCAN_EVERY = 256
@@ -77,9 +77,9 @@ class FeatureCache:
             self._folder.mkdir(parents=True, exist_ok=True)
             self._folder_bytes = sum(size for _, size, _ in _entries(self._folder))
 
-    def get(self, content_sha256: str, effort: Effort) -> TrackFeatures | None:
+    def get(self, content_sha256: str, effort: Effort, part: int = 0) -> TrackFeatures | None:
         """The entry without timings, or None."""
-        key = self._key(content_sha256, effort)
+        key = self._key(content_sha256, effort, part)
         with self._lock:
             if features := self._memory.get(key):
                 self._memory.move_to_end(key)
@@ -89,9 +89,9 @@ class FeatureCache:
             self._remember(key, features)
         return features
 
-    def put(self, effort: Effort, features: TrackFeatures) -> None:
+    def put(self, effort: Effort, features: TrackFeatures, part: int = 0) -> None:
         """Keep one track's features. A full or read-only folder is logged, not an error."""
-        key = self._key(features.content_sha256, effort)
+        key = self._key(features.content_sha256, effort, part)
         entry = replace(features, timings_ms={})
         self._remember(key, entry)
         if self._folder is None:
@@ -101,8 +101,8 @@ class FeatureCache:
         except OSError as error:
             logger.warning("feature cache folder cannot be written error=%s", error.strerror)
 
-    def _key(self, content_sha256: str, effort: Effort) -> str:
-        name = f"{FEATURES_VERSION}:{content_sha256}:{self._digest}:{effort}"
+    def _key(self, content_sha256: str, effort: Effort, part: int) -> str:
+        name = f"{FEATURES_VERSION}:{content_sha256}:{self._digest}:{effort}:{part}"
         return hashlib.sha256(name.encode()).hexdigest()
 
     def _remember(self, key: str, features: TrackFeatures) -> None:
@@ -179,6 +179,7 @@ def _to_bytes(features: TrackFeatures) -> bytes:
         "quality": asdict(features.quality),
         "descriptors": asdict(features.descriptors),
         "front_end_digest": features.front_end_digest,
+        "n_unheard": features.n_unheard,
     }
     file = io.BytesIO()
     np.save(file, features.log_mel, allow_pickle=False)
@@ -203,5 +204,6 @@ def _from_bytes(entry: bytes, content_sha256: str) -> TrackFeatures | None:
         descriptors=Descriptors(**facts["descriptors"]),
         content_sha256=content_sha256,
         front_end_digest=facts["front_end_digest"],
+        n_unheard=facts["n_unheard"],
         cached=True,
     )

@@ -10,6 +10,7 @@ Shapes: M mel bands, T frames, K = n_fft / 2 + 1 frequency bins.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -99,8 +100,16 @@ class MelSpectrogram:
         """
         return power_to_db(self.power(waveform), self.config.top_db)
 
-    def power(self, waveform: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    def power(
+        self,
+        waveform: npt.NDArray[np.float32],
+        change: Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]] | None = None,
+    ) -> npt.NDArray[np.float32]:
         """Mel power spectrogram, (M, T) float32, before the logarithm.
+
+        Args:
+            waveform: (n,) float32 mono at the config's sample rate, n ≥ n_fft.
+            change: (T, K) power of the bins → what goes on to the mel bands; None changes nothing.
 
         Raises:
             ValueError: fewer samples than one frame.
@@ -111,12 +120,21 @@ class MelSpectrogram:
         frames = np.lib.stride_tricks.sliding_window_view(waveform, config.n_fft)
         frames = frames[:: config.hop_length]
         mel = np.empty((config.n_mels, len(frames)), np.float32)
-        for start in range(0, len(frames), BLOCK_FRAMES):
-            block = frames[start : start + BLOCK_FRAMES] * self._window
-            spectrum = scipy.fft.rfft(block, axis=1, overwrite_x=True)
-            bins = spectrum.real**2 + spectrum.imag**2
-            mel[:, start : start + BLOCK_FRAMES] = self._filters @ bins.T
+        if change is not None:  # it needs the whole window at once
+            bins = np.concatenate([self._bins(block) for block in _blocks(frames)])
+            return np.asarray(self._filters @ change(bins).T, np.float32)
+        for i, block in enumerate(_blocks(frames)):
+            mel[:, i * BLOCK_FRAMES : (i + 1) * BLOCK_FRAMES] = self._filters @ self._bins(block).T
         return mel
+
+    def _bins(self, frames: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        spectrum = scipy.fft.rfft(frames * self._window, axis=1, overwrite_x=True)
+        return np.asarray(spectrum.real**2 + spectrum.imag**2)
+
+
+def _blocks(frames: npt.NDArray[np.float32]) -> Iterator[npt.NDArray[np.float32]]:
+    for start in range(0, len(frames), BLOCK_FRAMES):
+        yield frames[start : start + BLOCK_FRAMES]
 
 
 def power_to_db(power: npt.NDArray[np.float32], top_db: float) -> npt.NDArray[np.float32]:

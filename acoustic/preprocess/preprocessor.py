@@ -22,13 +22,16 @@ from acoustic.manifest import load_manifest
 from acoustic.preprocess.cache import CacheConfig, FeatureCache
 from acoustic.preprocess.decode import AudioReader, open_audio
 from acoustic.preprocess.descriptors import describe
+from acoustic.preprocess.enhance import EnhanceConfig, Enhancer
 from acoustic.preprocess.guard import DecodeLimits
 from acoustic.preprocess.mel import MelConfig, MelSpectrogram, power_to_db
 from acoustic.preprocess.quality import measure_quality
-from acoustic.preprocess.segments import WINDOWS_BY_EFFORT, plan_segments
+from acoustic.preprocess.segments import WINDOWS_BY_EFFORT, plan_rounds
 from acoustic.preprocess.waveform import Waveform, resample
 from acoustic.profiling import StageTimer
 from acoustic.types import Effort, Segment, TrackFeatures
+
+Samples = npt.NDArray[np.float32]
 
 COMPLETE_RATIO = 0.8
 """A segment that decodes to less than this share of its length is damaged, not just rounded."""
@@ -43,12 +46,14 @@ class PreprocessConfig:
         limits: what decoding one request may cost.
         min_duration_s: shortest track that is classified.
         silence_db: a track whose windows are all below this level is refused, dB full scale.
+        enhance: what is done to the sound before the model hears it; nothing by default.
     """
 
     mel: MelConfig = field(default_factory=MelConfig)
     limits: DecodeLimits = field(default_factory=DecodeLimits)
     min_duration_s: float = 1.0
     silence_db: float = -75.0
+    enhance: EnhanceConfig = field(default_factory=EnhanceConfig)
 
     def __post_init__(self) -> None:
         frame_s = self.mel.n_fft / self.mel.sample_rate
@@ -73,6 +78,7 @@ class Preprocessor:
         self.digest = config_digest(config)
         self._cache = FeatureCache(cache, self.digest) if cache else None
         self._mel = MelSpectrogram(config.mel)
+        self._enhancer = Enhancer(config.enhance, config.mel)
 
     @classmethod
     def from_folder(
@@ -94,12 +100,13 @@ class Preprocessor:
         config = replace(config or PreprocessConfig(), mel=load_manifest(folder).mel)
         return cls(config, cache)
 
-    def process(self, data: bytes, effort: Effort) -> TrackFeatures:
-        """Features of one track.
+    def process(self, data: bytes, effort: Effort, part: int = 0) -> TrackFeatures:
+        """Features of one track, or of one round of windows of effort `auto`.
 
         Args:
             data: an audio file's bytes.
             effort: how many windows are heard.
+            part: which round of `auto`; the result tells how many windows are left after it.
 
         Returns:
             (S, M, T) uint8 windows with their segments, quality and container facts.
@@ -113,28 +120,30 @@ class Preprocessor:
         timer = StageTimer()
         with timer.stage("hash"):
             content_sha256 = hashlib.sha256(data).hexdigest()
-            cached = self._cache.get(content_sha256, effort) if self._cache else None
+            cached = self._cache.get(content_sha256, effort, part) if self._cache else None
         if cached is not None:
             return replace(cached, cached=True, timings_ms=timer.timings_ms)
-        features = self._extract(data, effort, content_sha256, timer)
+        features = self._extract(data, effort, part, content_sha256, timer)
         if self._cache:
-            self._cache.put(effort, features)
+            self._cache.put(effort, features, part)
         return features
 
     def _extract(
-        self, data: bytes, effort: Effort, content_sha256: str, timer: StageTimer
+        self, data: bytes, effort: Effort, part: int, content_sha256: str, timer: StageTimer
     ) -> TrackFeatures:
         mel = self.config.mel
         with timer.stage("decode"):
             reader = open_audio(data, self.config.limits)
-            segments = self._plan(reader.info.duration_s or 0.0, effort)
+            rounds = self._plan(reader.info.duration_s or 0.0, effort)
+            segments = rounds[part]
             decoded = [_read_complete(reader, segment) for segment in segments]
         with timer.stage("resample"):
             windows = [self._fit(s, w) for s, w in zip(segments, decoded, strict=True)]
             heard = self._audible(windows)
         with timer.stage("mel"):
             powers = [self._mel.power(window.samples) for window in heard]
-            log_mels = [power_to_db(tile_frames(p, mel.n_frames), mel.top_db) for p in powers]
+            enhanced = self._enhanced([window.samples for window in heard], powers)
+            log_mels = [power_to_db(tile_frames(p, mel.n_frames), mel.top_db) for p in enhanced]
         with timer.stage("quality"):
             quality = measure_quality(
                 [window.samples for window in windows],
@@ -153,15 +162,25 @@ class Preprocessor:
             descriptors=descriptors,
             content_sha256=content_sha256,
             front_end_digest=self.digest,
+            n_unheard=sum(len(later) for later in rounds[part + 1 :]),
             timings_ms=timer.timings_ms,
         )
 
-    def _plan(self, duration_s: float, effort: Effort) -> Sequence[Segment]:
+    def _plan(self, duration_s: float, effort: Effort) -> Sequence[Sequence[Segment]]:
         if duration_s < self.config.min_duration_s:
             raise AudioTooShortError(
                 f"the audio is {duration_s:.2f} s, limit is {self.config.min_duration_s:.2f} s"
             )
-        return plan_segments(duration_s, self.config.mel.window_s, WINDOWS_BY_EFFORT[effort])
+        return plan_rounds(duration_s, self.config.mel.window_s, effort)
+
+    def _enhanced(self, windows: list[Samples], powers: list[Samples]) -> list[Samples]:
+        """Mel powers that the model hears; quality is always measured on the sound as it came."""
+        if not self._enhancer.is_on:
+            return powers
+        return [
+            self._mel.power(self._enhancer.waveform(samples), self._enhancer.power)
+            for samples in windows
+        ]
 
     def _fit(self, segment: Segment, waveform: Waveform) -> _Window:
         """At the mel's rate and one window long; a gap left by rounding is closed with zeros."""

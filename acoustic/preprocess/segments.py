@@ -4,6 +4,9 @@ A window is the model's own input length. Windows are spread evenly over the tra
 intro never speaks for the whole song; they overlap by two thirds at most, because a window that
 was heard already tells nothing new.
 
+Effort `auto` has the windows of `thorough`, in rounds: each round is spread over the whole track,
+and the windows of all rounds together are those of `thorough`.
+
 Source: the guide's section 3.1, which decodes the middle 30 s and keeps 2.6 s of them.
 """
 
@@ -13,7 +16,11 @@ import math
 
 from acoustic.types import Effort, Segment
 
-WINDOWS_BY_EFFORT: dict[Effort, int] = {"fast": 1, "balanced": 3, "thorough": 10}
+WINDOWS_BY_EFFORT: dict[Effort, int] = {"fast": 1, "balanced": 3, "thorough": 10, "auto": 10}
+"""The most that is heard."""
+
+AUTO_ROUNDS = (3, 3, 4)
+"""Windows that each round of `auto` adds."""
 
 MIN_HOP_RATIO = 1 / 3
 """Smallest distance between the starts of two windows, over the window's length."""
@@ -44,3 +51,39 @@ def plan_segments(duration_s: float, window_s: float, n_windows: int) -> tuple[S
     n = min(n_windows, 1 + math.floor(slack_s / (window_s * MIN_HOP_RATIO)))
     starts_s = [(i + 0.5) / n * slack_s for i in range(n)]
     return tuple(Segment(start_s=start, end_s=start + window_s) for start in starts_s)
+
+
+def plan_rounds(
+    duration_s: float, window_s: float, effort: Effort
+) -> tuple[tuple[Segment, ...], ...]:
+    """The segments of each round, one round for every effort but `auto`.
+
+    Args:
+        duration_s: length of the track, positive.
+        window_s: length of one window, positive.
+        effort: how much is heard.
+
+    Returns:
+        At least one round, each with at least one segment, in the order of time.
+    """
+    segments = plan_segments(duration_s, window_s, WINDOWS_BY_EFFORT[effort])
+    if effort != "auto":
+        return (segments,)
+    return tuple(tuple(segments[i] for i in each) for each in split_rounds(len(segments)))
+
+
+def split_rounds(n_windows: int) -> tuple[tuple[int, ...], ...]:
+    """Which of n evenly spread windows each round of `auto` hears.
+
+    >>> split_rounds(10)
+    ((1, 5, 8), (2, 4, 7), (0, 3, 6, 9))
+    """
+    left = list(range(n_windows))
+    rounds = []
+    for wanted in AUTO_ROUNDS:
+        n = min(wanted, len(left))
+        chosen = [left[math.floor((i + 0.5) / n * len(left))] for i in range(n)]
+        left = [i for i in left if i not in chosen]
+        if chosen:
+            rounds.append(tuple(chosen))
+    return tuple(rounds)

@@ -16,7 +16,7 @@ from acoustic.postprocess.calibration import Calibration
 from acoustic.postprocess.uncertainty import energy, segment_disagreement, training_distance
 from acoustic.training.tracks import Tracks
 
-UNUSUAL_RATIOS = {"segment_disagreement": 0.045, "distance": 0.03}
+UNUSUAL_RATIOS = {"segment_disagreement": 0.06, "distance": 0.025}
 """Share of the calibration tracks that pass each limit."""
 
 MIN_CONFUSED = 3

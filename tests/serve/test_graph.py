@@ -50,7 +50,7 @@ def pipeline(tiny_checkpoint: Path) -> Pipeline:
 def test_http_gives_exactly_the_pipelines_numbers(deploy: Deploy, pipeline: Pipeline) -> None:
     client = deploy()
     for data in SOUNDS:
-        for effort in ("fast", "balanced", "thorough"):
+        for effort in ("fast", "balanced", "thorough", "auto"):
             found = post(client, data, effort=effort, top_k="16", timeline="true").json()
             expected = pipeline.classify(data, effort=effort, top_k=16, timeline=True)
             assert comparable(found) == comparable(expected.to_dict())

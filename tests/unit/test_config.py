@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -12,7 +12,13 @@ import yaml
 
 from acoustic.errors import ConfigError
 from acoustic.postprocess.postprocessor import PostprocessConfig
-from deployments.config import CHECKPOINT_VARIABLE, ServiceConfig, load_config, parse_strict
+from deployments.config import (
+    CHECKPOINT_VARIABLE,
+    ServiceConfig,
+    load_config,
+    load_rules,
+    parse_strict,
+)
 from deployments.postprocess import merge_config
 from deployments.serve_check import check_serve_config
 
@@ -20,12 +26,14 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 DEFAULT = ROOT / "configs" / "default.yaml"
 SERVE = ROOT / "serve_config.yaml"
 
-FROM_ELSEWHERE = {"preprocess.mel", "engine.accelerator"}
-"""Set by the checkpoint and by serve_config.yaml, so they do not stand in the file."""
+FROM_ELSEWHERE = {"preprocess.mel", "engine.accelerator", "postprocess.rules"}
+"""Set by the checkpoint, serve_config.yaml and a file of rules: they do not stand in this one."""
 
 
 def test_the_file_says_what_the_defaults_are() -> None:
-    assert load_config(DEFAULT) == ServiceConfig()
+    rules = load_rules(ROOT / "configs" / "rules.yaml")
+    postprocess = replace(PostprocessConfig(), rules=rules)
+    assert load_config(DEFAULT) == replace(ServiceConfig(), postprocess=postprocess)
 
 
 def leaves(cls: Any, prefix: str = "") -> Iterator[str]:

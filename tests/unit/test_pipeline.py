@@ -12,6 +12,7 @@ from acoustic.pipeline import Pipeline, PipelineConfig
 from acoustic.postprocess.postprocessor import PostprocessConfig
 from acoustic.postprocess.reasons import ReviewThresholds
 from acoustic.preprocess.example import example_wav
+from acoustic.preprocess.segments import plan_rounds
 from deployments.openapi import PredictionBody
 from tests.sounds import encode, noise, sweep
 
@@ -108,3 +109,42 @@ def test_a_file_keeps_its_name(pipeline: Pipeline, tmp_path: Path) -> None:
 def test_a_bad_file_is_an_input_error(pipeline: Pipeline) -> None:
     with pytest.raises(InputError):
         pipeline.classify(b"no audio in here")
+
+
+def auto(tiny_checkpoint: Path, margin: float) -> Pipeline:
+    config = PipelineConfig(postprocess=PostprocessConfig(auto_margin=margin))
+    return Pipeline.from_folder(tiny_checkpoint, config)
+
+
+def test_auto_listens_on_only_while_the_answer_is_close(tiny_checkpoint: Path) -> None:
+    data = encode(sweep(90.0), 22_050)
+    satisfied = auto(tiny_checkpoint, 0.0).classify(data, effort="auto")
+    assert len(satisfied.features.segments) == 3
+    never = auto(tiny_checkpoint, 1.0).classify(data, effort="auto", timeline=True)
+    thorough = auto(tiny_checkpoint, 1.0).classify(data, effort="thorough", timeline=True)
+    assert never.features.segments == thorough.features.segments
+    assert never.timeline == thorough.timeline
+    assert never.predictions == thorough.predictions
+    assert never.prediction_set == thorough.prediction_set
+    assert never.uncertainty == thorough.uncertainty
+    quality, whole = never.features.quality, thorough.features.quality
+    assert quality.rms_db == pytest.approx(whole.rms_db, abs=0.01)
+    assert quality.bandwidth_hz == pytest.approx(whole.bandwidth_hz, rel=0.05)
+    assert never.timings_ms["inference"] > satisfied.timings_ms["inference"] / 10
+
+
+def test_auto_answers_by_what_it_heard_when_the_rest_is_silent(tiny_checkpoint: Path) -> None:
+    """Only the first round's windows of a 66 s track have sound."""
+    pipeline = auto(tiny_checkpoint, 1.0)
+    samples = noise(66.0)
+    first, second = plan_rounds(66.0, pipeline.preprocessor.config.mel.window_s, "auto")[:2]
+    for segment in second:
+        samples[int(segment.start_s * 22_050) : int(segment.end_s * 22_050)] = 0
+    found = pipeline.classify(encode(samples, 22_050), effort="auto")
+    assert found.features.segments == first
+
+
+def test_a_short_track_has_one_round(tiny_checkpoint: Path) -> None:
+    found = auto(tiny_checkpoint, 1.0).classify(encode(noise(3.0), 22_050), effort="auto")
+    assert len(found.features.segments) == 1
+    assert not found.listen_on

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from acoustic.preprocess.segments import MIN_HOP_RATIO, plan_segments
+from acoustic.preprocess.segments import MIN_HOP_RATIO, plan_rounds, plan_segments, split_rounds
 
 durations = st.floats(0.01, 20_000, allow_nan=False)
 
@@ -48,3 +48,20 @@ def test_a_track_of_just_over_a_window_is_not_heard_ten_times() -> None:
 def test_nonsense_is_a_programming_error(bad: tuple[float, float, int]) -> None:
     with pytest.raises(ValueError, match="not positive"):
         plan_segments(*bad)
+
+
+@given(duration_s=durations)
+def test_the_rounds_of_auto_are_the_windows_of_thorough(duration_s: float) -> None:
+    rounds = plan_rounds(duration_s, 6.0, "auto")
+    heard = sorted((s for each in rounds for s in each), key=lambda s: s.start_s)
+    assert tuple(heard) == plan_rounds(duration_s, 6.0, "thorough")[0]
+    assert all(rounds)
+
+
+def test_the_first_round_is_spread_over_the_track() -> None:
+    first = plan_rounds(180.0, 6.0, "auto")[0]
+    balanced = plan_rounds(180.0, 6.0, "balanced")[0]
+    for mine, theirs in zip(first, balanced, strict=True):
+        assert abs(mine.start_s - theirs.start_s) < 18
+    assert [len(each) for each in split_rounds(10)] == [3, 3, 4]
+    assert split_rounds(2) == ((0, 1),)

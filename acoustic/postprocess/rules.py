@@ -1,0 +1,157 @@
+"""Music-knowledge rules: what a musician would hold against an answer, or for it.
+
+A rule names genres, a weight in log-odds, and conditions on the descriptors or the quality of the
+sound; where all of them hold, the odds of its genres are multiplied by exp(log_odds) and the
+distribution is normalised again. So "× 0.3" of the guide (its section 4.2) is −1.2 log-odds.
+
+Rules are off unless `acousticsense rules fit` has shown on held-out tracks that they help.
+Shapes: C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from acoustic.errors import ConfigError
+from acoustic.labels import LabelSet
+from acoustic.postprocess.calibration import Probabilities
+from acoustic.prediction import AppliedRule
+from acoustic.types import Descriptors, FeatureSummary, Quality
+
+DESCRIPTORS = tuple(field.name for field in fields(Descriptors))
+QUALITIES = tuple(field.name for field in fields(Quality))
+MAX_LOG_ODDS = 5.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Condition:
+    """A bound on one number of the track.
+
+    Attributes:
+        feature: a field of Descriptors or Quality, such as "tempo_bpm".
+        above: the number must be larger; None for no such bound.
+        below: the number must be smaller; None for no such bound.
+    """
+
+    feature: str
+    above: float | None = None
+    below: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.above is None and self.below is None:
+            raise ValueError(f"a condition on {self.feature} needs above or below")
+
+    def holds(self, value: float) -> bool:
+        """Whether a value is within the bounds."""
+        is_above = self.above is None or value > self.above
+        return is_above and (self.below is None or value < self.below)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rule:
+    """One piece of knowledge.
+
+    Attributes:
+        name: shown in the reply.
+        when: conditions that must all hold.
+        genres: names or aliases whose odds change.
+        log_odds: by how much, natural logarithm, within ±MAX_LOG_ODDS.
+        enabled: whether it is applied.
+    """
+
+    name: str
+    when: tuple[Condition, ...]
+    genres: tuple[str, ...]
+    log_odds: float
+    enabled: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.when or not self.genres:
+            raise ValueError(f"rule {self.name!r} needs a condition and a genre")
+        if not abs(self.log_odds) <= MAX_LOG_ODDS:
+            raise ValueError(
+                f"log_odds of rule {self.name!r} is {self.log_odds}, limits are ±{MAX_LOG_ODDS:g}"
+            )
+
+
+class Rules:
+    """The enabled rules of a model, checked against its genres.
+
+    Args:
+        rules: all of them; those that are not enabled are checked and left out.
+        labels: the C genres.
+
+    Raises:
+        ConfigError: a rule names a genre or a feature that does not exist.
+    """
+
+    def __init__(self, rules: Sequence[Rule], labels: LabelSet) -> None:
+        checked = [(rule, find_genres(rule, labels)) for rule in rules]
+        self._active = [(rule, genres) for rule, genres in checked if rule.enabled]
+        self._names = labels.names
+
+    def apply(
+        self, probabilities: Probabilities, features: FeatureSummary
+    ) -> tuple[Probabilities, tuple[AppliedRule, ...]]:
+        """The distribution after all rules that fire, in their order, and what each one did.
+
+        Args:
+            probabilities: (C,) calibrated.
+            features: of the same track.
+        """
+        applied = []
+        for rule, genres in self._active:
+            if not fires(rule, features):
+                continue
+            changed = shift_odds(probabilities, genres, rule.log_odds)
+            applied.append(
+                AppliedRule(
+                    name=rule.name,
+                    genres=tuple(self._names[i] for i in genres),
+                    log_odds=rule.log_odds,
+                    before=float(probabilities[genres].sum()),
+                    after=float(changed[genres].sum()),
+                )
+            )
+            probabilities = changed
+        return probabilities, tuple(applied)
+
+
+def shift_odds(probabilities: Probabilities, genres: list[int], log_odds: float) -> Probabilities:
+    """Odds of some genres times exp(log_odds), normalised over the last axis."""
+    weighted = probabilities.copy()
+    weighted[..., genres] *= np.exp(log_odds)
+    return np.asarray(weighted / weighted.sum(axis=-1, keepdims=True))
+
+
+def fires(rule: Rule, features: FeatureSummary) -> bool:
+    """Whether all conditions of a rule hold."""
+    return all(each.holds(_value(each.feature, features)) for each in rule.when)
+
+
+def find_genres(rule: Rule, labels: LabelSet) -> list[int]:
+    """Positions of a rule's genres.
+
+    Raises:
+        ConfigError: it names a genre or a feature that does not exist.
+    """
+    for condition in rule.when:
+        if condition.feature not in (*DESCRIPTORS, *QUALITIES):
+            known = ", ".join((*DESCRIPTORS, *QUALITIES))
+            raise ConfigError(
+                f"rule {rule.name!r}: unknown feature {condition.feature!r}, known are {known}"
+            )
+    try:
+        return [labels.index(genre) for genre in rule.genres]
+    except KeyError as error:
+        raise ConfigError(
+            f"rule {rule.name!r}: unknown genre among {', '.join(rule.genres)}"
+        ) from error
+
+
+def _value(feature: str, features: FeatureSummary) -> float:
+    source = features.descriptors if feature in DESCRIPTORS else features.quality
+    return float(getattr(source, feature))
