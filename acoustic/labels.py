@@ -56,6 +56,9 @@ class LabelSet:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def __contains__(self, name: str) -> bool:
+        return _normalise(name) in self._index
+
     def index(self, name: str) -> int:
         """Position of a genre given by name or alias, whatever its case and punctuation.
 

@@ -79,7 +79,7 @@ class Pipeline:
         *,
         file: str = "",
         effort: Effort = "balanced",
-        top_k: int = 5,
+        top_k: int | None = None,
         timeline: bool = False,
         coverage: float | None = None,
     ) -> Prediction:
@@ -90,7 +90,7 @@ class Pipeline:
             file: its name, repeated in the reply.
             effort: how many windows are heard: fast 1, balanced 3, thorough 10; auto 3, and on
                 while the answer is close.
-            top_k: genres in the reply.
+            top_k: genres in the reply; None for five, or all where there are fewer.
             timeline: whether to list every window's own best genre.
             coverage: of the prediction set; None for the configured one.
 
@@ -122,7 +122,7 @@ class Pipeline:
         path: Path,
         *,
         effort: Effort = "balanced",
-        top_k: int = 5,
+        top_k: int | None = None,
         timeline: bool = False,
         coverage: float | None = None,
     ) -> Prediction:

@@ -44,7 +44,7 @@ COLUMNS = (
 def classify(
     files: Annotated[list[Path], typer.Argument(help="Audio files, or folders of them.")],
     effort: Effort = EffortOption.BALANCED,
-    top_k: Annotated[int, typer.Option(min=1, help="Genres per file.")] = 3,
+    top_k: Annotated[int | None, typer.Option(min=1, help="Genres per file; 5 by default.")] = None,
     coverage: Annotated[
         float | None, typer.Option(help="Of the prediction set, 0.50 to 0.99; 0.9 by default.")
     ] = None,

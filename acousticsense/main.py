@@ -15,6 +15,7 @@ from acousticsense import (
     config,
     evaluate,
     profile,
+    rules,
     serve,
     train,
 )
@@ -32,6 +33,7 @@ app.command("serve")(serve.serve)
 app.command("train")(train.train)
 app.command("calibrate")(calibrate.calibrate)
 app.command("evaluate")(evaluate.evaluate)
+app.add_typer(rules.app, name="rules")
 app.add_typer(config.app, name="config")
 app.add_typer(checkpoint.app, name="checkpoint")
 

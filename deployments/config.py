@@ -145,6 +145,26 @@ def load_rules(path: Path) -> tuple[Rule, ...]:
     return parse_strict(RulesFile, read_yaml(path), path.name).rules
 
 
+def save_rules(path: Path, rules: tuple[Rule, ...], head: str = "") -> None:
+    """Write a file of rules that `load_rules` reads.
+
+    Args:
+        path: of the file.
+        rules: in their order.
+        head: comment lines at the top.
+    """
+    rows = [
+        {
+            **asdict(rule),
+            "genres": list(rule.genres),
+            "when": [{k: v for k, v in asdict(c).items() if v is not None} for c in rule.when],
+        }
+        for rule in rules
+    ]
+    text = yaml.safe_dump({"rules": rows}, sort_keys=False, allow_unicode=True)
+    path.write_text(head + text, encoding="utf-8")
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """A YAML file that holds a mapping.
 

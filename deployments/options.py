@@ -18,7 +18,12 @@ class Options(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    top_k: int = Field(default=5, ge=1, le=1000, description="Genres in the reply.")
+    top_k: int | None = Field(
+        default=None,
+        ge=1,
+        le=1000,
+        description="Genres in the reply; five by default, or all where there are fewer.",
+    )
     effort: Effort = Field(
         default="balanced",
         description="How much is heard: fast 1 window, balanced 3, thorough 10, auto 3 to 10.",

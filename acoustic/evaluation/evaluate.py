@@ -19,6 +19,7 @@ from acoustic.evaluation.baselines import measure_baselines
 from acoustic.evaluation.faults import N_CASES, measure_faults
 from acoustic.evaluation.measure import (
     measure,
+    measure_auto,
     measure_calibration,
     measure_listening,
     measure_outliers,
@@ -182,6 +183,7 @@ def _measure_tracks(heard: _Heard, labels: LabelSet, calibration: Calibration) -
         logger.info("%s accuracy %s", source, sources[source]["accuracy"])
     return {
         "pooled": measure(heard.calibrated.take(unique), tracks.labels[unique], labels),
+        "auto": measure_auto(tracks.take(unique), calibration),
         "uncalibrated": measure_calibration(raw, tracks.labels[unique]),
         "sources": sources,
     }

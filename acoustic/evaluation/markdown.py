@@ -22,6 +22,7 @@ def write_page(report: Report, pictures: Sequence[str] = ()) -> str:
         _head(report),
         _accuracy(report),
         _listening(report),
+        _auto(report),
         _families(report),
         *(_per_genre(name, source) for name, source in report["sources"].items()),
         _calibration(report),
@@ -118,6 +119,15 @@ def _listening(report: Report) -> str:
     ]
     header = ("valid tracks", "windows", "joined by", "accuracy")
     return "## How much is heard\n\n" + table(header, rows)
+
+
+def _auto(report: Report) -> str:
+    rows = [(row["margin"], row["windows"], interval(row["accuracy"])) for row in report["auto"]]
+    header = ("listens on while the lead is below", "windows per track", "accuracy, pooled")
+    return (
+        "## Effort auto\n\nIt begins with three windows, and adds three and then four while the "
+        "best genre leads the second by less than `auto_margin`.\n\n" + table(header, rows)
+    )
 
 
 def _per_genre(name: str, source: Report) -> str:

@@ -23,6 +23,7 @@ from acoustic.evaluation.metrics import (
     brier,
     confusion,
     ece_null_p95,
+    entropies,
     error_auroc,
     macro_f1,
     risk_coverage,
@@ -31,14 +32,19 @@ from acoustic.labels import LabelSet
 from acoustic.postprocess.aggregation import Aggregation, aggregate
 from acoustic.postprocess.calibration import (
     Calibration,
+    Logits,
     Probabilities,
     adaptive_ece,
     negative_log_likelihood,
 )
+from acoustic.preprocess.segments import WINDOWS_BY_EFFORT, split_rounds
 from acoustic.training.calibrate import Calibrated
 from acoustic.training.tracks import Tracks
 
 AGGREGATIONS: tuple[Aggregation, ...] = ("mean_probability", "mean_logit", "vote")
+AUTO_MARGINS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
+"""Leads of the best genre at which effort auto may stop: 0 never listens on, 1 always."""
+
 KEPT = 0.7
 """Share of the tracks that is kept when the least confident are sent to a person."""
 
@@ -114,6 +120,38 @@ def measure_listening(tracks: Tracks, calibration: Calibration) -> list[dict[str
     return rows
 
 
+def measure_auto(tracks: Tracks, calibration: Calibration) -> list[dict[str, Any]]:
+    """What effort auto costs and gains, by the lead below which it listens on.
+
+    Args:
+        tracks: heard through the windows of thorough.
+        calibration: fitted on these tracks or on others: only its temperatures are used.
+    """
+    logits = tracks.logits[max(WINDOWS_BY_EFFORT.values())]
+    heard = [_by_round(each, calibration) for each in logits]
+    rows = []
+    for margin in AUTO_MARGINS:
+        stops = [next((r for r in each if r[1] >= margin), each[-1]) for each in heard]
+        correct = np.array([r[2] for r in stops]) == tracks.labels
+        windows = float(np.mean([r[0] for r in stops]))
+        value = _interval(_mean, correct)
+        rows.append({"margin": margin, "windows": round(windows, 2), "accuracy": value})
+    return rows
+
+
+def _by_round(logits: Logits, calibration: Calibration) -> list[tuple[int, float, int]]:
+    """Windows heard, lead of the best genre, and that genre, after each round of auto."""
+    heard: list[int] = []
+    found = []
+    for each in split_rounds(len(logits)):
+        heard = sorted([*heard, *each])
+        temperature = calibration.temperature(len(heard))
+        p = aggregate(logits[heard], temperature, "mean_probability", calibration.floor)
+        second, best = np.sort(p)[-2:]
+        found.append((len(heard), float(best - second), int(p.argmax())))
+    return found
+
+
 def measure_outliers(
     music: Probabilities, outliers: Probabilities, kinds: list[str]
 ) -> list[dict[str, Any]]:
@@ -125,7 +163,7 @@ def measure_outliers(
         kinds: of the L sounds.
     """
     scores = {
-        "entropy": (_entropy(music), _entropy(outliers)),
+        "entropy": (entropies(music), entropies(outliers)),
         "1 − confidence": (1 - music.max(axis=1), 1 - outliers.max(axis=1)),
     }
     rows = []
@@ -199,11 +237,6 @@ def _families(indices: Labels, names: LabelSet) -> Labels:
     """Genres replaced by the first sibling of their family."""
     parents = [label.parent or label.name for label in names.labels]
     return np.array([parents.index(parents[i]) for i in indices], np.int64)
-
-
-def _entropy(probabilities: Probabilities) -> Scores:
-    safe = np.maximum(probabilities, 1e-12)
-    return np.asarray(-(safe * np.log(safe)).sum(axis=1) / np.log(probabilities.shape[1]))
 
 
 def _mean(values: Flags | Scores) -> float:

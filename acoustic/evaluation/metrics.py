@@ -96,6 +96,12 @@ def brier(probabilities: Probabilities, labels: Labels) -> float:
     return float(((probabilities - truth) ** 2).sum(axis=1).mean())
 
 
+def entropies(probabilities: Probabilities) -> Scores:
+    """(K,) entropy over its maximum log C, in [0, 1]."""
+    safe = np.maximum(probabilities, 1e-12)
+    return np.asarray(-(safe * np.log(safe)).sum(axis=1) / np.log(probabilities.shape[1]))
+
+
 def ece_null_p95(probabilities: Probabilities, seed: int = 0) -> float:
     """What the adaptive ECE of a perfectly calibrated model would stay below 95 times in 100.
 

@@ -1,16 +1,20 @@
-"""Pictures of an evaluation: confusion, reliability, risk–coverage, corruptions.
+"""Pictures of an evaluation: confusion, reliability, risk–coverage, auto, corruptions.
 
 matplotlib is the extra acousticsense[plots].
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 Report = dict[str, Any]
+Draw = Callable[[Any, Report], Any]
+"""pyplot and the report to a figure."""
+
 DPI = 110
 
 
@@ -27,20 +31,39 @@ def draw_pictures(report: Report, folder: Path) -> list[str]:
     Raises:
         ImportError: matplotlib is not installed.
     """
+    figures: dict[str, Draw] = {
+        "confusion.png": _confusion,
+        "reliability.png": _reliability,
+        "risk-coverage.png": _risk_coverage,
+        "auto.png": _auto,
+    }
+    if "robustness" in report:
+        figures["corruptions.png"] = _corruptions
+    return save_figures(folder, figures, report)
+
+
+def save_figures(folder: Path, figures: dict[str, Draw], report: Report) -> list[str]:
+    """Draw each figure into its file.
+
+    Args:
+        folder: made if missing.
+        figures: file name → what draws it.
+        report: what is drawn.
+
+    Returns:
+        File names.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
     folder.mkdir(parents=True, exist_ok=True)
-    figures = {
-        "confusion.png": _confusion(pyplot, report),
-        "reliability.png": _reliability(pyplot, report),
-        "risk-coverage.png": _risk_coverage(pyplot, report),
-    }
-    if "robustness" in report:
-        figures["corruptions.png"] = _corruptions(pyplot, report)
-    for name, figure in figures.items():
+    for name, draw in figures.items():
+        figure = draw(pyplot, report)
         figure.savefig(folder / name, dpi=DPI, bbox_inches="tight")
         pyplot.close(figure)
     return list(figures)
@@ -89,6 +112,23 @@ def _risk_coverage(pyplot: Any, report: Report) -> Any:
     axes.set_ylim(0, 1.02)
     axes.set_title("Accuracy against coverage")
     axes.legend()
+    return figure
+
+
+def _auto(pyplot: Any, report: Report) -> Any:
+    rows = report["auto"]
+    figure, axes = pyplot.subplots(figsize=(6, 4))
+    windows = [row["windows"] for row in rows]
+    accuracy = np.array([row["accuracy"]["value"] for row in rows])
+    low = accuracy - [row["accuracy"]["low"] for row in rows]
+    high = np.array([row["accuracy"]["high"] for row in rows]) - accuracy
+    axes.errorbar(windows, accuracy, yerr=[low, high], marker="o", capsize=3)
+    for row, y in zip(rows, accuracy, strict=True):
+        axes.annotate(f"{row['margin']:g}", (row["windows"], y), textcoords="offset points",
+                      xytext=(5, 6), fontsize=8)  # fmt: skip
+    axes.set_xlabel("windows heard per track, mean")
+    axes.set_ylabel("accuracy")
+    axes.set_title("Effort auto: it listens on while the lead is below the number")
     return figure
 
 

@@ -29,6 +29,7 @@ from acoustic.profiling import StageTimer
 from acoustic.types import TrackLogits
 
 COVERAGE_LIMITS = f"limits are {COVERAGES[0]:.2f} to {COVERAGES[-1]:.2f} in steps of 0.01"
+USUAL_TOP_K = 5
 UNFITTED_CONFIDENCE = 0.5
 """Where neither the settings nor the calibration say from where an answer is relied upon."""
 
@@ -111,7 +112,7 @@ class Postprocessor:
         track: TrackLogits,
         *,
         file: str = "",
-        top_k: int = 5,
+        top_k: int | None = None,
         timeline: bool = False,
         coverage: float | None = None,
     ) -> Prediction:
@@ -120,7 +121,7 @@ class Postprocessor:
         Args:
             track: (S, C) logits with the summary of stage 1.
             file: name under which the audio came in.
-            top_k: genres in the reply, 1 to C.
+            top_k: genres in the reply, 1 to C; None for five, or all where there are fewer.
             timeline: whether to list every window's own best genre.
             coverage: of the prediction set; None for the configured one.
 
@@ -159,7 +160,7 @@ class Postprocessor:
         return Prediction(
             file=file,
             features=track.features,
-            predictions=scores[:top_k],
+            predictions=scores[: USUAL_TOP_K if top_k is None else top_k],
             prediction_set=members,
             family=family,
             uncertainty=uncertainty,
@@ -255,11 +256,11 @@ def check_coverage(coverage: float) -> float:
     return coverage
 
 
-def check_top_k(top_k: int, n_classes: int) -> None:
+def check_top_k(top_k: int | None, n_classes: int) -> None:
     """Refuse a number of genres that the model cannot list.
 
     Raises:
         InvalidOptionError: not within 1 to C.
     """
-    if not 1 <= top_k <= n_classes:
+    if top_k is not None and not 1 <= top_k <= n_classes:
         raise InvalidOptionError(f"top_k is {top_k}, limits are 1 to {n_classes}")

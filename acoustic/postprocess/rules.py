@@ -11,12 +11,12 @@ Shapes: C classes.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
 from acoustic.errors import ConfigError
-from acoustic.labels import LabelSet
+from acoustic.labels import GENRES, LabelSet
 from acoustic.postprocess.calibration import Probabilities
 from acoustic.prediction import AppliedRule
 from acoustic.types import Descriptors, FeatureSummary, Quality
@@ -81,16 +81,18 @@ class Rules:
     """The enabled rules of a model, checked against its genres.
 
     Args:
-        rules: all of them; those that are not enabled are checked and left out.
+        rules: all of them; those that are not enabled are checked for misspelt names, and left out.
         labels: the C genres.
 
     Raises:
-        ConfigError: a rule names a genre or a feature that does not exist.
+        ConfigError: an enabled rule names a genre that the model does not have, or any rule one
+            that nobody knows, or a feature that does not exist.
     """
 
     def __init__(self, rules: Sequence[Rule], labels: LabelSet) -> None:
-        checked = [(rule, find_genres(rule, labels)) for rule in rules]
-        self._active = [(rule, genres) for rule, genres in checked if rule.enabled]
+        for rule in rules:
+            check_names(rule, labels)
+        self._active = [(rule, find_genres(rule, labels)) for rule in rules if rule.enabled]
         self._names = labels.names
 
     def apply(
@@ -132,11 +134,13 @@ def fires(rule: Rule, features: FeatureSummary) -> bool:
     return all(each.holds(_value(each.feature, features)) for each in rule.when)
 
 
-def find_genres(rule: Rule, labels: LabelSet) -> list[int]:
-    """Positions of a rule's genres.
+def check_names(rule: Rule, labels: LabelSet) -> None:
+    """Refuse a rule with a feature or a genre that neither the model nor our default set has.
+
+    A rule that is off may speak of genres that this very model does not have.
 
     Raises:
-        ConfigError: it names a genre or a feature that does not exist.
+        ConfigError: it names one.
     """
     for condition in rule.when:
         if condition.feature not in (*DESCRIPTORS, *QUALITIES):
@@ -144,12 +148,28 @@ def find_genres(rule: Rule, labels: LabelSet) -> list[int]:
             raise ConfigError(
                 f"rule {rule.name!r}: unknown feature {condition.feature!r}, known are {known}"
             )
-    try:
-        return [labels.index(genre) for genre in rule.genres]
-    except KeyError as error:
-        raise ConfigError(
-            f"rule {rule.name!r}: unknown genre among {', '.join(rule.genres)}"
-        ) from error
+    for genre in rule.genres:
+        if genre not in labels and genre not in GENRES:
+            raise ConfigError(f"rule {rule.name!r}: unknown genre {genre!r}")
+
+
+def find_genres(rule: Rule, labels: LabelSet) -> list[int]:
+    """Positions of a rule's genres.
+
+    Raises:
+        ConfigError: it names a genre that the model does not have, or an unknown feature.
+    """
+    check_names(rule, labels)
+    for genre in rule.genres:
+        if genre not in labels:
+            raise ConfigError(f"rule {rule.name!r}: the model has no genre {genre!r}")
+    return [labels.index(genre) for genre in rule.genres]
+
+
+def fitting(rules: Sequence[Rule], labels: LabelSet) -> tuple[Rule, ...]:
+    """The rules without genres that a model does not have; rules that lose all are left out."""
+    kept = [(rule, tuple(genre for genre in rule.genres if genre in labels)) for rule in rules]
+    return tuple(replace(rule, genres=genres) for rule, genres in kept if genres)
 
 
 def _value(feature: str, features: FeatureSummary) -> float:

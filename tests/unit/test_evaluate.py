@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from acoustic.classify.scaling import Scaling
 from acoustic.classify.vit import VARIANTS
 from acoustic.errors import ConfigError
-from acoustic.evaluation import robustness
+from acoustic.evaluation import enhancement, robustness
 from acoustic.evaluation.baselines import hand_made_features, majority, svm
 from acoustic.evaluation.corruptions import corruption_grid
 from acoustic.evaluation.measure import measure, measure_outliers
@@ -237,9 +237,10 @@ def test_from_folders_to_a_report_card(tmp_path: Path, monkeypatch: pytest.Monke
         "Knowing when it is wrong",
         "Corrupted audio",
         "Reasons",
+        "Effort auto",
     ):
         assert f"## {heading}" in page
-    for picture in ("confusion", "reliability", "risk-coverage", "corruptions"):
+    for picture in ("confusion", "reliability", "risk-coverage", "auto", "corruptions"):
         assert (report_folder / "evaluation" / f"{picture}.png").stat().st_size > 5_000
         assert f"evaluation/{picture}.png" in page
     card = (out / "README.md").read_text()
@@ -248,6 +249,30 @@ def test_from_folders_to_a_report_card(tmp_path: Path, monkeypatch: pytest.Monke
     assert "Chords and clicks." in card
     assert f"{report['checkpoint']['digest']}" in card
     assert "nan" not in card + page
+    retest_claims(monkeypatch, out, music, sounds, report_folder)
+
+
+def retest_claims(
+    monkeypatch: pytest.MonkeyPatch, out: Path, music: Path, sounds: Path, folder: Path
+) -> None:
+    few = {name: enhancement.VARIANTS[name] for name in (enhancement.PLAIN, enhancement.SEED)}
+    monkeypatch.setattr(enhancement, "VARIANTS", few)
+    monkeypatch.setattr(enhancement, "SNR_DB", (0,))
+    told = run(
+        "evaluate", out, music, "--not-music", sounds, "--out", folder, "--claims",
+        "--without-noise", out,
+    )  # fmt: skip
+    assert "enhancement: the guide's both (4.1)" in told
+    report = json.loads((folder / "claims.json").read_text())
+    same = next(c for c in report["claims"] if c["technique"] == "instead: noise in training")
+    assert same["effect"] == {"value": 0.0, "low": 0.0, "high": 0.0}
+    assert same["verdict"] == "inconclusive"
+    page = (folder / "claims.md").read_text()
+    for heading in ("Verdicts", "Accuracy in noise", "Calibration", "Asking for a review"):
+        assert f"## {heading}" in page
+    for picture in ("review", "noise"):
+        assert (folder / "claims" / f"{picture}.png").stat().st_size > 5_000
+    assert "nan" not in page
 
 
 @pytest.mark.parametrize(
@@ -274,6 +299,11 @@ def test_from_folders_to_a_report_card(tmp_path: Path, monkeypatch: pytest.Monke
             "in steps of 0.01",
         ),
         (["evaluate", "{out}", "{music}", "--out", "{new}", "--about", "{here}"], "add --card"),
+        (["evaluate", "{out}", "{music}", "--out", "{new}", "--claims"], "need train and valid"),
+        (
+            ["evaluate", "{out}", "{music}", "--out", "{new}", "--without-noise", "{out}"],
+            "add --claims",
+        ),
     ],
 )
 def test_faults_are_one_line(

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from acoustic.errors import ConfigError
-from acoustic.labels import GENRES
+from acoustic.labels import GENRES, Label, LabelSet
 from acoustic.pipeline import Pipeline, PipelineConfig
 from acoustic.postprocess.postprocessor import PostprocessConfig
-from acoustic.postprocess.rules import Condition, Rule, Rules, shift_odds
+from acoustic.postprocess.rules import Condition, Rule, Rules, fitting, shift_odds
 from acoustic.preprocess.example import example_wav
 from acoustic.types import FeatureSummary
 from deployments.config import load_rules, parse_strict
@@ -58,8 +58,17 @@ def test_a_rule_fires_where_all_its_conditions_hold() -> None:
 def test_a_disabled_rule_does_nothing_but_is_checked() -> None:
     off = replace(FAST, enabled=False)
     assert Rules([off], GENRES).apply(EVEN, features(tempo_bpm=150, beat_strength=0.8))[1] == ()
-    with pytest.raises(ConfigError, match="unknown genre among Polka"):
+    with pytest.raises(ConfigError, match="unknown genre 'Polka'"):
         Rules([replace(off, genres=("Polka",))], GENRES)
+
+
+def test_a_model_without_a_rules_genre_can_be_served_while_the_rule_is_off() -> None:
+    two = LabelSet([Label(name="Jazz"), Label(name="Polka")])
+    Rules([replace(FAST, enabled=False)], two)
+    with pytest.raises(ConfigError, match="the model has no genre 'Classical'"):
+        Rules([FAST], two)
+    both = replace(FAST, genres=("Classical", "polka"))
+    assert [rule.genres for rule in fitting([FAST, both], two)] == [("polka",)]
 
 
 def test_genres_are_found_by_alias() -> None:
