@@ -38,6 +38,13 @@ class OptimiserOption(StrEnum):
     ADAMW = "adamw"
 
 
+class FeaturesOption(StrEnum):
+    """What the model hears of the mel spectrogram."""
+
+    DB = "db"
+    PCEN = "pcen"
+
+
 Data = Annotated[
     list[Path],
     typer.Argument(
@@ -63,6 +70,9 @@ def train(
     window_s: Annotated[
         float | None, typer.Option(help="Length of one window, seconds; 6 by default.")
     ] = None,
+    features: Annotated[
+        FeaturesOption, typer.Option(help="Levels in dB, or per-channel energy normalisation.")
+    ] = FeaturesOption.DB,
     start_from: Annotated[
         Path | None, typer.Option("--from", help="Checkpoint to fine-tune.")
     ] = None,
@@ -120,7 +130,7 @@ def train(
         if threads:
             torch.set_num_threads(threads)
         with settings():
-            _refuse_unused(start_from, variant, window_s)
+            _refuse_unused(start_from, variant, window_s, features)
             place = plan_execution(EngineConfig(accelerator=device.value)).device
             decay = (0.75 if start_from else 1.0) if layer_decay is None else layer_decay
             recipe = Recipe(
@@ -144,6 +154,7 @@ def train(
                 start_from=load_checkpoint(start_from) if start_from else None,
                 recipe=recipe,
                 device=place,
+                features="pcen" if features is FeaturesOption.PCEN else "standard",
                 resume=resume,
                 known_groups=trained_groups(start_from) if start_from else (),
             )
@@ -174,9 +185,11 @@ def _refuse_existing(out: Path, may_exist: bool) -> None:
         raise ConfigError(f"{out} has a checkpoint already: choose a new folder, or --overwrite")
 
 
-def _refuse_unused(start_from: Path | None, variant: str | None, window_s: float | None) -> None:
-    if start_from and (variant or window_s):
-        raise ValueError("with --from, variant and window are those of the checkpoint")
+def _refuse_unused(
+    start_from: Path | None, variant: str | None, window_s: float | None, features: FeaturesOption
+) -> None:
+    if start_from and (variant or window_s or features is not FeaturesOption.DB):
+        raise ValueError("with --from, variant, window and features are those of the checkpoint")
 
 
 def _known(variant: str) -> str:

@@ -69,6 +69,7 @@ VARIANTS: dict[str, tuple[str, Change]] = {
     "bare": ("no head on window statistics", lambda job: replace(job, variant="vit_nano_bare")),
     "window-3": ("windows of 3.3 s", _window(80)),
     "window-10": ("windows of 10 s", _window(240)),
+    "pcen": ("PCEN instead of dB", lambda job: replace(job, features="pcen")),
     "no-noise": ("no noise", _augment(noise_probability=0.0)),
     "no-outliers": ("no sounds other than music", lambda job: job),
     "no-low-pass": ("no random low-pass", _augment(low_pass_probability=0.0)),

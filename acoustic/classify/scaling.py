@@ -1,8 +1,9 @@
 """From the uint8 windows that travel to the numbers that the model was trained on.
 
 `standard` subtracts a fixed mean and divides by a fixed deviation, both in dB and stored in the
-checkpoint. `min_max` maps each window's own range to [0, 1] (the guide's 2.3). Either may be
-followed by a bilinear resize to the model's input (the guide: 40 × 224 → 224 × 224).
+checkpoint. `min_max` maps each window's own range to [0, 1] (the guide's 2.3). `pcen` divides each
+band by its own recent level instead of taking dB; see `pcen`. Any may be followed by a bilinear
+resize to the model's input (the guide: 40 × 224 → 224 × 224).
 
 Every number of a window comes from that window alone.
 Shapes: N windows, M mel bands, T frames.
@@ -11,13 +12,17 @@ Shapes: N windows, M mel bands, T frames.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-ScalingKind = Literal["standard", "min_max"]
+from acoustic.classify.pcen import pcen
+
+ScalingKind = Literal["standard", "min_max", "pcen"]
+PCEN_MEAN, PCEN_STD = 0.3, 0.3
+"""Of PCEN over the default model's training windows, rounded."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,7 +30,7 @@ class Scaling:
     """Normalisation of log-mel windows.
 
     Attributes:
-        kind: "standard" or "min_max".
+        kind: "standard", "min_max" or "pcen".
         mean_db: subtracted by "standard", dB.
         std_db: divides in "standard", dB, positive.
         top_db: depth of the dB scale that uint8 spans.
@@ -39,7 +44,7 @@ class Scaling:
     resize_to: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
-        if self.kind not in ("standard", "min_max"):
+        if self.kind not in get_args(ScalingKind):
             raise ValueError(f"unknown scaling {self.kind!r}")
         if self.std_db <= 0 or self.top_db <= 0:
             raise ValueError(f"std_db {self.std_db} and top_db {self.top_db} must be positive")
@@ -62,6 +67,8 @@ class Scaling:
         """Normalise (N, M, T) dB in [-top_db, 0], without the resize."""
         if self.kind == "standard":
             return (windows_db - self.mean_db) / self.std_db
+        if self.kind == "pcen":
+            return (pcen(windows_db) - PCEN_MEAN) / PCEN_STD
         low = windows_db.amin(dim=(1, 2), keepdim=True)
         high = windows_db.amax(dim=(1, 2), keepdim=True)
         return (windows_db - low) / torch.clamp(high - low, min=1e-6)

@@ -51,7 +51,7 @@ class PostprocessConfig:
     aggregation: Aggregation = "mean_probability"
     coverage: float = 0.9
     set_method: SetMethod = "lac"
-    auto_margin: float = 0.5
+    auto_margin: float = 0.2
     rules: tuple[Rule, ...] = ()
     review: ReviewThresholds = field(default_factory=ReviewThresholds)
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from acoustic.classify.checkpoint import Checkpoint, save_checkpoint
-from acoustic.classify.scaling import Scaling
+from acoustic.classify.scaling import Scaling, ScalingKind
 from acoustic.classify.vit import VARIANTS, VisionTransformer, VitConfig
 from acoustic.errors import ConfigError
 from acoustic.manifest import FACTS_FILE
@@ -43,6 +43,7 @@ class Job:
         mel: geometry, whose n_frames is the window; not used with `start_from`.
         start_from: checkpoint to fine-tune, or None.
         recipe: settings.
+        features: "standard" for dB or "pcen"; not used with `start_from`.
         device: "cpu", "cuda" or "mps".
         resume: go on from the state that an interrupted training left in `out`.
         known_groups: hashes of the groups that `start_from` was trained on.
@@ -56,6 +57,7 @@ class Job:
     start_from: Checkpoint | None
     recipe: Recipe
     device: str
+    features: ScalingKind = "standard"
     resume: bool = False
     known_groups: tuple[str, ...] = ()
 
@@ -99,7 +101,7 @@ def train_checkpoint(
     if start:
         _refuse_other_front_end(start)
     mel = start.manifest.mel if start else job.mel
-    scaling = start.scaling if start else fit_scaling(train)
+    scaling = start.scaling if start else replace(fit_scaling(train), kind=job.features)
     torch.manual_seed(job.recipe.seed)
     model = _model(job, len(dataset.labels), dataset.labels.names)
     batches = Batches(

@@ -136,9 +136,9 @@ def test_a_poisoned_item_fails_alone(deploy: Deploy, pipeline: Pipeline) -> None
 class SlowPreprocess(Preprocess):
     """Long enough in its work to be killed in the middle of it."""
 
-    def __call__(self, data: bytes, effort: Effort) -> TrackFeatures:
+    def __call__(self, data: bytes, effort: Effort, part: int = 0) -> TrackFeatures:
         threading.Event().wait(0.3)
-        return super().__call__(data, effort)
+        return super().__call__(data, effort, part)
 
 
 @pytest.mark.parametrize("stage", ["Preprocess", "Classify"])

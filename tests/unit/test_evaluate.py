@@ -288,7 +288,7 @@ def retest_claims(
         ),
         (
             ["train", "{music}", "--out", "{new}", "--from", "{out}", "--variant", "vit_tiny"],
-            "with --from, variant and window are those of the checkpoint",
+            "with --from, variant, window and features are those of the",
         ),
         (["calibrate", "{out}", "{music}", "--review-accuracy", "3"], "limits are 0 to 1"),
         (["calibrate", "{out}", "{music}"], "0 valid tracks are too few"),
