@@ -12,7 +12,10 @@
     │   ├── UploadTooLargeError    upload_too_large
     │   ├── UploadTooSlowError     upload_too_slow
     │   ├── UnauthorizedError      unauthorized          no or a wrong API key
-    │   └── SourceForbiddenError   source_forbidden      a URI outside the allowed sources
+    │   ├── SourceForbiddenError   source_forbidden      a URI outside the allowed sources
+    │   ├── SourceNotFoundError    source_not_found      nothing at a URI
+    │   └── SourceCorruptError     source_corrupt        other bytes than were promised
+    ├── SourceUnavailableError     source_unavailable    a store that does not answer
     ├── ServiceError               ours; a retry may help
     │   ├── OverloadedError        overloaded
     │   ├── UnavailableError       unavailable
@@ -116,6 +119,24 @@ class SourceForbiddenError(InputError):
     """The URI is not among the sources that the operator allows."""
 
     code = "source_forbidden"
+
+
+class SourceNotFoundError(InputError):
+    """There is nothing at the URI."""
+
+    code = "source_not_found"
+
+
+class SourceCorruptError(InputError):
+    """The bytes at the URI are not those that were promised: another size or checksum."""
+
+    code = "source_corrupt"
+
+
+class SourceUnavailableError(AcousticError):
+    """A store did not answer, or broke off, however often it was asked."""
+
+    code = "source_unavailable"
 
 
 class ServiceError(AcousticError):

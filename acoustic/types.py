@@ -93,7 +93,7 @@ class TrackFeatures:
         info: container facts.
         quality: numbers about the sound.
         descriptors: numbers about the music.
-        content_sha256: hex digest of the bytes.
+        content_sha256: hex digest of the bytes, "" where not all of them were read.
         front_end_digest: of the settings that shaped the features.
         n_unheard: windows that a further round of effort auto would add.
         cached: whether the features came from the cache.

@@ -29,11 +29,6 @@ if TYPE_CHECKING:
 N_THREADS = 4
 """Files decoded at a time while the model works on another."""
 
-AUDIO_SUFFIXES = (
-    ".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aif", ".aiff", ".au", ".caf", ".w64",
-    ".m4a", ".mp4", ".aac", ".wma", ".webm",
-)  # fmt: skip
-
 COLUMNS = (
     "file", "top_genre", "confidence", "prediction_set", "family", "needs_review", "reasons",
     "duration_s",
@@ -112,9 +107,11 @@ def load_pipeline(config: Path, model: Path | None) -> Pipeline:
 
 def _expand(files: Iterable[Path]) -> Iterator[Path]:
     """Folders are walked; a file inside one counts as audio if its suffix says so."""
+    from acoustic.preprocess.containers import SUFFIXES
+
     for path in files:
         if path.is_dir():
-            yield from sorted(p for p in path.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES)
+            yield from sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES)
         else:
             yield path
 

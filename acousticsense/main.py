@@ -9,6 +9,7 @@ import typer
 
 from acoustic import __version__
 from acousticsense import (
+    batch,
     calibrate,
     checkpoint,
     classify,
@@ -28,6 +29,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command("classify")(classify.classify)
+app.command("batch", context_settings=batch.SETTINGS, add_help_option=False)(batch.batch)
 app.command("profile")(profile.profile)
 app.command("serve")(serve.serve)
 app.command("train")(train.train)

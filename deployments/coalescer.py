@@ -65,7 +65,7 @@ class Coalescer(Generic[Item, Result]):
     async def _run_next(self, loop: asyncio.AbstractEventLoop) -> None:
         batch = self._take()
         items = [item for item, _ in batch]
-        running = loop.run_in_executor(self._executor, self._run_bisecting, items)
+        running = loop.run_in_executor(self._executor, run_bisecting, self._run, items)
         running.add_done_callback(lambda done: _resolve(batch, done))
         await asyncio.wait([running])  # a cancelled holder leaves the batch to its callback
 
@@ -81,19 +81,28 @@ class Coalescer(Generic[Item, Result]):
         self.largest_batch = max(self.largest_batch, len(batch))
         return batch
 
-    def _run_bisecting(self, items: Sequence[Item]) -> list[Result | Exception]:
-        try:
-            results = list(self._run(items))
-            if len(results) != len(items):
-                raise ValueError(f"{len(results)} results for {len(items)} items")
-            return [*results]
-        except Exception as error:  # an edge: any failure of the model becomes the item's own
-            if len(items) == 1:
-                logger.exception("item failed alone")
-                return [error]
-        logger.warning("batch failed n_items=%d, splitting", len(items))
-        middle = len(items) // 2
-        return self._run_bisecting(items[:middle]) + self._run_bisecting(items[middle:])
+
+def run_bisecting(
+    run: Callable[[Sequence[Item]], Sequence[Result]], items: Sequence[Item]
+) -> list[Result | Exception]:
+    """Results in the order of the items; an item that fails alone gives its exception.
+
+    Args:
+        run: items to as many results in the same order.
+        items: at least one.
+    """
+    try:
+        results = list(run(items))
+        if len(results) != len(items):
+            raise ValueError(f"{len(results)} results for {len(items)} items")
+        return [*results]
+    except Exception as error:  # an edge: any failure of the model becomes the item's own
+        if len(items) == 1:
+            logger.exception("item failed alone")
+            return [error]
+    logger.warning("batch failed n_items=%d, splitting", len(items))
+    middle = len(items) // 2
+    return run_bisecting(run, items[:middle]) + run_bisecting(run, items[middle:])
 
 
 def _resolve(

@@ -53,6 +53,7 @@ class Subject:
         margins: (K,) lead of the other model's best genre over its second.
         labels: the C genres.
         seed_rules: the guide's rules.
+        review_accuracy: that the review threshold was fitted for.
     """
 
     tracks: Tracks
@@ -61,6 +62,7 @@ class Subject:
     margins: Scores
     labels: LabelSet
     seed_rules: Sequence[Rule]
+    review_accuracy: float
 
 
 def ambiguous_claims(subject: Subject) -> list[Claim]:
@@ -165,7 +167,8 @@ def measure_review(subject: Subject) -> dict[str, Any]:
     correct = probabilities.argmax(axis=1) == truth
     order = np.argsort(-probabilities.max(axis=1), kind="stable")
     kept = np.arange(1, len(order) + 1)
-    points = {"ours, fitted for an accuracy": _point(subject.calibrated.accepted, correct)}
+    name = f"ours, fitted for an accuracy of {subject.review_accuracy:g}"
+    points = {name: _point(subject.calibrated.accepted, correct)}
     for t in (1.0, *GUIDE_TEMPERATURES):
         guide = track_probabilities(subject.tracks.logits[10], t)
         right = guide.argmax(axis=1) == truth

@@ -71,5 +71,5 @@ def _noise(pyplot: Any, report: Report) -> Any:
     axes.invert_yaxis()
     axes.set_xlabel(f"accuracy in noise at {hardest}, mean over kinds")
     axes.set_title("What helps in noise")
-    axes.legend(loc="lower right")
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncol=2)
     return figure

@@ -110,6 +110,7 @@ def _subject(folder: Path, dataset: Dataset, seed_rules: Sequence[Rule]) -> Subj
         margins=svm_margins(dataset.split("train"), valid),
         labels=dataset.labels,
         seed_rules=fitting(seed_rules, dataset.labels),
+        review_accuracy=target,
     )
 
 

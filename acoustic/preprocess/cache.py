@@ -97,7 +97,7 @@ class FeatureCache:
         if self._folder is None:
             return
         try:
-            self._store(self._folder / f"{key}.npy", _to_bytes(entry))
+            self._store(self._folder / f"{key}.npy", features_to_bytes(entry))
         except OSError as error:
             logger.warning("feature cache folder cannot be written error=%s", error.strerror)
 
@@ -124,7 +124,7 @@ class FeatureCache:
             entry = path.read_bytes()
         except OSError:
             return None
-        features = _from_bytes(entry, content_sha256)
+        features = features_from_bytes(entry, content_sha256)
         with contextlib.suppress(OSError):  # a folder that may only be read still serves
             if features is None:
                 logger.warning("damaged feature cache entry removed key=%s", key[:12])
@@ -171,8 +171,11 @@ def _entries(folder: Path) -> list[tuple[float, int, Path]]:
     return found
 
 
-def _to_bytes(features: TrackFeatures) -> bytes:
-    """A digest, then two arrays: the spectrogram, and the rest as JSON."""
+def features_to_bytes(features: TrackFeatures) -> bytes:
+    """Everything but the content's hash and the timings, without pickle.
+
+    A digest, then two arrays: the spectrogram, and the rest as JSON.
+    """
     facts = {
         "segments": [[s.start_s, s.end_s] for s in features.segments],
         "info": asdict(features.info),
@@ -188,7 +191,7 @@ def _to_bytes(features: TrackFeatures) -> bytes:
     return hashlib.sha256(content).digest() + content
 
 
-def _from_bytes(entry: bytes, content_sha256: str) -> TrackFeatures | None:
+def features_from_bytes(entry: bytes, content_sha256: str) -> TrackFeatures | None:
     """The entry, or None if it is not exactly what was written."""
     digest, content = entry[:DIGEST_BYTES], entry[DIGEST_BYTES:]
     if hashlib.sha256(content).digest() != digest:

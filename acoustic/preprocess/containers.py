@@ -14,9 +14,15 @@ ACCEPTED = ("WAV", "FLAC", "Ogg", "MP3", "AIFF", "AU", "CAF", "W64")
 FOREIGN = ("MP4", "AAC", "WMA", "WebM")
 """Containers that need the `formats` extra (PyAV)."""
 
+SUFFIXES = (
+    ".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aif", ".aiff", ".au", ".caf", ".w64",
+    ".m4a", ".mp4", ".aac", ".wma", ".webm",
+)  # fmt: skip
+"""By which a file in a folder is taken for audio; what it really is, its bytes say."""
+
 _W64_GUID = b"riff\x2e\x91\xcf\x11"
 _ASF_GUID = b"\x30\x26\xb2\x75\x8e\x66\xcf\x11"
-_HINT_BYTES = 12
+HINT_BYTES = 12
 
 
 def sniff(data: bytes) -> str:
@@ -34,7 +40,7 @@ def sniff(data: bytes) -> str:
     """
     if not data:
         raise InvalidRequestError("the audio is empty: 0 bytes")
-    head = bytes(data[:_HINT_BYTES])
+    head = bytes(data[:HINT_BYTES])
     name = _chunked(head) or _by_prefix(head) or _mpeg(head)
     if name is None:
         raise UnsupportedAudioError(

@@ -9,16 +9,23 @@ that would break it.
 from __future__ import annotations
 
 import importlib.util
-from typing import Protocol
+from collections.abc import Sequence
+from typing import BinaryIO, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from acoustic.errors import UnsupportedAudioError
 from acoustic.preprocess import containers
-from acoustic.preprocess.decode_sndfile import SndfileReader
+from acoustic.preprocess.decode_sndfile import ClampedBytesIO, SndfileReader
 from acoustic.preprocess.guard import DecodeGuard, DecodeLimits
 from acoustic.preprocess.mp3_length import with_stated_length
+from acoustic.preprocess.mp3_ranges import (
+    RangesUnavailableError,
+    fetch_segments,
+    read_frame_table,
+)
+from acoustic.preprocess.ranged_file import RangedFile
 from acoustic.preprocess.waveform import Waveform, resample
 from acoustic.types import AudioInfo, Segment
 
@@ -62,7 +69,7 @@ def open_audio(data: bytes, limits: DecodeLimits | None = None) -> AudioReader:
     if container == "MP3":
         data = with_stated_length(data)
     if container not in containers.FOREIGN:
-        return SndfileReader(data, guard)
+        return SndfileReader(lambda: ClampedBytesIO(data), guard)
     if importlib.util.find_spec("av") is None:
         raise UnsupportedAudioError(
             f"{container} audio needs the optional extra acousticsense[formats]; accepted are "
@@ -71,6 +78,67 @@ def open_audio(data: bytes, limits: DecodeLimits | None = None) -> AudioReader:
     from acoustic.preprocess.decode_av import AvReader
 
     return AvReader(data, container, guard)
+
+
+class RangedReader:
+    """An opened file of which only the bytes are fetched that the wanted segments need.
+
+    Args:
+        file: to read from.
+        limits: what decoding may cost.
+
+    Raises:
+        RangesUnavailableError: the file must be read whole.
+        InputError: any of the refusals of `open_audio`.
+    """
+
+    def __init__(self, file: RangedFile, limits: DecodeLimits | None = None) -> None:
+        container = containers.sniff(file.peek(0, containers.HINT_BYTES))
+        if container in containers.FOREIGN:
+            raise RangesUnavailableError(f"{container} is read whole")
+        self._file, self._limits = file, limits or DecodeLimits()
+        self._table = read_frame_table(file) if container == "MP3" else None
+        self._reader = self._opened(())
+        self.info = self._reader.info
+
+    def expect(self, segments: Sequence[Segment]) -> None:
+        """Fetch what some segments need, before they are read.
+
+        Raises:
+            RangesUnavailableError: the file must be read whole.
+        """
+        if self._table is not None:
+            self._reader = self._opened(segments)
+
+    def read(self, segment: Segment) -> Waveform:
+        """Decode one segment; see `AudioReader.read`.
+
+        Raises:
+            Exception: what fetching has raised.
+        """
+        try:
+            waveform = self._reader.read(segment)
+        finally:
+            self._check_fetched()
+        return waveform
+
+    def _opened(self, segments: Sequence[Segment]) -> SndfileReader:
+        if self._table is not None:
+            fetch_segments(self._file, self._table, segments)
+        try:
+            reader = SndfileReader(self._from_start, DecodeGuard(self._limits))
+        finally:
+            self._check_fetched()
+        return reader
+
+    def _check_fetched(self) -> None:
+        """An exception in a decoder's callback is lost: the decoder sees an end of the file."""
+        if self._file.failure is not None:
+            raise self._file.failure
+
+    def _from_start(self) -> BinaryIO:
+        self._file.seek(0)
+        return cast(BinaryIO, self._file)
 
 
 def decode_whole(

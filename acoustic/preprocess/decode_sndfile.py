@@ -8,6 +8,8 @@ and is counted by decoding it once.
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -38,7 +40,7 @@ class SndfileReader:
     """An opened file that decodes any segment of itself.
 
     Args:
-        data: the file's bytes.
+        open_stream: gives a binary file at its start; may be called again.
         guard: counts and checks what is decoded.
 
     Raises:
@@ -47,8 +49,8 @@ class SndfileReader:
         AudioTooLongError: the track is longer than the limit.
     """
 
-    def __init__(self, data: bytes, guard: DecodeGuard) -> None:
-        self._data = data
+    def __init__(self, open_stream: Callable[[], BinaryIO], guard: DecodeGuard) -> None:
+        self._open_stream = open_stream
         self._guard = guard
         self._position = 0
         self._sound = self._open()
@@ -84,7 +86,7 @@ class SndfileReader:
 
     def _open(self) -> sf.SoundFile:
         try:
-            sound = _Stream(_ClampedBytesIO(self._data))
+            sound = _Stream(self._open_stream())
         except (sf.LibsndfileError, TypeError, OverflowError) as error:
             raise AudioDecodeError("the audio's header cannot be read") from error
         self._position = 0
@@ -159,12 +161,13 @@ class _Stream(sf.SoundFile):  # type: ignore[misc]  # soundfile has no type info
         return False
 
 
-class _ClampedBytesIO(io.BytesIO):
+class ClampedBytesIO(io.BytesIO):
     """Seeks before the start, which damaged headers ask for, end at the start: libsndfile's
     callback has no way to hear of an exception.
     """
 
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        """Go somewhere, the start at the earliest."""
         try:
             return super().seek(offset, whence)
         except (ValueError, OverflowError):

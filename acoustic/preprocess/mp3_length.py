@@ -36,8 +36,8 @@ _FRAMES_FLAG = 1
 
 
 @dataclass(frozen=True, slots=True)
-class _Header:
-    """The fields of one frame header that its length depends on."""
+class Header:
+    """The fields of one layer III frame header that its length depends on."""
 
     version: int
     bitrate_kbps: int
@@ -47,11 +47,13 @@ class _Header:
 
     @property
     def size_bytes(self) -> int:
+        """Of the whole frame."""
         factor = 144_000 if self.version == 3 else 72_000
         return factor * self.bitrate_kbps // self.sample_rate + self.padding
 
     @property
     def side_info_bytes(self) -> int:
+        """Between the header and the frame's main data, or an information tag."""
         if self.version == 3:
             return 17 if self.mono else 32
         return 9 if self.mono else 17
@@ -66,9 +68,9 @@ def with_stated_length(data: bytes) -> bytes:
     Returns:
         `data` itself unless it is layer III, of varying bitrate and without a length.
     """
-    start = _after_id3(data)
-    first = _parse(data, start)
-    if first is None or _has_length(data, start, first):
+    start = after_id3(data)
+    first = parse_header(data, start)
+    if first is None or has_length(data, start, first):
         return data
     n_frames, varies = _walk(data, start)
     if not varies:
@@ -76,7 +78,8 @@ def with_stated_length(data: bytes) -> bytes:
     return data[:start] + _xing_frame(data[start : start + 4], n_frames) + data[start:]
 
 
-def _after_id3(data: bytes) -> int:
+def after_id3(data: bytes) -> int:
+    """Position behind an ID3v2 tag, 0 without one; its first 10 bytes are enough."""
     if data[:3] != b"ID3" or len(data) < 10:
         return 0
     size = 0
@@ -85,7 +88,7 @@ def _after_id3(data: bytes) -> int:
     return 10 + size
 
 
-def _parse(data: bytes, at: int) -> _Header | None:
+def parse_header(data: bytes, at: int) -> Header | None:
     """The layer III header at a position, None if there is none."""
     if at + 4 > len(data) or data[at] != 0xFF or data[at + 1] & 0xE0 != 0xE0:
         return None
@@ -93,7 +96,7 @@ def _parse(data: bytes, at: int) -> _Header | None:
     bitrate, rate = data[at + 2] >> 4, data[at + 2] >> 2 & 3
     if version == 1 or layer != _LAYER_3 or bitrate in (0, 15) or rate == 3:
         return None
-    return _Header(
+    return Header(
         version=version,
         bitrate_kbps=_BITRATES_KBPS[1 if version == 3 else 2][bitrate],
         sample_rate=_SAMPLE_RATES[version][rate],
@@ -102,7 +105,8 @@ def _parse(data: bytes, at: int) -> _Header | None:
     )
 
 
-def _has_length(data: bytes, at: int, header: _Header) -> bool:
+def has_length(data: bytes, at: int, header: Header) -> bool:
+    """Whether the frame at a position is one that states the number of frames."""
     tag_at = at + 4 + header.side_info_bytes
     if data[tag_at : tag_at + 4] in (b"Xing", b"Info"):
         return bool(int.from_bytes(data[tag_at + 4 : tag_at + 8], "big") & _FRAMES_FLAG)
@@ -116,11 +120,11 @@ def _walk(data: bytes, at: int) -> tuple[int, bool]:
     in a row are where the music goes on.
     """
     n_frames, bitrates = 0, set()
-    while n_frames < MAX_FRAMES and (header := _parse(data, at)) is not None:
+    while n_frames < MAX_FRAMES and (header := parse_header(data, at)) is not None:
         n_frames += 1
         bitrates.add(header.bitrate_kbps)
         at += header.size_bytes
-        if _parse(data, at) is None:
+        if parse_header(data, at) is None:
             at = _resync(data, at)
     return n_frames, len(bitrates) > 1
 
@@ -129,8 +133,8 @@ def _resync(data: bytes, at: int) -> int:
     """Position of the next frame that another one follows, or the end."""
     stop = min(len(data), at + MAX_JUNK_BYTES)
     while (at := data.find(b"\xff", at, stop)) >= 0:
-        header = _parse(data, at)
-        if header is not None and _parse(data, at + header.size_bytes) is not None:
+        header = parse_header(data, at)
+        if header is not None and parse_header(data, at + header.size_bytes) is not None:
             return at
         at += 1
     return len(data)
@@ -141,7 +145,7 @@ def _xing_frame(header: bytes, n_frames: int) -> bytes:
     frame = bytearray(header)
     frame[1] |= 1  # no checksum
     frame[2] = _ROOMY_BITRATE_INDEX << 4 | frame[2] & 0x0C
-    parsed = _parse(bytes(frame), 0)
+    parsed = parse_header(bytes(frame), 0)
     assert parsed is not None
     frame += bytes(parsed.size_bytes - 4)
     tag = b"Xing" + (1).to_bytes(4, "big") + n_frames.to_bytes(4, "big")

@@ -20,12 +20,13 @@ from acoustic.errors import (
 )
 from acoustic.manifest import load_manifest
 from acoustic.preprocess.cache import CacheConfig, FeatureCache
-from acoustic.preprocess.decode import AudioReader, open_audio
+from acoustic.preprocess.decode import AudioReader, RangedReader, open_audio
 from acoustic.preprocess.descriptors import describe
 from acoustic.preprocess.enhance import EnhanceConfig, Enhancer
 from acoustic.preprocess.guard import DecodeLimits
 from acoustic.preprocess.mel import MelConfig, MelSpectrogram, power_to_db
 from acoustic.preprocess.quality import measure_quality
+from acoustic.preprocess.ranged_file import RangedFile
 from acoustic.preprocess.segments import WINDOWS_BY_EFFORT, plan_rounds
 from acoustic.preprocess.waveform import Waveform, resample
 from acoustic.profiling import StageTimer
@@ -123,19 +124,39 @@ class Preprocessor:
             cached = self._cache.get(content_sha256, effort, part) if self._cache else None
         if cached is not None:
             return replace(cached, cached=True, timings_ms=timer.timings_ms)
-        features = self._extract(data, effort, part, content_sha256, timer)
+        with timer.stage("decode"):
+            reader = open_audio(data, self.config.limits)
+        features = self._extract(reader, effort, part, content_sha256, timer)
         if self._cache:
             self._cache.put(effort, features, part)
         return features
 
+    def process_ranged(self, file: RangedFile, effort: Effort, part: int = 0) -> TrackFeatures:
+        """The same features from the bytes that they need; the content's hash stays unknown.
+
+        Args:
+            file: fetches what is read.
+            effort: how many windows are heard.
+            part: which round of `auto`.
+
+        Raises:
+            RangesUnavailableError: the file must be read whole.
+            InputError: as `process`.
+        """
+        timer = StageTimer()
+        with timer.stage("decode"):
+            reader = RangedReader(file, self.config.limits)
+        return self._extract(reader, effort, part, "", timer)
+
     def _extract(
-        self, data: bytes, effort: Effort, part: int, content_sha256: str, timer: StageTimer
+        self, reader: AudioReader, effort: Effort, part: int, content_sha256: str, timer: StageTimer
     ) -> TrackFeatures:
         mel = self.config.mel
         with timer.stage("decode"):
-            reader = open_audio(data, self.config.limits)
             rounds = self._plan(reader.info.duration_s or 0.0, effort)
             segments = rounds[part]
+            if isinstance(reader, RangedReader):
+                reader.expect(segments)
             decoded = [_read_complete(reader, segment) for segment in segments]
         with timer.stage("resample"):
             windows = [self._fit(s, w) for s, w in zip(segments, decoded, strict=True)]

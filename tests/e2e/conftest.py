@@ -24,6 +24,7 @@ STOP_TIMEOUT_S = 90.0
 
 TEST_ENVIRONMENT = {
     "RAY_memory_monitor_refresh_ms": "0",
+    "RAY_worker_niceness": "0",
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
     "PYTHONUNBUFFERED": "1",
 }

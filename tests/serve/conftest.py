@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ from deployments.config import ServiceConfig
 from deployments.ingress import Ingress
 from deployments.postprocess import Postprocess
 from deployments.preprocess import Preprocess
+from tests.s3 import KEY, SECRET, S3Server, free_port
 
 Deploy = Callable[..., httpx.Client]
 
@@ -25,14 +25,20 @@ N_LOGICAL_CPUS = 8
 READY_TIMEOUT_S = 120.0
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """An S3 server of our own, with its credentials in the environment."""
+    server = S3Server(tmp_path_factory.mktemp("s3"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ACCESS_KEY_ID", KEY)
+        patch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+        patch.setenv("RAY_worker_niceness", "0")  # not to starve on a machine that does more
+        yield server
+    server.close()
 
 
 @pytest.fixture(scope="session")
-def cluster() -> Iterator[int]:
+def cluster(s3: S3Server) -> Iterator[int]:
     """The HTTP port of Serve on a cluster of our own."""
     port = free_port()
     with tempfile.TemporaryDirectory(prefix="as-") as folder:

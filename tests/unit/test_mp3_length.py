@@ -9,7 +9,7 @@ import pytest
 import soundfile as sf
 
 from acoustic.preprocess.decode import open_audio
-from acoustic.preprocess.mp3_length import _after_id3, _parse, _walk, with_stated_length
+from acoustic.preprocess.mp3_length import _walk, after_id3, parse_header, with_stated_length
 from acoustic.types import Segment
 from tests.sounds import Samples, encode, noise, tone
 
@@ -34,8 +34,8 @@ def vbr(samples: Samples, rate: int = 44_100) -> bytes:
 
 def without_xing(data: bytes) -> bytes:
     """The file with its first frame, which states the length, cut out."""
-    start = _after_id3(data)
-    header = _parse(data, start)
+    start = after_id3(data)
+    header = parse_header(data, start)
     assert header is not None
     assert b"Xing" in data[start : start + header.size_bytes]
     return data[:start] + data[start + header.size_bytes :]
@@ -71,7 +71,7 @@ def test_files_that_state_their_length_are_left_alone() -> None:
 
 def test_constant_bitrate_is_left_alone() -> None:
     header = bytes([0xFF, 0xFB, 0x90, 0xC4])  # 128 kbit/s, 44.1 kHz, mono
-    parsed = _parse(header, 0)
+    parsed = parse_header(header, 0)
     assert parsed is not None
     assert parsed.size_bytes == 417
     frames = (header + bytes(parsed.size_bytes - 4)) * 100
@@ -88,7 +88,7 @@ def test_an_id3_tag_is_skipped() -> None:
 @pytest.mark.parametrize("rate", [22_050, 16_000, 48_000])
 def test_frames_are_counted_at_every_rate(rate: int) -> None:
     data = vbr(uneven()[: rate * 5], rate)
-    n_frames, _ = _walk(data, _after_id3(data))
+    n_frames, _ = _walk(data, after_id3(data))
     samples_per_frame = 1152 if rate > 24_000 else 576
     assert n_frames * samples_per_frame / rate == pytest.approx(5.0, abs=0.25)
 
@@ -106,16 +106,16 @@ def test_junk_between_frames_is_skipped() -> None:
     middle = _walk_to(stripped, 600)
     for junk in (bytes(7), b"ID3\x04\x00\x00\x00\x00\x00\x14" + bytes(20)):
         joined = stripped[:middle] + junk + stripped[middle:]
-        n_frames, varies = _walk(joined, _after_id3(joined))
+        n_frames, varies = _walk(joined, after_id3(joined))
         assert varies
         assert n_frames * 1152 / 44_100 == pytest.approx(DURATION_S, abs=0.15)
 
 
 def _walk_to(data: bytes, n: int) -> int:
     """Position of the n-th frame."""
-    at = _after_id3(data)
+    at = after_id3(data)
     for _ in range(n):
-        header = _parse(data, at)
+        header = parse_header(data, at)
         assert header is not None
         at += header.size_bytes
     return at

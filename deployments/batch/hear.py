@@ -1,0 +1,121 @@
+"""The first stage of a batch job: files to features. CPU only; torch is never imported here."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from acoustic.errors import AcousticError, InputError
+from acoustic.preprocess.cache import features_to_bytes
+from acoustic.preprocess.mp3_ranges import RangesUnavailableError
+from acoustic.preprocess.preprocessor import Preprocessor
+from acoustic.preprocess.ranged_file import RangedFile
+from acoustic.types import TrackFeatures
+from deployments.batch.files import SourceFile
+from deployments.batch.options import JobOptions
+from deployments.batch.reader import Fetched, Reader
+from deployments.batch.schema import error_columns, identity
+from deployments.batch.tables import HEARD
+from deployments.config import ServiceConfig
+
+Row = dict[str, Any]
+
+
+class Hear:
+    """FILES to HEARD: read, decode, log-mel.
+
+    Args:
+        checkpoint: folder whose geometry is used.
+        config: settings of the service.
+        options: of the job.
+    """
+
+    def __init__(self, checkpoint: Path, config: ServiceConfig, options: JobOptions) -> None:
+        self._preprocessor = Preprocessor.from_folder(checkpoint, config.preprocess)
+        self._reader = Reader(options.storage, options.read_threads, options.max_file_bytes)
+        self._options = options
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        """One chunk."""
+        files = [SourceFile(**json.loads(text)) for text in table["file"].to_pylist()]
+        if self._options.read == "ranged":
+            rows = list(self._reader.each(files, self._hear_ranged))
+        else:
+            rows = [self._hear_whole(fetched) for fetched in self._reader.read(files)]
+        return pa.Table.from_pylist(rows, schema=HEARD)
+
+    def _hear_whole(self, fetched: Fetched) -> Row:
+        begun_s = time.perf_counter()
+        if fetched.error is not None:
+            row = identity(fetched.file, max(0, fetched.file.size_bytes), "")
+            return _failed(row, fetched.error, 0, begun_s)
+        row = identity(fetched.file, len(fetched.data), fetched.etag)
+        try:
+            rounds = self._rounds_of(fetched.data)
+        except AcousticError as error:
+            return _failed(row, error, len(fetched.data), begun_s)
+        return _heard(row, rounds, len(fetched.data), begun_s)
+
+    def _hear_ranged(self, file: SourceFile) -> Row:
+        begun_s = time.perf_counter()
+        if file.checksums:  # to verify them takes every byte
+            return self._hear_whole(self._reader.fetch(file))
+        try:
+            source, etag = self._reader.open_ranged(file)
+        except AcousticError as error:
+            return _failed(identity(file, max(0, file.size_bytes), ""), error, 0, begun_s)
+        row = identity(file, source.size_bytes, etag)
+        try:
+            rounds = self._rounds_of_ranges(source)
+        except AcousticError as error:
+            return _failed(row, error, source.fetched_bytes, begun_s)
+        return _heard(row, rounds, source.fetched_bytes, begun_s)
+
+    def _rounds_of(self, data: bytes) -> list[TrackFeatures]:
+        effort = self._options.effort
+        return _rounds(lambda part: self._preprocessor.process(data, effort, part))
+
+    def _rounds_of_ranges(self, source: RangedFile) -> list[TrackFeatures]:
+        """What ranges cannot settle is read whole, and has the verdict of the whole."""
+        effort = self._options.effort
+        try:
+            return _rounds(lambda part: self._preprocessor.process_ranged(source, effort, part))
+        except (RangesUnavailableError, InputError):
+            if source.failure is not None:
+                raise source.failure from None
+            return self._rounds_of(source.whole())
+
+
+def _rounds(process: Callable[[int], TrackFeatures]) -> list[TrackFeatures]:
+    """Every round of effort auto, or the only one of the others.
+
+    Decoding is cheap beside the model, which hears the later rounds only if it needs them.
+    """
+    rounds = [process(0)]
+    while rounds[-1].n_unheard:
+        try:
+            rounds.append(process(len(rounds)))
+        except InputError:  # the rest is silent or damaged: the first rounds answer
+            break
+    return rounds
+
+
+def _heard(row: Row, rounds: list[TrackFeatures], read_bytes: int, begun_s: float) -> Row:
+    return {
+        "row": json.dumps({**row, **_costs(read_bytes, begun_s)}),
+        "content_sha256": rounds[0].content_sha256 if rounds else "",
+        "rounds": [features_to_bytes(each) for each in rounds],
+    }
+
+
+def _failed(row: Row, error: AcousticError, read_bytes: int, begun_s: float) -> Row:
+    return _heard({**row, **error_columns(error)}, [], read_bytes, begun_s)
+
+
+def _costs(read_bytes: int, begun_s: float) -> Row:
+    return {"read_bytes": read_bytes, "hear_s": time.perf_counter() - begun_s}

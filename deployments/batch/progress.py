@@ -1,0 +1,131 @@
+"""How far a job is: a bar on a terminal, lines in a log, JSON lines, or nothing."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any
+
+from deployments.batch.options import Progress as Style
+
+LINE_EVERY_S = 10.0
+
+
+@dataclass(kw_only=True, slots=True)
+class Totals:
+    """What this run has done so far.
+
+    Attributes:
+        n_files: rows written. n_errors: of them, failed.
+        read_bytes: that were read of the files.
+        size_bytes: that the files have.
+        stage_s: stage → seconds of work, over all processes.
+        begun_s: when the first stage could begin, by the monotonic clock.
+        first_part_s: when the first part was written, or None.
+    """
+
+    n_files: int = 0
+    n_errors: int = 0
+    read_bytes: int = 0
+    size_bytes: int = 0
+    stage_s: Counter[str] = field(default_factory=Counter)
+    begun_s: float = field(default_factory=time.monotonic)
+    first_part_s: float | None = None
+
+    def add(self, part: dict[str, Any]) -> None:
+        """Count one part."""
+        self.n_files += part["n_files"]
+        self.n_errors += part["n_errors"]
+        self.read_bytes += part["read_bytes"]
+        self.size_bytes += part["size_bytes"]
+        for stage in ("hear", "classify", "write"):
+            self.stage_s[stage] += part[f"{stage}_s"]
+        if self.first_part_s is None:
+            self.first_part_s = time.monotonic()
+
+    @property
+    def elapsed_s(self) -> float:
+        """Since the job began."""
+        return time.monotonic() - self.begun_s
+
+    def to_dict(self, n_wanted: int) -> dict[str, Any]:
+        """For a log line."""
+        rate = self.n_files / max(self.elapsed_s, 1e-9)
+        return {
+            "files": self.n_files,
+            "of": n_wanted,
+            "errors": self.n_errors,
+            "files_per_s": round(rate, 2),
+            "mb_per_s": round(self.read_bytes / 1e6 / max(self.elapsed_s, 1e-9), 2),
+            "eta_s": round((n_wanted - self.n_files) / rate) if rate > 0 else None,
+            "stage_s": {name: round(value, 2) for name, value in self.stage_s.items()},
+        }
+
+
+class ProgressReport:
+    """Tells the totals after every part; a context manager.
+
+    Args:
+        style: how.
+        n_wanted: files of this run.
+    """
+
+    def __init__(self, style: Style, n_wanted: int) -> None:
+        is_terminal = sys.stderr.isatty()
+        self._style = ("bar" if is_terminal else "plain") if style == "auto" else style
+        self._n_wanted = n_wanted
+        self._last_s = 0.0
+        self._bar: Any = None
+
+    def __enter__(self) -> ProgressReport:
+        if self._style == "bar":
+            from rich.console import Console
+            from rich.progress import Progress, TimeRemainingColumn
+
+            self._bar = Progress(
+                *Progress.get_default_columns()[:2],
+                "{task.completed} of {task.total} files, {task.fields[rate]:.1f}/s, "
+                "{task.fields[errors]} errors",
+                TimeRemainingColumn(),
+                console=Console(stderr=True),
+            )
+            self._task = self._bar.add_task("classify", total=self._n_wanted, rate=0.0, errors=0)
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def tell(self, totals: Totals) -> None:
+        """After a part; lines come every LINE_EVERY_S and at the end."""
+        line = totals.to_dict(self._n_wanted)
+        if self._bar is not None:
+            self._bar.update(
+                self._task, completed=totals.n_files, rate=line["files_per_s"],
+                errors=totals.n_errors,
+            )  # fmt: skip
+            return
+        is_due = time.monotonic() - self._last_s >= LINE_EVERY_S
+        if self._style == "quiet" or not (is_due or totals.n_files >= self._n_wanted):
+            return
+        self._last_s = time.monotonic()
+        text = json.dumps(line) if self._style == "json" else _plain(line)
+        print(text, file=sys.stderr, flush=True)
+
+
+def _plain(line: dict[str, Any]) -> str:
+    eta = "" if line["eta_s"] is None else f", {line['eta_s']} s left"
+    return (
+        f"{line['files']} of {line['of']} files, {line['errors']} errors, "
+        f"{line['files_per_s']} files/s, {line['mb_per_s']} MB/s{eta}"
+    )

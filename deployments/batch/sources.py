@@ -1,0 +1,157 @@
+"""From sources to a list of files: folders, globs, object-store prefixes, manifests.
+
+A file that two sources name is listed once.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import PurePosixPath
+
+import pyarrow
+import pyarrow.csv
+import pyarrow.json
+import pyarrow.parquet
+from pyarrow import fs
+
+from acoustic.errors import ConfigError
+from acoustic.preprocess.containers import SUFFIXES
+from deployments.batch.files import CHECKSUMS, SourceFile
+from deployments.batch.schema import RESERVED
+from deployments.batch.storage import (
+    StorageOptions,
+    as_source_error,
+    open_filesystem,
+    split_scheme,
+)
+
+MANIFEST_SUFFIXES = (".csv", ".parquet", ".jsonl")
+URI_COLUMNS = ("uri", "path", "file")
+WILDCARD = re.compile(r"[*?\[]")
+
+
+def list_files(sources: Sequence[str], options: StorageOptions) -> list[SourceFile]:
+    """All files of all sources, in order, each once.
+
+    Raises:
+        ConfigError: a source that does not exist, cannot be listed or has no audio, or a
+            manifest that cannot be used.
+    """
+    found: dict[str, SourceFile] = {}
+    for source in sources:
+        n_before = len(found)
+        for file in _list(source, options):
+            found.setdefault(file.uri, file)
+        if len(found) == n_before and not _is_manifest(source):
+            raise ConfigError(f"{source} has no audio file that is not listed already")
+    return list(found.values())
+
+
+def _list(source: str, options: StorageOptions) -> Iterator[SourceFile]:
+    filesystem, path = open_filesystem(source, options)
+    try:
+        if _is_manifest(source):
+            yield from _read_manifest(source, filesystem, path)
+        elif WILDCARD.search(path):
+            yield from _glob(source, filesystem, path)
+        else:
+            yield from _walk(source, filesystem, path)
+    except OSError as error:
+        raise ConfigError(as_source_error(error, source).message) from error
+
+
+def _walk(source: str, filesystem: fs.FileSystem, path: str) -> Iterator[SourceFile]:
+    info = filesystem.get_file_info(path.rstrip("/"))
+    if info.type == fs.FileType.File:
+        yield SourceFile(uri=_uri(source, info.path), size_bytes=info.size)
+        return
+    selector = fs.FileSelector(path.rstrip("/"), recursive=True)
+    for each in sorted(filesystem.get_file_info(selector), key=lambda each: each.path):
+        if each.type == fs.FileType.File and _is_audio(each.path):
+            yield SourceFile(uri=_uri(source, each.path), size_bytes=each.size)
+
+
+def _glob(source: str, filesystem: fs.FileSystem, path: str) -> Iterator[SourceFile]:
+    """`**` spans folders, `*` does not."""
+    fixed = path[: WILDCARD.search(path).start()]  # type: ignore[union-attr]
+    folder = fixed.rpartition("/")[0]
+    pattern = re.compile(_glob_pattern(path))
+    selector = fs.FileSelector(folder, recursive=True)
+    for each in sorted(filesystem.get_file_info(selector), key=lambda each: each.path):
+        if each.type == fs.FileType.File and pattern.fullmatch(each.path):
+            yield SourceFile(uri=_uri(source, each.path), size_bytes=each.size)
+
+
+def _glob_pattern(path: str) -> str:
+    """A regular expression: `**/` any folders, `*` and `?` within a name, `[…]` as it is."""
+    tokens = re.findall(r"\*\*/|\*|\?|\[[^\]]*\]|.", path)
+    known = {"**/": "(?:.*/)?", "*": "[^/]*", "?": "[^/]"}
+    return "".join(
+        known.get(token) or (token if token.startswith("[") else re.escape(token))
+        for token in tokens
+    )
+
+
+def _read_manifest(source: str, filesystem: fs.FileSystem, path: str) -> Iterator[SourceFile]:
+    with filesystem.open_input_stream(path) as stream:
+        content = stream.read()
+    try:
+        table = _parse_manifest(source, content)
+    except (pyarrow.ArrowException, UnicodeDecodeError) as error:
+        raise ConfigError(f"manifest {source} cannot be read: {error}") from error
+    column = next((name for name in URI_COLUMNS if name in table.column_names), None)
+    if column is None:
+        raise ConfigError(f"manifest {source} has no column {' or '.join(URI_COLUMNS)}")
+    clash = [name for name in table.column_names if name != column and name in RESERVED]
+    if clash:
+        raise ConfigError(
+            f"manifest {source} has columns that results have too: {', '.join(clash)}; rename them"
+        )
+    base = source.rpartition("/")[0]
+    for number, row in enumerate(table.to_pylist(), start=1):
+        if not row[column]:
+            raise ConfigError(f"row {number} of manifest {source} has no {column}")
+        texts = {k: "" if v is None else str(v) for k, v in row.items() if k != column}
+        yield SourceFile(
+            uri=_absolute(str(row[column]), base),
+            checksums={k: texts[k].lower() for k in CHECKSUMS if texts.get(k)},
+            extras=texts,
+        )
+
+
+def _parse_manifest(source: str, content: bytes) -> pyarrow.Table:
+    if source.endswith(".parquet"):
+        return pyarrow.parquet.read_table(io.BytesIO(content))
+    if source.endswith(".jsonl"):
+        return pyarrow.json.read_json(io.BytesIO(content))
+    header = content.split(b"\n", 1)[0].decode().strip().split(",")
+    as_text = pyarrow.csv.ConvertOptions(
+        column_types={name.strip('"'): pyarrow.string() for name in header}
+    )
+    return pyarrow.csv.read_csv(io.BytesIO(content), convert_options=as_text)
+
+
+def _absolute(uri: str, base: str) -> str:
+    """A path that is relative to the manifest's own folder, made absolute."""
+    scheme, path = split_scheme(uri)
+    if scheme or PurePosixPath(path).is_absolute():
+        return uri
+    if split_scheme(base)[0]:
+        return f"{base}/{path}"
+    _, folder = open_filesystem(base or ".", StorageOptions())
+    return f"{folder}/{path}"
+
+
+def _uri(source: str, path: str) -> str:
+    scheme, _ = split_scheme(source)
+    return path if scheme in ("", "file") else f"{scheme}://{path}"
+
+
+def _is_audio(path: str) -> bool:
+    return path.lower().endswith(SUFFIXES)
+
+
+def _is_manifest(source: str) -> bool:
+    return source.lower().endswith(MANIFEST_SUFFIXES)

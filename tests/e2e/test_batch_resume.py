@@ -1,0 +1,190 @@
+"""A batch job that is killed with -9 goes on: no file lost, none twice, no finished one read again.
+
+The job is the real command in a process group of its own, with its own local Ray; the songs lie in
+a real S3 server, behind a proxy that counts what is read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pyarrow.parquet
+import pytest
+
+from tests.e2e.conftest import ROOT, TEST_ENVIRONMENT
+from tests.s3 import BUCKET, KEY, SECRET, FaultProxy, S3Server
+from tests.sounds import encode, noise
+
+N_SONGS = 48
+CHUNK = 4
+TIMEOUT_S = 240.0
+
+
+@pytest.fixture(scope="module")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    server = S3Server(tmp_path_factory.mktemp("s3"))
+    folder = server.bucket / "in"
+    folder.mkdir()
+    for i in range(N_SONGS):
+        content = b"junk" if i % 20 == 7 else encode(noise(7.0, seed=i), 22_050, "flac")
+        (folder / f"{i:02}.flac").write_bytes(content)
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def proxy(s3: S3Server) -> Iterator[FaultProxy]:
+    found = FaultProxy(s3)
+    yield found
+    found.close()
+
+
+class Job:
+    """The command, in a session of its own."""
+
+    def __init__(self, proxy: FaultProxy, checkpoint: Path, out: str, *more: str) -> None:
+        command = [
+            sys.executable, "-m", "deployments.batch", f"s3://{BUCKET}/in",
+            "--out", f"s3://{BUCKET}/{out}", "--endpoint", proxy.endpoint, "--region", "us-east-1",
+            "--checkpoint", str(checkpoint), "--chunk", str(CHUNK), "--concurrency", "1",
+            "--progress", "quiet", *more,
+        ]  # fmt: skip
+        environment = {
+            **os.environ, **TEST_ENVIRONMENT,
+            "AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET,
+        }  # fmt: skip
+        self.process = subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            text=True, start_new_session=True,
+        )  # fmt: skip
+
+    def children(self, name: str) -> list[psutil.Process]:
+        """Processes of this job whose command line or title holds a name."""
+        found = []
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for child in psutil.Process(self.process.pid).children(recursive=True):
+                with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+                    if name in " ".join(child.cmdline()):
+                        found.append(child)
+        return found
+
+    def kill(self) -> None:
+        """-9 to the driver and everything it has started, as a machine that goes dark."""
+        everything = self.children("")
+        self.process.send_signal(signal.SIGKILL)
+        for child in everything:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.kill()
+        psutil.wait_procs(everything, timeout=30)
+        self.finish()
+
+    def finish(self) -> str:
+        output, _ = self.process.communicate(timeout=TIMEOUT_S)
+        return str(output)
+
+
+def wait_for(condition: object, job: Job) -> None:
+    deadline_s = time.monotonic() + TIMEOUT_S
+    pause = threading.Event()
+    while not condition():  # type: ignore[operator]
+        assert job.process.poll() is None, job.finish()
+        assert time.monotonic() < deadline_s
+        pause.wait(0.01)
+
+
+def ids_of(folder: Path) -> list[str]:
+    tables = [pyarrow.parquet.read_table(path) for path in folder.glob("part-*.parquet")]
+    return [text for table in tables for text in table["uri"].to_pylist()]
+
+
+@pytest.mark.parametrize("n_parts", [1, 6, 11])
+def test_killed_and_resumed_nothing_is_lost_repeated_or_read_again(
+    proxy: FaultProxy, s3: S3Server, tiny_checkpoint: Path, n_parts: int
+) -> None:
+    """At about 10, 50 and 90 % of the twelve parts."""
+    out = f"out-{n_parts}"
+    folder = s3.bucket / out
+    job = Job(proxy, tiny_checkpoint, out)
+    wait_for(lambda: len(list(folder.glob("part-*.parquet"))) >= n_parts, job)
+    job.kill()
+    finished = ids_of(folder)
+    assert len(finished) >= n_parts * CHUNK
+    proxy.forget()
+    again = Job(proxy, tiny_checkpoint, out, "--resume")
+    told = again.finish()
+    assert again.process.returncode == 0, told
+    assert f"{N_SONGS} files listed, {len(finished)} finished before" in told
+    everything = ids_of(folder)
+    assert len(everything) == len(set(everything)) == N_SONGS
+    read = {f"s3:/{path}" for path in proxy.gets() if path.startswith(f"/{BUCKET}/in/")}
+    assert not read & set(finished)
+    assert read == set(everything) - set(finished)
+
+
+def test_killed_inside_the_commit_window_a_part_is_there_whole_or_not_at_all(
+    proxy: FaultProxy, s3: S3Server, tiny_checkpoint: Path
+) -> None:
+    """The store has the part, but its answer never arrives: the job dies waiting for it."""
+    folder = s3.bucket / "out-window"
+    stuck = threading.Event()
+
+    def fault(method: str, path: str, count: int) -> str:
+        is_part = method == "PUT" and "/part-" in path
+        if is_part and len(list(folder.glob("part-*.parquet"))) >= 3:
+            stuck.set()
+            return "hang after"
+        return ""
+
+    proxy.fault = fault
+    job = Job(proxy, tiny_checkpoint, "out-window")
+    wait_for(stuck.is_set, job)
+    wait_for(lambda: len(list(folder.glob("part-*.parquet"))) >= 4, job)
+    job.kill()
+    proxy.fault = lambda method, path, count: ""
+    again = Job(proxy, tiny_checkpoint, "out-window", "--resume")
+    told = again.finish()
+    assert again.process.returncode == 0, told
+    everything = ids_of(folder)
+    assert len(everything) == len(set(everything)) == N_SONGS
+
+
+def test_a_killed_worker_costs_nothing(
+    proxy: FaultProxy, s3: S3Server, tiny_checkpoint: Path
+) -> None:
+    folder = s3.bucket / "out-worker"
+    job = Job(proxy, tiny_checkpoint, "out-worker")
+    wait_for(lambda: len(list(folder.glob("part-*.parquet"))) >= 2, job)
+    actors = job.children("ray::")
+    assert actors
+    for actor in actors:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            actor.kill()
+    told = job.finish()
+    assert job.process.returncode == 0, told
+    everything = ids_of(folder)
+    assert len(everything) == len(set(everything)) == N_SONGS
+
+
+def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(
+    proxy: FaultProxy, s3: S3Server, tiny_checkpoint: Path
+) -> None:
+    folder = s3.bucket / "out-stop"
+    job = Job(proxy, tiny_checkpoint, "out-stop")
+    wait_for(lambda: len(list(folder.glob("part-*.parquet"))) >= 2, job)
+    children = job.children("")
+    job.process.send_signal(signal.SIGINT)
+    told = job.finish()
+    assert job.process.returncode == 130, told
+    assert "with --resume goes on" in told
+    assert "Traceback" not in told
+    _, alive = psutil.wait_procs(children, timeout=30)
+    assert not alive

@@ -1,0 +1,238 @@
+"""The batch job on Ray Data: one row a file, the pipeline's numbers, nothing lost or repeated."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow.parquet
+import pytest
+
+from acoustic.pipeline import Pipeline
+from deployments.batch.options import JobOptions
+from deployments.batch.run import main, run_job
+from deployments.batch.schema import LEFT_OUT, RESERVED
+from deployments.batch.storage import StorageOptions
+from tests.s3 import BUCKET, FaultProxy, S3Server
+from tests.sounds import encode, noise, sweep, tone
+
+N_GOOD = 11
+JUNK = {
+    "bad.mp3": b"no audio in here " * 50,
+    "empty.wav": b"",
+    "short.wav": encode(tone(440, 0.3), 22_050),
+}
+
+Job = Callable[..., JobOptions]
+
+
+def make_songs(folder: Path) -> None:
+    """Good files of several lengths and containers, and three broken ones."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for i in range(N_GOOD):
+        kind = ("wav", "flac", "mp3", "ogg")[i % 4]
+        sound = (sweep(5.0 + 3 * i), tone(200 + 40 * i, 8.0 + i), noise(4.0 + i, seed=i))[i % 3]
+        (folder / f"song {i:02}.{kind}").write_bytes(encode(sound, 22_050, kind))
+    for name, content in JUNK.items():
+        (folder / name).write_bytes(content)
+
+
+@pytest.fixture
+def job(cluster: int, tiny_checkpoint: Path, tmp_path: Path) -> Job:
+    def options(*sources: object, **changes: object) -> JobOptions:
+        basis = JobOptions(
+            sources=tuple(map(str, sources)),
+            out=str(tmp_path / "out"),
+            checkpoint=str(tiny_checkpoint),
+            chunk_files=4,
+            hear_actors=2,
+            progress="quiet",
+        )
+        return replace(basis, **changes)  # type: ignore[arg-type]
+
+    return options
+
+
+def rows_of(out: Path) -> list[dict[str, object]]:
+    tables = [pyarrow.parquet.read_table(path) for path in sorted(out.rglob("part-*.parquet"))]
+    return [row for table in tables for row in table.to_pylist()]
+
+
+@pytest.mark.parametrize("effort", ["balanced", "auto"])
+def test_every_file_of_a_bucket_has_the_pipelines_row(
+    job: Job, s3: S3Server, tiny_checkpoint: Path, tmp_path: Path, effort: str
+) -> None:
+    make_songs(s3.bucket / effort)
+    storage = StorageOptions(endpoint=s3.endpoint, region="us-east-1")
+    out = f"s3://{BUCKET}/out-{effort}"
+    options = job(f"s3://{BUCKET}/{effort}", out=out, storage=storage, effort=effort)
+    assert run_job(options) == 0
+    rows = rows_of(s3.bucket / f"out-{effort}")
+    assert len(rows) == len({row["id"] for row in rows}) == N_GOOD + len(JUNK)
+    pipeline = Pipeline.from_folder(tiny_checkpoint)
+    for row in rows:
+        name = str(row["uri"]).rpartition("/")[2]
+        data = (s3.bucket / effort / name).read_bytes()
+        assert row["size_bytes"] == len(data)
+        if name in JUNK:
+            assert row["error_code"] in ("unsupported_audio", "invalid_request", "audio_too_short")
+            assert row["top_genre"] is None
+            continue
+        expected = pipeline.classify(data, effort=effort).to_dict()  # type: ignore[arg-type]
+        assert row["error_code"] == ""
+        assert row["etag"]
+        for key in expected.keys() - set(LEFT_OUT):
+            assert row[key] == expected[key], (name, key)
+    report = json.loads((s3.bucket / f"out-{effort}" / "_report.json").read_text())
+    assert report["n_rows"] == N_GOOD + len(JUNK)
+    assert report["n_errors"] == len(JUNK)
+    assert sum(report["genres"].values()) == N_GOOD
+    assert report["errors"]["audio_too_short"] == 1
+    page = (s3.bucket / f"out-{effort}" / "report.html").read_text()
+    assert "<svg" in page
+    assert "audio_too_short" in page
+
+
+def test_ranged_reads_give_the_same_rows_from_fewer_bytes(
+    job: Job, s3: S3Server, tmp_path: Path
+) -> None:
+    folder = s3.bucket / "long"
+    make_songs(folder)
+    for kind in ("wav", "flac"):
+        (folder / f"long.{kind}").write_bytes(encode(sweep(120.0, 44_100), 44_100, kind))
+    storage = StorageOptions(endpoint=s3.endpoint, region="us-east-1")
+    rows = {}
+    for read in ("whole", "ranged"):
+        out = tmp_path / read
+        options = job(f"s3://{BUCKET}/long", out=str(out), storage=storage, effort="fast")
+        assert run_job(replace(options, read=read)) == 0  # type: ignore[arg-type]
+        rows[read] = {row.pop("uri"): row for row in rows_of(out)}
+        for row in rows[read].values():
+            row.pop("content_sha256")
+    assert rows["ranged"] == rows["whole"]
+    run = {r: json.loads((tmp_path / r / "_report.json").read_text())["run"] for r in rows}
+    assert run["whole"]["read_bytes"] == run["whole"]["size_bytes"]
+    assert run["ranged"]["read_bytes"] < 0.5 * run["whole"]["read_bytes"]
+
+
+def test_a_second_run_adds_nothing_and_reads_nothing(job: Job, s3: S3Server) -> None:
+    make_songs(s3.bucket / "twice")
+    proxy = FaultProxy(s3)
+    try:
+        storage = StorageOptions(endpoint=proxy.endpoint, region="us-east-1")
+        options = job(f"s3://{BUCKET}/twice", out=f"s3://{BUCKET}/out-twice", storage=storage)
+        assert run_job(options) == 0
+        first = rows_of(s3.bucket / "out-twice")
+        proxy.forget()
+        for existing in ("resume", "skip"):
+            assert run_job(replace(options, existing=existing)) == 0  # type: ignore[arg-type]
+        assert not [path for path in proxy.gets() if path.startswith(f"/{BUCKET}/twice/")]
+    finally:
+        proxy.close()
+    assert rows_of(s3.bucket / "out-twice") == first
+
+
+def test_a_store_that_fails_for_a_while_loses_no_row(job: Job, s3: S3Server) -> None:
+    """Every fifth GET of a song fails twice, each time in another way."""
+    make_songs(s3.bucket / "weak")
+    proxy = FaultProxy(s3)
+    faults = ("503", "reset", "truncate")
+
+    def fault(method: str, path: str, count: int) -> str:
+        is_song = method == "GET" and path.startswith(f"/{BUCKET}/weak/")
+        return faults[(len(path) + count) % 3] if is_song and count < 2 else ""
+
+    proxy.fault = fault
+    try:
+        storage = StorageOptions(endpoint=proxy.endpoint, region="us-east-1", timeout_s=5.0)
+        weak = job(f"s3://{BUCKET}/weak", out=f"s3://{BUCKET}/out-weak", storage=storage)
+        assert run_job(weak) == 0
+    finally:
+        proxy.close()
+    codes = [row["error_code"] for row in rows_of(s3.bucket / "out-weak")]
+    assert len(codes) == N_GOOD + len(JUNK)
+    assert sum(code != "" for code in codes) == len(JUNK)
+
+
+def test_manifests_pass_their_columns_through(job: Job, tmp_path: Path) -> None:
+    make_songs(tmp_path / "songs")
+    manifest = tmp_path / "list.csv"
+    manifest.write_text(
+        "uri,label,sha256\nsongs/song 00.wav,0012,\nsongs/song 01.flac,b,"
+        + "0" * 64
+        + "\nsongs/gone.wav,c,\n"
+    )
+    assert run_job(job(manifest)) == 0
+    rows = {str(row["label"]): row for row in rows_of(tmp_path / "out")}
+    assert rows["0012"]["error_code"] == ""
+    assert rows["b"]["error_code"] == "source_corrupt"
+    assert rows["c"]["error_code"] == "source_not_found"
+    assert set(rows["c"]) == {*RESERVED, "label", "sha256"}
+
+
+@pytest.mark.parametrize("format", ["jsonl", "csv"])
+def test_other_formats_have_the_same_answers_and_resume(
+    job: Job, tmp_path: Path, format: str
+) -> None:
+    make_songs(tmp_path / "songs")
+    assert run_job(job(tmp_path / "songs", out=str(tmp_path / "parquet"))) == 0
+    options = job(tmp_path / "songs", out=str(tmp_path / format), format=format, limit=6)
+    assert run_job(options) == 0
+    assert run_job(replace(options, limit=None, existing="resume")) == 0
+    report = json.loads((tmp_path / format / "_report.json").read_text())
+    whole = json.loads((tmp_path / "parquet" / "_report.json").read_text())
+    for key in ("n_rows", "n_errors", "genres", "errors", "review_share"):
+        assert report[key] == whole[key]
+    assert report["run"]["n_finished_before"] == 6
+
+
+def test_rows_go_to_a_folder_per_genre(job: Job, tmp_path: Path) -> None:
+    make_songs(tmp_path / "songs")
+    assert run_job(job(tmp_path / "songs", partition_by_genre=True)) == 0
+    rows = rows_of(tmp_path / "out")
+    assert len(rows) == len({row["id"] for row in rows}) == N_GOOD + len(JUNK)
+    folders = {path.name for path in (tmp_path / "out").iterdir() if path.is_dir()}
+    assert "top_genre=none" in folders
+    for path in (tmp_path / "out").glob("top_genre=*/part-*.parquet"):
+        genres = set(pyarrow.parquet.ParquetFile(path).read()["top_genre"].to_pylist())
+        assert genres == {None} or path.parent.name == f"top_genre={genres.pop()}"
+
+
+def test_errors_may_end_the_job_or_change_its_exit_code(job: Job, tmp_path: Path) -> None:
+    make_songs(tmp_path / "songs")
+    assert run_job(job(tmp_path / "songs", out=str(tmp_path / "a"), fail_on_error=True)) == 1
+    assert run_job(job(tmp_path / "songs", out=str(tmp_path / "b"), max_error_rate=0.1)) == 3
+
+
+def test_results_are_not_overwritten_or_mixed_by_accident(
+    job: Job, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_songs(tmp_path / "songs")
+    arguments = [
+        str(tmp_path / "songs"), "--out", str(tmp_path / "out"), "--limit", "3",
+        "--checkpoint", job().checkpoint, "--concurrency", "1", "--progress", "json",
+    ]  # fmt: skip
+    assert main(arguments, "batch") == 0
+    line = json.loads(capsys.readouterr().err.splitlines()[-1])
+    assert (line["files"], line["of"]) == (3, 3)
+    assert main(arguments, "batch") == 2
+    assert "has results already: --resume goes on" in capsys.readouterr().err
+    assert main([*arguments, "--resume", "--effort", "fast"], "batch") == 2
+    assert "effort was balanced, is fast" in capsys.readouterr().err
+    assert main([*arguments, "--resume", "--concurrency", "500"], "batch") == 0  # nothing to do
+    changed = [*arguments[:4], "5", *arguments[5:]]
+    assert main([*changed, "--resume", "--concurrency", "500"], "batch") == 2
+    assert "need 250.5 CPUs, the cluster has 8" in capsys.readouterr().err
+
+
+def test_a_dry_run_counts_and_writes_nothing(
+    job: Job, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_songs(tmp_path / "songs")
+    assert run_job(job(tmp_path / "songs", dry_run=True, sample=9)) == 0
+    told = capsys.readouterr().out
+    assert "9 files to do" in told
+    assert "ms of CPU a file by a probe of 9" in told
+    assert not (tmp_path / "out").exists()
