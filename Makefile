@@ -6,7 +6,7 @@ TORCH := torch==2.13.0
 RUN_READY := $(VENV)/.run-ready
 DEV_READY := $(VENV)/.dev-ready
 
-.PHONY: serve test check serve-test e2e model bench format clean
+.PHONY: serve test check serve-test e2e model claims bench format clean
 
 serve: $(RUN_READY)
 	$(BIN)/acousticsense serve $(ARGS)
@@ -34,8 +34,17 @@ model: $(DEV_READY)
 	$(BIN)/acousticsense evaluate models/default $(DATA)/gtzan_mel $(DATA)/music \
 	  --not-music $(DATA)/ood --out docs --card --about docs/default-data.md
 
+claims: $(DEV_READY)
+	test -d "$(DATA)" || { echo "DATA=FOLDER is needed: gtzan_mel, music and ood in it" >&2; exit 2; }
+	$(BIN)/acousticsense train $(DATA)/gtzan_mel $(DATA)/music --not-music $(DATA)/ood \
+	  --out build/no-noise --overwrite --no-noise --crops 240000 $(ARGS)
+	$(BIN)/acousticsense calibrate build/no-noise $(DATA)/gtzan_mel $(DATA)/music
+	$(BIN)/acousticsense evaluate models/default $(DATA)/gtzan_mel $(DATA)/music \
+	  --not-music $(DATA)/ood --out docs --claims --without-noise build/no-noise
+
 bench: $(DEV_READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.front_end $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.postprocess
 
 format: $(DEV_READY)
 	$(BIN)/ruff format .

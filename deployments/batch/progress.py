@@ -26,6 +26,7 @@ class Totals:
         stage_s: stage → seconds of work, over all processes.
         begun_s: when the first stage could begin, by the monotonic clock.
         first_part_s: when the first part was written, or None.
+        n_first: rows of that part.
     """
 
     n_files: int = 0
@@ -35,6 +36,7 @@ class Totals:
     stage_s: Counter[str] = field(default_factory=Counter)
     begun_s: float = field(default_factory=time.monotonic)
     first_part_s: float | None = None
+    n_first: int = 0
 
     def add(self, part: dict[str, Any]) -> None:
         """Count one part."""
@@ -45,12 +47,19 @@ class Totals:
         for stage in ("hear", "classify", "write"):
             self.stage_s[stage] += part[f"{stage}_s"]
         if self.first_part_s is None:
-            self.first_part_s = time.monotonic()
+            self.first_part_s, self.n_first = time.monotonic(), part["n_files"]
 
     @property
     def elapsed_s(self) -> float:
         """Since the job began."""
         return time.monotonic() - self.begun_s
+
+    @property
+    def steady_files_per_s(self) -> float | None:
+        """Without the start of the processes; None where there was one part only."""
+        if self.first_part_s is None or self.n_files == self.n_first:
+            return None
+        return (self.n_files - self.n_first) / (time.monotonic() - self.first_part_s)
 
     def to_dict(self, n_wanted: int) -> dict[str, Any]:
         """For a log line."""

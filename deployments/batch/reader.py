@@ -8,13 +8,9 @@ each time; a missing file or a denied one is not tried again.
 from __future__ import annotations
 
 import hashlib
-import logging
-import random
-import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -28,15 +24,10 @@ from acoustic.errors import (
 )
 from acoustic.preprocess.ranged_file import RangedFile
 from deployments.batch.files import UNKNOWN_SIZE, SourceFile
-from deployments.batch.storage import StorageOptions, as_source_error, open_filesystem, split_scheme
-
-logger = logging.getLogger(__name__)
+from deployments.batch.retry import persist
+from deployments.batch.storage import StorageOptions, as_ours, open_filesystem, split_scheme
 
 Result = TypeVar("Result")
-
-N_TRIES = 6
-FIRST_WAIT_S = 0.2
-LONGEST_WAIT_S = 10.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -71,7 +62,6 @@ class Reader:
         self._max_file_bytes = max_file_bytes
         self._pool = ThreadPoolExecutor(n_threads, thread_name_prefix="reader")
         self._filesystems: dict[str, fs.FileSystem] = {}
-        self._random = random.Random()
 
     def read(self, files: Sequence[SourceFile]) -> Iterator[Fetched]:
         """Every file, in order, with its bytes or its error."""
@@ -98,7 +88,7 @@ class Reader:
         filesystem, path = self._open(file.uri)
 
         def opened() -> tuple[Any, int, str]:
-            with _as_ours(file):
+            with as_ours(file.uri):
                 stream = filesystem.open_input_file(path)
                 size_bytes = stream.size()
                 etag = (stream.metadata() or {}).get("ETag", b"").decode().strip('"')
@@ -106,31 +96,21 @@ class Reader:
             return stream, size_bytes, etag
 
         def fetch(start: int, stop: int) -> bytes:
-            return self._persist(lambda: _read_range(file, stream, start, stop))
+            return persist(lambda: _read_range(file, stream, start, stop))
 
-        stream, size_bytes, etag = self._persist(opened)
+        stream, size_bytes, etag = persist(opened)
         return RangedFile(fetch, size_bytes), etag
 
     def fetch(self, file: SourceFile) -> Fetched:
         """One file, with its bytes or its error."""
         try:
-            return self._persist(lambda: self._fetch_once(file))
+            return persist(lambda: self._fetch_once(file))
         except AcousticError as error:
             return Fetched(file=file, error=error)
 
-    def _persist(self, work: Callable[[], Result]) -> Result:
-        """Do it again while another try may help."""
-        for attempt in range(1, N_TRIES):
-            try:
-                return work()
-            except (SourceUnavailableError, SourceCorruptError) as error:
-                logger.info("read failed attempt=%d code=%s", attempt, error.code)
-            time.sleep(self._wait_s(attempt))
-        return work()
-
     def _fetch_once(self, file: SourceFile) -> Fetched:
         filesystem, path = self._open(file.uri)
-        with _as_ours(file), filesystem.open_input_file(path) as stream:
+        with as_ours(file.uri), filesystem.open_input_file(path) as stream:
             size_bytes = stream.size()
             self._check_size(file, size_bytes)
             metadata = stream.metadata() or {}
@@ -159,23 +139,9 @@ class Reader:
             self._filesystems[scheme], _ = open_filesystem(uri, self._storage)
         return self._filesystems[scheme], path
 
-    def _wait_s(self, attempt: int) -> float:
-        """Twice as long each time, with jitter, so that many readers do not come back at once."""
-        longest = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** (attempt - 1))
-        return self._random.uniform(longest / 2, longest)
-
-
-@contextmanager
-def _as_ours(file: SourceFile) -> Iterator[None]:
-    """A store's error becomes one of ours."""
-    try:
-        yield
-    except OSError as error:
-        raise as_source_error(error, file.uri) from error
-
 
 def _read_range(file: SourceFile, stream: Any, start: int, stop: int) -> bytes:
-    with _as_ours(file):
+    with as_ours(file.uri):
         data: bytes = stream.read_at(stop - start, start)
     if len(data) != stop - start:
         raise SourceUnavailableError(

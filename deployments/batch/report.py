@@ -111,7 +111,7 @@ def _count(options: JobOptions) -> dict[str, Any]:
 
 
 def _run(plan: Plan, totals: Totals) -> dict[str, Any]:
-    slowest = totals.stage_s.most_common(1)
+    slowest, steady = totals.stage_s.most_common(1), totals.steady_files_per_s
     return {
         "n_listed": plan.n_listed,
         "n_finished_before": plan.n_finished,
@@ -119,6 +119,7 @@ def _run(plan: Plan, totals: Totals) -> dict[str, Any]:
         "n_errors": totals.n_errors,
         "elapsed_s": round(totals.elapsed_s, 1),
         "files_per_s": round(totals.n_files / max(totals.elapsed_s, 1e-9), 2),
+        "steady_files_per_s": None if steady is None else round(steady, 2),
         "read_bytes": totals.read_bytes,
         "size_bytes": totals.size_bytes,
         "stage_s": {name: round(value, 2) for name, value in totals.stage_s.items()},

@@ -14,9 +14,10 @@ from typing import Any
 import pyarrow as pa
 import ray
 from ray.data import ActorPoolStrategy, DataContext, Dataset
+from ray.exceptions import RayError
 
 from acoustic.classify.config import EngineConfig
-from acoustic.errors import AcousticError, ConfigError
+from acoustic.errors import AcousticError, ConfigError, SourceUnavailableError
 from acoustic.manifest import load_manifest
 from acoustic.postprocess.postprocessor import check_coverage, check_top_k
 from deployments.batch.answer import Answer
@@ -39,7 +40,7 @@ WRITE_CPUS = 0.1
 
 N_PROBED = 20
 NO_PROGRESS_TIMEOUT_S = 600.0
-EXIT_OK, EXIT_ERRORS, EXIT_ERROR_RATE, EXIT_INTERRUPTED = 0, 1, 3, 130
+EXIT_OK, EXIT_ERRORS, EXIT_ERROR_RATE, EXIT_BROKEN, EXIT_INTERRUPTED = 0, 1, 3, 4, 130
 
 
 def run_job(options: JobOptions) -> int:
@@ -47,7 +48,7 @@ def run_job(options: JobOptions) -> int:
 
     Returns:
         Exit code: 0 done, 1 an error row with `--errors fail`, 3 more errors than
-        `--max-error-rate`, 130 interrupted.
+        `--max-error-rate`, 4 broken off, 130 interrupted.
 
     Raises:
         ConfigError: a source, setting or output that cannot be used, or too few resources.
@@ -71,6 +72,9 @@ def run_job(options: JobOptions) -> int:
             flush=True,
         )
         return EXIT_INTERRUPTED
+    except (RayError, AcousticError) as error:
+        print(f"the job broke off: {_cause(error)}; the same command with --resume goes on")
+        return EXIT_BROKEN
     except _FirstError as error:
         print(f"ended at the first error, {error}; --errors report goes on after errors")
         return EXIT_ERRORS
@@ -110,6 +114,14 @@ class _FirstError(Exception):
     """An error row came, and `--errors fail` was asked for."""
 
 
+def _cause(error: Exception) -> str:
+    """Our own sentence, or the last line of what Ray tells of an error."""
+    if isinstance(error, AcousticError):
+        return error.message
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[-1] if lines else ''}"
+
+
 def _settings(options: JobOptions) -> ServiceConfig:
     config = load_config(PROJECT_ROOT / options.config)
     if options.checkpoint:
@@ -129,6 +141,8 @@ def _run(plan: Plan, options: JobOptions, config: ServiceConfig, totals: Totals)
         with ProgressReport(options.progress, len(plan.files)) as progress:
             for table in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
                 for part in table.to_pylist():
+                    if part["failure"]:
+                        raise SourceUnavailableError(part["failure"])
                     totals.add(part)
                     if part["first_error"] and options.fail_on_error:
                         raise _FirstError(part["first_error"])

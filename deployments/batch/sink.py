@@ -20,7 +20,7 @@ import pyarrow.json
 import pyarrow.parquet
 from pyarrow import fs
 
-from acoustic.errors import ConfigError
+from acoustic.errors import AcousticError, ConfigError
 from deployments.batch.options import Format, JobOptions
 from deployments.batch.schema import RESERVED, row_schema
 from deployments.batch.storage import StorageOptions, open_filesystem, write_atomically
@@ -47,13 +47,18 @@ def write(table: pa.Table, options: JobOptions, extras: list[str]) -> pa.Table:
     rows = [json.loads(text) for text in table["row"].to_pylist()]
     costs = {name: sum(row.pop(name) for row in rows) for name in COSTS}
     begun_s = time.perf_counter()
-    write_part(rows, row_schema(extras), options)
+    failure = ""
+    try:
+        write_part(rows, row_schema(extras), options)
+    except AcousticError as error:  # as a value: what a task raises reaches the driver wrapped
+        failure = error.message
     errors = [row["error_code"] for row in rows if row["error_code"]]
     told = {
         **costs,
         "n_files": len(rows),
         "n_errors": len(errors),
         "first_error": errors[0] if errors else "",
+        "failure": failure,
         "size_bytes": sum(row["size_bytes"] for row in rows),
         "write_s": time.perf_counter() - begun_s,
     }

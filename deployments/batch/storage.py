@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -22,6 +24,7 @@ from acoustic.errors import (
     SourceNotFoundError,
     SourceUnavailableError,
 )
+from deployments.batch.retry import persist
 
 CHECKSUM_VARIABLES = ("AWS_REQUEST_CHECKSUM_CALCULATION", "AWS_RESPONSE_CHECKSUM_VALIDATION")
 CONNECT_TIMEOUT_S = 5.0
@@ -78,11 +81,13 @@ def write_atomically(filesystem: fs.FileSystem, path: str, content: bytes) -> No
     """A file that is there whole or not at all.
 
     An object store makes an object visible when its upload is complete; on a local disk a rename
-    does the same.
+    does the same. An upload that fails is tried again.
+
+    Raises:
+        SourceUnavailableError, SourceForbiddenError: the store does not take it.
     """
     if not isinstance(filesystem, fs.LocalFileSystem):
-        with filesystem.open_output_stream(path) as stream:
-            stream.write(content)
+        persist(lambda: _upload(filesystem, path, content))
         return
     folder = Path(path).parent
     folder.mkdir(parents=True, exist_ok=True)
@@ -94,6 +99,11 @@ def write_atomically(filesystem: fs.FileSystem, path: str, content: bytes) -> No
             os.replace(file.name, path)
         finally:
             Path(file.name).unlink(missing_ok=True)
+
+
+def _upload(filesystem: fs.FileSystem, path: str, content: bytes) -> None:
+    with as_ours(path), filesystem.open_output_stream(path) as stream:
+        stream.write(content)
 
 
 def as_source_error(error: OSError, uri: str) -> AcousticError:
@@ -110,7 +120,16 @@ def as_source_error(error: OSError, uri: str) -> AcousticError:
         return SourceForbiddenError(f"{uri} may not be read: the store denies access")
     if isinstance(error, IsADirectoryError):
         return SourceNotFoundError(f"{uri} is a folder")
-    return SourceUnavailableError(f"{uri} could not be read: {type(error).__name__}")
+    return SourceUnavailableError(f"the store failed at {uri}: {type(error).__name__}")
+
+
+@contextmanager
+def as_ours(uri: str) -> Iterator[None]:
+    """A store's error becomes one of ours."""
+    try:
+        yield
+    except OSError as error:
+        raise as_source_error(error, uri) from error
 
 
 def _s3(options: StorageOptions) -> fs.FileSystem:
@@ -127,6 +146,7 @@ def _s3(options: StorageOptions) -> fs.FileSystem:
         anonymous=options.anonymous,
         connect_timeout=CONNECT_TIMEOUT_S,
         request_timeout=options.timeout_s,
+        allow_delayed_open=True,  # a small object by one request instead of three
         retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=1),  # ours counts and waits
     )
 

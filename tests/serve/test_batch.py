@@ -156,6 +156,24 @@ def test_a_store_that_fails_for_a_while_loses_no_row(job: Job, s3: S3Server) -> 
     assert sum(code != "" for code in codes) == len(JUNK)
 
 
+def test_an_output_that_takes_nothing_ends_the_job_with_one_sentence(
+    job: Job, s3: S3Server, capfd: pytest.CaptureFixture[str]
+) -> None:
+    make_songs(s3.bucket / "full")
+    proxy = FaultProxy(s3)
+    proxy.fault = lambda method, path, count: "403" if method == "PUT" and "/part-" in path else ""
+    try:
+        storage = StorageOptions(endpoint=proxy.endpoint, region="us-east-1")
+        options = job(f"s3://{BUCKET}/full", out=f"s3://{BUCKET}/out-full", storage=storage)
+        assert run_job(options) == 4
+    finally:
+        proxy.close()
+    told = capfd.readouterr().out
+    assert "the job broke off: " in told
+    assert "the store denies access; the same command with --resume goes on" in told
+    assert "Traceback" not in told
+
+
 def test_manifests_pass_their_columns_through(job: Job, tmp_path: Path) -> None:
     make_songs(tmp_path / "songs")
     manifest = tmp_path / "list.csv"

@@ -16,7 +16,7 @@ from acoustic.errors import (
     SourceUnavailableError,
     UploadTooLargeError,
 )
-from deployments.batch import reader as reader_module
+from deployments.batch import retry
 from deployments.batch.files import SourceFile
 from deployments.batch.reader import Fetched, Reader
 from deployments.batch.sources import list_files
@@ -37,7 +37,7 @@ def proxy(s3: S3Server) -> Iterator[FaultProxy]:
 
 @pytest.fixture(autouse=True)
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reader_module, "FIRST_WAIT_S", 0.001)
+    monkeypatch.setattr(retry, "FIRST_WAIT_S", 0.001)
 
 
 Read = Callable[..., Fetched]
@@ -150,3 +150,21 @@ def test_a_written_object_is_whole(s3: S3Server, tmp_path: Path) -> None:
         with filesystem.open_input_stream(path) as stream:
             assert stream.read() == CONTENT[:10]
     assert [each.name for each in (tmp_path / "out").iterdir()] == ["part"]
+
+
+@pytest.mark.parametrize("fault", ["503", "reset", "hang"])
+def test_an_upload_is_tried_again(s3: S3Server, proxy: FaultProxy, fault: str) -> None:
+    proxy.fault = lambda method, path, count: fault if method == "PUT" and count < 2 else ""
+    options = StorageOptions(endpoint=proxy.endpoint, region="us-east-1", timeout_s=2.0)
+    filesystem, path = open_filesystem(f"s3://{BUCKET}/up/{fault}", options)
+    write_atomically(filesystem, path, CONTENT)
+    assert (s3.bucket / "up" / fault).read_bytes() == CONTENT
+    assert proxy.seen["PUT", f"/{BUCKET}/up/{fault}"] == 3
+
+
+def test_a_store_that_takes_nothing_is_one_clear_error(s3: S3Server, proxy: FaultProxy) -> None:
+    proxy.fault = lambda method, path, count: "403" if method == "PUT" else ""
+    options = StorageOptions(endpoint=proxy.endpoint, region="us-east-1")
+    filesystem, path = open_filesystem(f"s3://{BUCKET}/closed", options)
+    with pytest.raises(SourceForbiddenError, match="the store denies access"):
+        write_atomically(filesystem, path, CONTENT)

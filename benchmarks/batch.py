@@ -1,0 +1,230 @@
+"""A batch job from a real S3 server to Parquet, against the pipeline in process.
+
+    python -m benchmarks.batch MUSIC [--files 2000]
+
+MUSIC is a folder of recordings; they are copied under new names until there are enough, and every
+twentieth file is broken. The job runs as a user would start it. Told are: whether every file has
+exactly one row, whether rows equal the pipeline's field by field, files per second without the
+start against CPUs ÷ CPU seconds per track in process, the most memory of all its processes, and
+what ranged reads fetch of three-minute MP3s.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pyarrow.parquet
+import soundfile
+
+from acoustic.pipeline import Pipeline
+from acoustic.preprocess.example import example_waveform
+from benchmarks.document import markdown_table, write_section
+from deployments.batch.schema import LEFT_OUT
+from tests.s3 import BUCKET, KEY, SECRET, S3Server
+
+ROOT = Path(__file__).resolve().parent.parent
+CHECKPOINT = ROOT / "models" / "default"
+BROKEN_EVERY = 20
+N_COMPARED = 100
+SONG_S = 180.0
+MP3_LEVELS = {"128 kbit/s": 0.66, "320 kbit/s": 0.0}
+
+
+def main() -> None:
+    """Measure, write the section, print JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("music", type=Path)
+    parser.add_argument("--files", type=int, default=2000)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="as-bench-") as folder:
+        server = S3Server(Path(folder))
+        try:
+            names = _fill(server.bucket / "in", arguments.music, arguments.files)
+            job = _run(server, "in", "out")
+            found = {
+                **job,
+                **_check(server.bucket, names),
+                "in_process": _in_process(server.bucket),
+            }
+            found["ranged"] = _measure_ranges(server)
+        finally:
+            server.close()
+    n_cpus = os.cpu_count() or 1
+    possible = n_cpus / found["in_process"]["cpu_s_per_track"]
+    found["share_of_possible"] = round(found["steady_files_per_s"] / possible, 3)
+    write_section("Batch job", "python -m benchmarks.batch MUSIC", _tables(found, possible, n_cpus))
+    print(json.dumps(found))
+
+
+def _fill(folder: Path, music: Path, n_files: int) -> list[str]:
+    recordings = sorted(
+        path for path in music.rglob("*") if path.suffix in (".ogg", ".mp3", ".flac")
+    )
+    folder.mkdir()
+    names = []
+    for i in range(n_files):
+        source = recordings[i % len(recordings)]
+        name = f"{i:05}{source.suffix}"
+        data = source.read_bytes()
+        (folder / name).write_bytes(data[:50] if i % BROKEN_EVERY == 7 else data)
+        names.append(name)
+    return names
+
+
+def _run(server: S3Server, source: str, out: str, *more: str) -> dict[str, Any]:
+    """The job as a process; its report and the most memory of it and its children."""
+    command = [
+        sys.executable, "-m", "deployments.batch", f"s3://{BUCKET}/{source}",
+        "--out", f"s3://{BUCKET}/{out}", "--endpoint", server.endpoint, "--region", "us-east-1",
+        "--progress", "plain", *more,
+    ]  # fmt: skip
+    environment = {**os.environ, "AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET}
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=sys.stderr)
+    peak, pause = 0, threading.Event()
+    while process.poll() is None:
+        peak = max(peak, _memory_bytes(process.pid))
+        pause.wait(0.5)
+    if process.returncode:
+        raise SystemExit(f"the job ended with {process.returncode}")
+    report = json.loads((server.bucket / out / "_report.json").read_text())
+    return {
+        "n_files": report["n_rows"],
+        "n_errors": report["n_errors"],
+        "steady_files_per_s": report["run"]["steady_files_per_s"],
+        "read_bytes": report["run"]["read_bytes"],
+        "size_bytes": report["run"]["size_bytes"],
+        "stage_s": report["run"]["stage_s"],
+        "peak_mb": round(peak / 1e6),
+    }
+
+
+def _memory_bytes(pid: int) -> int:
+    """Of a process and its descendants; shared pages count once for each."""
+    total = 0
+    try:
+        family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return 0
+    for each in family:
+        try:
+            memory = each.memory_info()
+            total += memory.rss - memory.shared
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+    return total
+
+
+def _rows(folder: Path) -> dict[str, dict[str, Any]]:
+    rows: dict[str, dict[str, Any]] = {}
+    for path in folder.glob("part-*.parquet"):
+        for row in pyarrow.parquet.read_table(path).to_pylist():
+            name = row["uri"].rpartition("/")[2]
+            if name in rows:
+                raise SystemExit(f"{name} has two rows")
+            rows[name] = row
+    return rows
+
+
+def _check(bucket: Path, names: list[str]) -> dict[str, Any]:
+    rows = _rows(bucket / "out")
+    pipeline = Pipeline.from_folder(CHECKPOINT)
+    chosen = [name for i, name in enumerate(names) if i % BROKEN_EVERY != 7][:N_COMPARED]
+    different = 0
+    for name in chosen:
+        expected = pipeline.classify((bucket / "in" / name).read_bytes()).to_dict()
+        different += any(rows[name][k] != expected[k] for k in expected.keys() - set(LEFT_OUT))
+    return {
+        "missing_rows": len(set(names) - set(rows)),
+        "compared": len(chosen),
+        "different": different,
+    }
+
+
+def _in_process(bucket: Path) -> dict[str, float]:
+    """CPU and wall seconds per track of the pipeline alone, one thread."""
+    pipeline = Pipeline.from_folder(CHECKPOINT)
+    files = sorted((bucket / "in").iterdir())[: 2 * N_COMPARED]
+    contents = [data for path in files if len(data := path.read_bytes()) > 50]
+    pipeline.classify(contents[0])
+    begun_cpu_s, begun_s = time.process_time(), time.perf_counter()
+    for data in contents:
+        try:
+            pipeline.classify(data)
+        except ValueError:
+            continue
+    n = len(contents)
+    return {
+        "cpu_s_per_track": round((time.process_time() - begun_cpu_s) / n, 5),
+        "wall_s_per_track": round((time.perf_counter() - begun_s) / n, 5),
+    }
+
+
+def _measure_ranges(server: S3Server) -> dict[str, dict[str, Any]]:
+    """Three-minute MP3s at effort fast, whole and ranged."""
+    rate = 44_100
+    left = example_waveform(SONG_S, rate) + 0.01 * np.random.default_rng(0).standard_normal(
+        round(SONG_S * rate)
+    ).astype(np.float32)
+    samples = np.stack([left, left[::-1]], axis=1)
+    found = {}
+    for name, level in MP3_LEVELS.items():
+        folder = f"mp3-{name.split()[0]}"
+        (server.bucket / folder).mkdir()
+        file = io.BytesIO()
+        with soundfile.SoundFile(
+            file, "w", rate, 2, format="MP3", bitrate_mode="CONSTANT", compression_level=level
+        ) as sound:
+            sound.write(samples)
+        for i in range(8):
+            (server.bucket / folder / f"{i}.mp3").write_bytes(file.getvalue())
+        jobs = {
+            read: _run(server, folder, f"{folder}-{read}", "--effort", "fast", "--read", read)
+            for read in ("whole", "ranged")
+        }
+        whole, ranged = (_rows(server.bucket / f"{folder}-{read}") for read in jobs)
+        for row in [*whole.values(), *ranged.values()]:
+            row.pop("content_sha256")
+        found[name] = {
+            "share_of_bytes": round(jobs["ranged"]["read_bytes"] / jobs["whole"]["read_bytes"], 4),
+            "same_rows": whole == ranged,
+        }
+    return found
+
+
+def _tables(found: dict[str, Any], possible: float, n_cpus: int) -> str:
+    rows = [
+        ["files, of which broken", f"{found['n_files']}, {found['n_errors']}"],
+        ["files without a row", str(found["missing_rows"])],
+        ["rows that differ from the pipeline's", f"{found['different']} of {found['compared']}"],
+        ["files per second, without the start", str(found["steady_files_per_s"])],
+        [f"{n_cpus} CPUs ÷ CPU seconds per track in process", f"{possible:.2f}"],
+        ["share of that", str(found["share_of_possible"])],
+        ["most private memory of all processes, MB", str(found["peak_mb"])],
+    ]
+    ranged = [
+        [name, f"{row['share_of_bytes']:.1%}", "the same" if row["same_rows"] else "DIFFERENT"]
+        for name, row in found["ranged"].items()
+    ]
+    return (
+        markdown_table(["batch job", "value"], rows)
+        + "\n\n"
+        + markdown_table(
+            ["3-minute MP3, effort fast", "bytes of ranged over whole reads", "rows"], ranged
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
