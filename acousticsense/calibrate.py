@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from acousticsense.options import quiet_decoders, readable_errors, settings
+from acousticsense.options import log_to_stderr, quiet_decoders, readable_errors, settings
 from acousticsense.train import DEFAULT_VALID_RATIO, Data, Seed, Threads, ValidRatio
 
 
@@ -28,7 +28,7 @@ def calibrate(
     Writes calibration.json into the checkpoint, and neighbours.safetensors from what it was
     trained on.
     """
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    log_to_stderr(logging.WARNING)
     with readable_errors(), quiet_decoders():
         import os
 

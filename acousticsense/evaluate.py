@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from acousticsense.options import quiet_decoders, readable_errors, settings
+from acousticsense.options import log_to_stderr, quiet_decoders, readable_errors, settings
 from acousticsense.train import DEFAULT_VALID_RATIO, Data, NotMusic, Seed, Threads, ValidRatio
 
 PICTURES = "evaluation"
@@ -58,7 +58,7 @@ def evaluate(
         raise typer.BadParameter("--without-noise is for the claims: add --claims")
     if claims and card:
         raise typer.BadParameter("the model card is written by an evaluation without --claims")
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    log_to_stderr(logging.INFO)
     if claims:
         _write_claims(checkpoint, without_noise, data, not_music, out, valid_ratio, seed)
         return

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from acousticsense.options import quiet_decoders, readable_errors
+from acousticsense.options import log_to_stderr, quiet_decoders, readable_errors
 from acousticsense.train import DEFAULT_VALID_RATIO, Data, Seed, Threads, ValidRatio
 
 app = typer.Typer(help="Music-knowledge rules.", no_args_is_help=True, rich_markup_mode=None)
@@ -36,7 +36,7 @@ def fit(
     threads: Threads = None,
 ) -> None:
     """Find the weight of each rule on the valid split and enable those that lower the NLL."""
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    log_to_stderr(logging.WARNING)
     with readable_errors(), quiet_decoders():
         import os
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from acousticsense.options import quiet_decoders, readable_errors, settings
+from acousticsense.options import log_to_stderr, quiet_decoders, readable_errors, settings
 
 if TYPE_CHECKING:
     from acoustic.preprocess.mel import MelConfig
@@ -109,7 +109,7 @@ def train(
 
     Groups (artists, albums) stay on one side of the split. What cannot be read is listed.
     """
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    log_to_stderr(logging.INFO)
     with readable_errors(), quiet_decoders():
         import torch
 

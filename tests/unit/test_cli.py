@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -137,3 +139,21 @@ def test_import_writes_a_usable_checkpoint(tmp_path: Path, music: Path) -> None:
 
 def test_version() -> None:
     assert runner.invoke(app, ["--version"]).stdout.strip() == __version__
+
+
+def test_what_is_skipped_is_told_on_the_terminal(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    """In a process of its own: the decoders' stderr goes nowhere, ours must not."""
+    folder = tmp_path / "music"
+    for genre in ("Jazz", "Rock"):
+        (folder / genre / "band").mkdir(parents=True)
+        (folder / genre / "band" / "good.wav").write_bytes(encode(noise(8.0), 22_050))
+        (folder / genre / "band" / "bad.wav").write_bytes(b"no audio")
+    command = "from acousticsense.main import app; app()"
+    result = subprocess.run(
+        [sys.executable, "-c", command, "calibrate", str(tiny_checkpoint), str(folder)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert result.returncode == 2
+    assert "skipped file=Jazz/band/bad.wav code=unsupported_audio" in result.stderr
+    assert "error: " in result.stderr
+    assert "Traceback" not in result.stderr
