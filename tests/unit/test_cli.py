@@ -144,16 +144,17 @@ def test_version() -> None:
 def test_what_is_skipped_is_told_on_the_terminal(tiny_checkpoint: Path, tmp_path: Path) -> None:
     """In a process of its own: the decoders' stderr goes nowhere, ours must not."""
     folder = tmp_path / "music"
-    for genre in ("Jazz", "Rock"):
-        (folder / genre / "band").mkdir(parents=True)
-        (folder / genre / "band" / "good.wav").write_bytes(encode(noise(8.0), 22_050))
-        (folder / genre / "band" / "bad.wav").write_bytes(b"no audio")
+    for i in range(12):
+        band = folder / ("Jazz", "Rock")[i % 2] / f"band {i}"
+        band.mkdir(parents=True)
+        (band / "good.wav").write_bytes(encode(noise(8.0, seed=i), 22_050))
+    (folder / "Jazz" / "band 0" / "bad.wav").write_bytes(b"no audio")
     command = "from acousticsense.main import app; app()"
     result = subprocess.run(
         [sys.executable, "-c", command, "calibrate", str(tiny_checkpoint), str(folder)],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert result.returncode == 2
-    assert "skipped file=Jazz/band/bad.wav code=unsupported_audio" in result.stderr
+    assert "skipped file=Jazz/band 0/bad.wav code=unsupported_audio" in result.stderr
     assert "error: " in result.stderr
     assert "Traceback" not in result.stderr
