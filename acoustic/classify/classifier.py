@@ -64,12 +64,17 @@ class Classifier:
 
         Returns:
             As many results in the same order; a track's numbers do not depend on the others.
+
+        Raises:
+            ValueError: a logit is not finite.
         """
         timer = StageTimer()
         with timer.stage("inference"):
             rows, features = self.engine.answers(
                 np.concatenate([track.log_mel for track in tracks])
             )
+        if not np.isfinite(rows).all():  # whoever calls splits the batch until the track is found
+            raise ValueError("the model gave logits that are not finite")
         ends = np.cumsum([track.n_windows for track in tracks])[:-1]
         distances: list[float | None] = [None] * len(tracks)
         if self._neighbours is not None:

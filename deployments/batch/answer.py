@@ -72,7 +72,11 @@ class Answer:
                     answers[i] = ClassificationError("the model failed on this track")
                     continue
                 heard[i].append(outcome)
-                answers[i] = prediction = self._answer(heard[i])
+                try:
+                    answers[i] = prediction = self._answer(heard[i])
+                except AcousticError as error:
+                    answers[i] = error
+                    continue
                 if prediction.listen_on and len(heard[i]) < len(tracks[i]):
                     still.append(i)
             pending = still

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from acoustic.errors import AcousticError, InputError
+from acoustic.errors import AcousticError, InputError, ServiceError, SilentAudioError
 from acoustic.preprocess.cache import features_to_bytes
 from acoustic.preprocess.mp3_ranges import RangesUnavailableError
 from acoustic.preprocess.preprocessor import Preprocessor
@@ -22,6 +23,8 @@ from deployments.batch.reader import Fetched, Reader
 from deployments.batch.schema import error_columns, identity
 from deployments.batch.tables import HEARD
 from deployments.config import ServiceConfig
+
+logger = logging.getLogger(__name__)
 
 Row = dict[str, Any]
 
@@ -57,8 +60,8 @@ class Hear:
         row = identity(fetched.file, len(fetched.data), fetched.etag)
         try:
             rounds = self._rounds_of(fetched.data)
-        except AcousticError as error:
-            return _failed(row, error, len(fetched.data), begun_s)
+        except Exception as error:  # an edge: one file never ends the job
+            return _failed(row, _as_ours(error), len(fetched.data), begun_s)
         return _heard(row, rounds, len(fetched.data), begun_s)
 
     def _hear_ranged(self, file: SourceFile) -> Row:
@@ -72,35 +75,40 @@ class Hear:
         row = identity(file, source.size_bytes, etag)
         try:
             rounds = self._rounds_of_ranges(source)
-        except AcousticError as error:
-            return _failed(row, error, source.fetched_bytes, begun_s)
+        except Exception as error:  # an edge: one file never ends the job
+            return _failed(row, _as_ours(error), source.fetched_bytes, begun_s)
         return _heard(row, rounds, source.fetched_bytes, begun_s)
 
     def _rounds_of(self, data: bytes) -> list[TrackFeatures]:
         effort = self._options.effort
-        return _rounds(lambda part: self._preprocessor.process(data, effort, part))
+        return _rounds(lambda part: self._preprocessor.process(data, effort, part), InputError)
 
     def _rounds_of_ranges(self, source: RangedFile) -> list[TrackFeatures]:
         """What ranges cannot settle is read whole, and has the verdict of the whole."""
-        effort = self._options.effort
+        effort, process = self._options.effort, self._preprocessor.process_ranged
         try:
-            return _rounds(lambda part: self._preprocessor.process_ranged(source, effort, part))
+            return _rounds(lambda part: process(source, effort, part), SilentAudioError)
         except (RangesUnavailableError, InputError):
             if source.failure is not None:
                 raise source.failure from None
             return self._rounds_of(source.whole())
 
 
-def _rounds(process: Callable[[int], TrackFeatures]) -> list[TrackFeatures]:
+def _rounds(process: Callable[[int], TrackFeatures], last: type[InputError]) -> list[TrackFeatures]:
     """Every round of effort auto, or the only one of the others.
 
     Decoding is cheap beside the model, which hears the later rounds only if it needs them.
+
+    Args:
+        process: round → its features.
+        last: what a later round may raise, and the rounds before it then answer: the rest of the
+            track is silent or damaged.
     """
     rounds = [process(0)]
     while rounds[-1].n_unheard:
         try:
             rounds.append(process(len(rounds)))
-        except InputError:  # the rest is silent or damaged: the first rounds answer
+        except last:
             break
     return rounds
 
@@ -115,6 +123,13 @@ def _heard(row: Row, rounds: list[TrackFeatures], read_bytes: int, begun_s: floa
 
 def _failed(row: Row, error: AcousticError, read_bytes: int, begun_s: float) -> Row:
     return _heard({**row, **error_columns(error)}, [], read_bytes, begun_s)
+
+
+def _as_ours(error: Exception) -> AcousticError:
+    if isinstance(error, AcousticError):
+        return error
+    logger.error("a file failed", exc_info=error)
+    return ServiceError("preprocessing failed on this very file")
 
 
 def _costs(read_bytes: int, begun_s: float) -> Row:

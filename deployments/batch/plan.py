@@ -11,8 +11,10 @@ import random
 from dataclasses import dataclass
 from typing import Any
 
+from acoustic.digest import config_digest
 from acoustic.errors import ConfigError
 from acoustic.manifest import load_manifest
+from acoustic.postprocess.calibration import load_calibration
 from deployments.batch.files import SourceFile
 from deployments.batch.options import JobOptions
 from deployments.batch.sink import list_parts, read_columns
@@ -98,8 +100,12 @@ def _compare(options: JobOptions, config: ServiceConfig) -> None:
 
 
 def _identity(options: JobOptions, config: ServiceConfig) -> dict[str, Any]:
+    digest = load_manifest(config.checkpoint_folder).digest
+    calibration = load_calibration(config.checkpoint_folder, digest)
     return {
-        "model": load_manifest(config.checkpoint_folder).digest,
+        "model": digest,
+        "settings": config_digest(config.preprocess, config.postprocess, calibration),
+        "read": options.read,
         "effort": options.effort,
         "top_k": options.top_k,
         "coverage": options.coverage,

@@ -19,7 +19,9 @@ from ray.exceptions import RayError
 from acoustic.classify.config import EngineConfig
 from acoustic.errors import AcousticError, ConfigError, SourceUnavailableError
 from acoustic.manifest import load_manifest
+from acoustic.postprocess.calibration import load_calibration
 from acoustic.postprocess.postprocessor import check_coverage, check_top_k
+from acoustic.preprocess.segments import WINDOWS_BY_EFFORT
 from deployments.batch.answer import Answer
 from deployments.batch.files import SourceFile
 from deployments.batch.hear import Hear
@@ -72,13 +74,17 @@ def run_job(options: JobOptions) -> int:
             flush=True,
         )
         return EXIT_INTERRUPTED
-    except (RayError, AcousticError) as error:
+    except (RayError, SourceUnavailableError) as error:
         print(f"the job broke off: {_cause(error)}; the same command with --resume goes on")
         return EXIT_BROKEN
     except _FirstError as error:
         print(f"ended at the first error, {error}; --errors report goes on after errors")
         return EXIT_ERRORS
-    report = write_report(options, plan, totals)
+    try:
+        report = write_report(options, plan, totals)
+    except AcousticError as error:
+        print(f"all rows are written, the report is not: {error.message}")
+        return EXIT_BROKEN
     print(to_text(report))
     if report["n_errors"] > options.max_error_rate * report["n_rows"]:
         print(
@@ -128,8 +134,18 @@ def _settings(options: JobOptions) -> ServiceConfig:
         config = replace(config, checkpoint=os.path.abspath(options.checkpoint))
     check_top_k(options.top_k, len(load_manifest(config.checkpoint_folder).labels))
     if options.coverage is not None:
-        check_coverage(options.coverage)
+        _check_supported(options.coverage, config)
     return config
+
+
+def _check_supported(coverage: float, config: ServiceConfig) -> None:
+    """Refuse at the start what would fail on every file."""
+    manifest = load_manifest(config.checkpoint_folder)
+    calibration = load_calibration(config.checkpoint_folder, manifest.digest)
+    method = config.postprocess.set_method
+    counts = {WINDOWS_BY_EFFORT["fast"], *calibration.temperatures}
+    if any(calibration.quantile(method, n, check_coverage(coverage)) is None for n in counts):
+        raise ConfigError(f"the model's calibration does not support a coverage of {coverage:g}")
 
 
 def _run(plan: Plan, options: JobOptions, config: ServiceConfig, totals: Totals) -> None:

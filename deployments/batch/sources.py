@@ -26,6 +26,7 @@ from deployments.batch.storage import (
     open_filesystem,
     split_scheme,
 )
+from deployments.batch.tables import COSTS
 
 MANIFEST_SUFFIXES = (".csv", ".parquet", ".jsonl")
 URI_COLUMNS = ("uri", "path", "file")
@@ -54,12 +55,22 @@ def _list(source: str, options: StorageOptions) -> Iterator[SourceFile]:
     try:
         if _is_manifest(source):
             yield from _read_manifest(source, filesystem, path)
-        elif WILDCARD.search(path):
+        elif WILDCARD.search(path) and not _is_there(filesystem, path):
             yield from _glob(source, filesystem, path)
         else:
             yield from _walk(source, filesystem, path)
     except OSError as error:
         raise ConfigError(as_source_error(error, source).message) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"{source} has a file whose name is no UTF-8, after {error.object[: error.start]!r}: "
+            "rename it"
+        ) from error
+
+
+def _is_there(filesystem: fs.FileSystem, path: str) -> bool:
+    """A folder named `Album [2020]` is itself, not a pattern."""
+    return bool(filesystem.get_file_info(path.rstrip("/")).type != fs.FileType.NotFound)
 
 
 def _walk(source: str, filesystem: fs.FileSystem, path: str) -> Iterator[SourceFile]:
@@ -86,12 +97,17 @@ def _glob(source: str, filesystem: fs.FileSystem, path: str) -> Iterator[SourceF
 
 def _glob_pattern(path: str) -> str:
     """A regular expression: `**/` any folders, `*` and `?` within a name, `[…]` as it is."""
-    tokens = re.findall(r"\*\*/|\*|\?|\[[^\]]*\]|.", path)
-    known = {"**/": "(?:.*/)?", "*": "[^/]*", "?": "[^/]"}
-    return "".join(
-        known.get(token) or (token if token.startswith("[") else re.escape(token))
-        for token in tokens
-    )
+    tokens = re.findall(r"\*\*/|\*\*|\*|\?|\[[^\]]+\]|.", path)
+    known = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
+    return "".join(known.get(token) or _class_or_text(token) for token in tokens)
+
+
+def _class_or_text(token: str) -> str:
+    """`[ab]` and `[!ab]` as classes of characters, anything else as it is."""
+    if len(token) < 3 or not token.startswith("["):
+        return re.escape(token)
+    inside = token[1:-1].replace("\\", "\\\\").replace("^", "\\^")
+    return f"[^{inside[1:]}]" if inside.startswith("!") else f"[{inside}]"
 
 
 def _read_manifest(source: str, filesystem: fs.FileSystem, path: str) -> Iterator[SourceFile]:
@@ -104,7 +120,8 @@ def _read_manifest(source: str, filesystem: fs.FileSystem, path: str) -> Iterato
     column = next((name for name in URI_COLUMNS if name in table.column_names), None)
     if column is None:
         raise ConfigError(f"manifest {source} has no column {' or '.join(URI_COLUMNS)}")
-    clash = [name for name in table.column_names if name != column and name in RESERVED]
+    taken = (*RESERVED, *COSTS)
+    clash = [name for name in table.column_names if name != column and name in taken]
     if clash:
         raise ConfigError(
             f"manifest {source} has columns that results have too: {', '.join(clash)}; rename them"
@@ -122,9 +139,9 @@ def _read_manifest(source: str, filesystem: fs.FileSystem, path: str) -> Iterato
 
 
 def _parse_manifest(source: str, content: bytes) -> pyarrow.Table:
-    if source.endswith(".parquet"):
+    if source.lower().endswith(".parquet"):
         return pyarrow.parquet.read_table(io.BytesIO(content))
-    if source.endswith(".jsonl"):
+    if source.lower().endswith(".jsonl"):
         return pyarrow.json.read_json(io.BytesIO(content))
     header = content.split(b"\n", 1)[0].decode().strip().split(",")
     as_text = pyarrow.csv.ConvertOptions(

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import pyarrow
 from pyarrow import fs
 
 from acoustic.errors import (
@@ -89,6 +90,11 @@ def write_atomically(filesystem: fs.FileSystem, path: str, content: bytes) -> No
     if not isinstance(filesystem, fs.LocalFileSystem):
         persist(lambda: _upload(filesystem, path, content))
         return
+    with as_ours(path):
+        _replace(path, content)
+
+
+def _replace(path: str, content: bytes) -> None:
     folder = Path(path).parent
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=folder, prefix=".", suffix=".tmp", delete=False) as file:
@@ -130,6 +136,8 @@ def as_ours(uri: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise as_source_error(error, uri) from error
+    except (pyarrow.ArrowException, ValueError) as error:  # a path that no store can have
+        raise SourceNotFoundError(f"{uri!r} is no path of this store") from error
 
 
 def _s3(options: StorageOptions) -> fs.FileSystem:

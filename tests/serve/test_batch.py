@@ -180,13 +180,14 @@ def test_manifests_pass_their_columns_through(job: Job, tmp_path: Path) -> None:
     manifest.write_text(
         "uri,label,sha256\nsongs/song 00.wav,0012,\nsongs/song 01.flac,b,"
         + "0" * 64
-        + "\nsongs/gone.wav,c,\n"
+        + "\nsongs/gone.wav,c,\ns3://bucket//odd,d,\n"
     )
     assert run_job(job(manifest)) == 0
     rows = {str(row["label"]): row for row in rows_of(tmp_path / "out")}
     assert rows["0012"]["error_code"] == ""
     assert rows["b"]["error_code"] == "source_corrupt"
     assert rows["c"]["error_code"] == "source_not_found"
+    assert rows["d"]["error_code"] == "source_not_found"
     assert set(rows["c"]) == {*RESERVED, "label", "sha256"}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pyarrow as pa
@@ -53,10 +54,25 @@ def test_a_single_file_is_taken_whatever_its_name(songs: Path) -> None:
         ("**/*.flac", ["Rock/old/c.flac"]),
         ("**/[ab].*", ["Rock/b.MP3", "a.wav"]),
         ("Rock/?.MP3", ["Rock/b.MP3"]),
+        ("**/[!ab].*", ["Rock/old/c.flac"]),
+        ("Rock/**", ["Rock/b.MP3", "Rock/notes.txt", "Rock/old/c.flac"]),
     ],
 )
 def test_globs(songs: Path, pattern: str, found: list[str]) -> None:
     assert names([songs / pattern], songs) == found
+
+
+def test_brackets_in_a_name_are_no_pattern(tmp_path: Path) -> None:
+    folder = tmp_path / "Album [2020]"
+    folder.mkdir()
+    (folder / "a.wav").write_bytes(b"x")
+    assert names([folder], folder) == ["a.wav"]
+
+
+def test_a_name_that_is_no_text_is_one_clear_error(tmp_path: Path) -> None:
+    (tmp_path / os.fsdecode(b"caf\xe9.mp3")).write_bytes(b"x")
+    with pytest.raises(ConfigError, match="has a file whose name is no UTF-8"):
+        list_files([str(tmp_path)], PLAIN)
 
 
 def test_a_file_named_twice_is_listed_once(songs: Path) -> None:
@@ -73,6 +89,7 @@ def test_a_file_named_twice_is_listed_once(songs: Path) -> None:
         ("empty.csv", "cannot be read"),
         ("columns.csv", "has no column uri or path or file"),
         ("clash.csv", "columns that results have too: top_genre; rename them"),
+        ("cost.csv", "columns that results have too: hear_s; rename them"),
         ("hole.csv", "row 2 of manifest .* has no uri"),
     ],
 )
@@ -82,6 +99,7 @@ def test_sources_that_cannot_be_used_are_refused(
     (tmp_path / "empty.csv").write_text("")
     (tmp_path / "columns.csv").write_text("song,genre\na,b\n")
     (tmp_path / "clash.csv").write_text("uri,top_genre\na,b\n")
+    (tmp_path / "cost.csv").write_text("uri,hear_s\na,b\n")
     (tmp_path / "hole.csv").write_text("uri,x\na,b\n,c\n")
     place = source if "://" in source else str(tmp_path / source)
     with pytest.raises(ConfigError, match=message):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from acoustic.classify.classifier import Classifier
+from acoustic.preprocess.example import example_wav
 from acoustic.preprocess.preprocessor import PreprocessConfig, Preprocessor
 from acoustic.types import Effort, FeatureSummary, TrackFeatures
 from tests.sounds import encode, noise, sweep
@@ -51,3 +52,17 @@ def test_it_says_which_model_answered(classifier: Classifier, tracks: list[Track
     info = classifier.classify(tracks[:1])[0].model
     assert (info.name, info.device) == ("tiny", classifier.engine.plan.device)
     assert info.digest == classifier.manifest.digest
+
+
+def test_logits_that_are_no_numbers_are_no_answer(
+    tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    classifier = Classifier.from_folder(tiny_checkpoint)
+    features = Preprocessor.from_folder(tiny_checkpoint).process(example_wav(), "fast")
+
+    def broken(windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return np.full((len(windows), 16), np.nan, np.float32), np.zeros((len(windows), 32))
+
+    monkeypatch.setattr(classifier.engine, "answers", broken)
+    with pytest.raises(ValueError, match="not finite"):
+        classifier.classify([features])
