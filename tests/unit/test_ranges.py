@@ -18,7 +18,7 @@ from tests.sounds import encode, sweep, tone
 
 RATE = 44_100
 WINDOW_S = 6.03
-KBPS_LEVELS = {320: 0.0, 128: 0.66, 56: 0.9}
+KBPS_LEVELS = {320: 0.0, 128: 0.66}
 
 
 class Store:
@@ -70,15 +70,15 @@ def read_both(data: bytes, n_windows: int) -> tuple[Store, RangedFile]:
 
 @pytest.fixture(scope="module")
 def one_minute() -> np.ndarray:
-    return song(60.0)
+    return song(40.0)
 
 
-@pytest.fixture(scope="module", params=[320, 128, 56])
+@pytest.fixture(scope="module", params=[320, 128])
 def of_kbps(request: pytest.FixtureRequest, one_minute: np.ndarray) -> tuple[int, bytes]:
     return request.param, mp3(one_minute, RATE, KBPS_LEVELS[request.param])
 
 
-@pytest.mark.parametrize("n_windows", [1, 3, 10])
+@pytest.mark.parametrize("n_windows", [1, 10])
 def test_an_mp3_of_constant_bitrate(of_kbps: tuple[int, bytes], n_windows: int) -> None:
     kbps, data = of_kbps
     _, file = read_both(data, n_windows)
@@ -88,7 +88,7 @@ def test_an_mp3_of_constant_bitrate(of_kbps: tuple[int, bytes], n_windows: int) 
         assert file.fetched_bytes <= 0.08 * three_minutes_bytes
 
 
-@pytest.mark.parametrize("start_s", [0.0, 0.4, 3.0, 27.1, 54.0, 59.5])
+@pytest.mark.parametrize("start_s", [0.0, 0.4, 3.0, 17.1, 34.0, 39.5])
 def test_any_place(of_kbps: tuple[int, bytes], start_s: float) -> None:
     """Edges of what is fetched fall anywhere in a frame, also across a header."""
     _, data = of_kbps
@@ -101,7 +101,7 @@ def test_any_place(of_kbps: tuple[int, bytes], start_s: float) -> None:
 
 @pytest.mark.parametrize(("rate", "channels"), [(22_050, 1), (48_000, 2), (32_000, 1), (24_000, 2)])
 def test_other_rates_and_channels(rate: int, channels: int) -> None:
-    read_both(mp3(song(30.0, rate, channels), rate, 0.5), 3)
+    read_both(mp3(song(15.0, rate, channels), rate, 0.5), 3)
 
 
 def test_tags_at_both_ends_change_nothing() -> None:
@@ -132,7 +132,7 @@ def test_bytes_missing_in_the_middle_are_noticed(n_cut: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "share"), [("wav", 0.13), ("wav24", 0.13), ("flac", 0.4), ("aiff", 0.13)]
+    ("kind", "share"), [("wav", 0.2), ("wav24", 0.2), ("flac", 0.5), ("aiff", 0.2)]
 )
 def test_other_containers_fetch_what_they_touch(
     one_minute: np.ndarray, kind: str, share: float
