@@ -26,6 +26,9 @@ from acousticsense.options import (
 if TYPE_CHECKING:
     from acoustic.pipeline import Pipeline
 
+TABLE_TOP_K = 3
+"""More genres make a table hard to read."""
+
 N_THREADS = 4
 """Files decoded at a time while the model works on another."""
 
@@ -39,7 +42,10 @@ COLUMNS = (
 def classify(
     files: Annotated[list[Path], typer.Argument(help="Audio files, or folders of them.")],
     effort: Effort = EffortOption.BALANCED,
-    top_k: Annotated[int | None, typer.Option(min=1, help="Genres per file; 5 by default.")] = None,
+    top_k: Annotated[
+        int | None,
+        typer.Option(min=1, help="Genres per file; 3 in a table and 5 elsewhere by default."),
+    ] = None,
     coverage: Annotated[
         float | None, typer.Option(help="Of the prediction set, 0.50 to 0.99; 0.9 by default.")
     ] = None,
@@ -60,7 +66,10 @@ def classify(
         from acoustic.postprocess.postprocessor import check_coverage, check_top_k
 
         pipeline = load_pipeline(config, model)
-        check_top_k(top_k, len(pipeline.postprocessor.labels))
+        n_classes = len(pipeline.postprocessor.labels)
+        check_top_k(top_k, n_classes)
+        if top_k is None and not (as_json or as_csv):
+            top_k = min(TABLE_TOP_K, n_classes)
         if coverage is not None:
             check_coverage(coverage)
         paths = list(_expand(files))
