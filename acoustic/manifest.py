@@ -6,6 +6,7 @@ small. The folder:
     config.json          this file
     model.safetensors    weights; their SHA-256 is in config.json
     calibration.json     what stage 3 needs
+    neighbours.safetensors   features of training windows, for distances
     README.md            model card
     training.json        how it was trained, on how much, by which groups
 """
