@@ -5,8 +5,9 @@
 MUSIC is a folder of recordings; they are copied under new names until there are enough, and every
 twentieth file is broken. The job runs as a user would start it. Told are: whether every file has
 exactly one row, whether rows equal the pipeline's field by field, files per second without the
-start against CPUs ÷ CPU seconds per track in process, the most memory of all its processes, and
-what ranged reads fetch of three-minute MP3s.
+start against CPUs ÷ CPU seconds per track in process, whether a store that fails every fifth GET
+changes a row, the most memory of all the job's processes with a quarter and two and a half times
+as many files, and what ranged reads fetch of three-minute MP3s.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ import argparse
 import io
 import json
 import os
+import random
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +35,18 @@ from acoustic.pipeline import Pipeline
 from acoustic.preprocess.example import example_waveform
 from benchmarks.document import markdown_table, write_section
 from deployments.batch.schema import LEFT_OUT
-from tests.s3 import BUCKET, KEY, SECRET, S3Server
+from tests.s3 import BUCKET, KEY, SECRET, FaultProxy, S3Server
 
 ROOT = Path(__file__).resolve().parent.parent
 CHECKPOINT = ROOT / "models" / "default"
 BROKEN_EVERY = 20
 N_COMPARED = 100
 SONG_S = 180.0
+FAILURES = ("503", "reset", "truncate")
+FAILING_SHARE, FAILING_TRIES = 0.2, 3
+"""A GET fails by chance the first times a file is asked for, so that it is read in the end."""
+
+MEMORY_RATIOS = (0.25, 2.5)
 MP3_LEVELS = {"128 kbit/s": 0.66, "320 kbit/s": 0.0}
 
 
@@ -52,13 +60,13 @@ def main() -> None:
         server = S3Server(Path(folder))
         try:
             names = _fill(server.bucket / "in", arguments.music, arguments.files)
-            job = _run(server, "in", "out")
-            found = {
-                **job,
-                **_check(server.bucket, names),
-                "in_process": _in_process(server.bucket),
-            }
+            alone = [_in_process(server.bucket)]
+            job = _run(server, server.endpoint, "in", "out")
+            alone.append(_in_process(server.bucket))
+            found = {**job, **_check(server.bucket, names), "in_process": _mean(alone)}
+            found["failing"] = _measure_failing(server)
             found["ranged"] = _measure_ranges(server)
+            found["memory"] = _measure_memory(server, arguments, job)
         finally:
             server.close()
     n_cpus = os.cpu_count() or 1
@@ -83,11 +91,11 @@ def _fill(folder: Path, music: Path, n_files: int) -> list[str]:
     return names
 
 
-def _run(server: S3Server, source: str, out: str, *more: str) -> dict[str, Any]:
+def _run(server: S3Server, endpoint: str, source: str, out: str, *more: str) -> dict[str, Any]:
     """The job as a process; its report and the most memory of it and its children."""
     command = [
         sys.executable, "-m", "deployments.batch", f"s3://{BUCKET}/{source}",
-        "--out", f"s3://{BUCKET}/{out}", "--endpoint", server.endpoint, "--region", "us-east-1",
+        "--out", f"s3://{BUCKET}/{out}", "--endpoint", endpoint, "--region", "us-east-1",
         "--progress", "plain", *more,
     ]  # fmt: skip
     environment = {**os.environ, "AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET}
@@ -171,6 +179,53 @@ def _in_process(bucket: Path) -> dict[str, float]:
     }
 
 
+def _mean(measured: list[dict[str, float]]) -> dict[str, float]:
+    return {
+        name: round(sum(each[name] for each in measured) / len(measured), 5) for name in measured[0]
+    }
+
+
+def _measure_failing(server: S3Server) -> dict[str, Any]:
+    """The same job through a store that fails a fifth of the GETs, against the clean run."""
+    failed: Counter[str] = Counter()
+
+    def fault(method: str, path: str, count: int) -> str:
+        drawn = random.Random(f"{path} {count}")
+        if method != "GET" or "/in/" not in path or count >= FAILING_TRIES:
+            return ""
+        if drawn.random() >= FAILING_SHARE:
+            return ""
+        name = drawn.choice(FAILURES)
+        failed[name] += 1
+        return name
+
+    proxy = FaultProxy(server, fault)
+    try:
+        job = _run(server, proxy.endpoint, "in", "out-failing")
+    finally:
+        proxy.close()
+    n_gets = sum(n for path, n in proxy.gets().items() if "/in/" in path)
+    clean, rough = _rows(server.bucket / "out"), _rows(server.bucket / "out-failing")
+    return {
+        "gets": n_gets,
+        "failed": dict(failed),
+        "different_rows": sum(clean[name] != rough.get(name) for name in clean),
+        "steady_files_per_s": job["steady_files_per_s"],
+    }
+
+
+def _measure_memory(
+    server: S3Server, arguments: argparse.Namespace, job: dict[str, Any]
+) -> dict[str, int]:
+    """Number of files → most private memory, MB."""
+    found = {str(job["n_files"]): job["peak_mb"]}
+    for ratio in MEMORY_RATIOS:
+        n, folder = round(ratio * arguments.files), f"in-{ratio}"
+        _fill(server.bucket / folder, arguments.music, n)
+        found[str(n)] = _run(server, server.endpoint, folder, f"out-{ratio}")["peak_mb"]
+    return found
+
+
 def _measure_ranges(server: S3Server) -> dict[str, dict[str, Any]]:
     """Three-minute MP3s at effort fast, whole and ranged."""
     rate = 44_100
@@ -190,9 +245,12 @@ def _measure_ranges(server: S3Server) -> dict[str, dict[str, Any]]:
         for i in range(8):
             (server.bucket / folder / f"{i}.mp3").write_bytes(file.getvalue())
         jobs = {
-            read: _run(server, folder, f"{folder}-{read}", "--effort", "fast", "--read", read)
+            read: _run(
+                server, server.endpoint, folder, f"{folder}-{read}",
+                "--effort", "fast", "--read", read,
+            )
             for read in ("whole", "ranged")
-        }
+        }  # fmt: skip
         whole, ranged = (_rows(server.bucket / f"{folder}-{read}") for read in jobs)
         for row in [*whole.values(), *ranged.values()]:
             row.pop("content_sha256")
@@ -211,7 +269,17 @@ def _tables(found: dict[str, Any], possible: float, n_cpus: int) -> str:
         ["files per second, without the start", str(found["steady_files_per_s"])],
         [f"{n_cpus} CPUs ÷ CPU seconds per track in process", f"{possible:.2f}"],
         ["share of that", str(found["share_of_possible"])],
-        ["most private memory of all processes, MB", str(found["peak_mb"])],
+        [
+            "rows changed by a fifth of the GETs failing",
+            (
+                f"{found['failing']['different_rows']} of {found['n_files']} "
+                f"({sum(found['failing']['failed'].values())} of {found['failing']['gets']} failed)"
+            ),
+        ],
+        *(
+            [f"most private memory of all processes, {n} files, MB", str(peak)]
+            for n, peak in sorted(found["memory"].items(), key=lambda each: int(each[0]))
+        ),
     ]
     ranged = [
         [name, f"{row['share_of_bytes']:.1%}", "the same" if row["same_rows"] else "DIFFERENT"]

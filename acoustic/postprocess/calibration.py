@@ -48,6 +48,7 @@ class Calibration:
         scales: measure of distance → number of windows → median and 95th percentile.
         limits: measure of uncertainty → number of windows → value that few tracks pass.
         confusions: answered genre → true genre → share of those answers, where it is large.
+        confidence_deciles: number of windows → the nine deciles of the answers' confidence.
         groups: short hashes of the groups that it was fitted on.
         metric: what the temperature minimises.
     """
@@ -66,6 +67,7 @@ class Calibration:
     scales: dict[str, dict[int, tuple[float, float]]] = field(default_factory=dict)
     limits: dict[str, dict[int, float]] = field(default_factory=dict)
     confusions: dict[str, dict[str, float]] = field(default_factory=dict)
+    confidence_deciles: dict[int, tuple[float, ...]] = field(default_factory=dict)
     groups: list[str] = field(default_factory=list)
     metric: str = "nll"
 
@@ -100,6 +102,11 @@ class Calibration:
     def limit(self, measure: str, n_windows: int) -> float | None:
         """Value of an uncertainty that few tracks pass, or None where none was fitted."""
         fitted = self.limits.get(measure)
+        return fitted[_closest(fitted, n_windows)] if fitted else None
+
+    def deciles(self, n_windows: int) -> tuple[float, ...] | None:
+        """Of the confidences on the calibration tracks, or None where none were fitted."""
+        fitted = self.confidence_deciles
         return fitted[_closest(fitted, n_windows)] if fitted else None
 
 
@@ -245,6 +252,10 @@ def load_calibration(folder: Path, checkpoint_digest: str) -> Calibration:
         content["limits"] = {
             measure: {int(n): float(value) for n, value in table.items()}
             for measure, table in content.get("limits", {}).items()
+        }
+        content["confidence_deciles"] = {
+            int(n): tuple(float(each) for each in deciles)
+            for n, deciles in content.get("confidence_deciles", {}).items()
         }
         calibration = Calibration(**content)
     except (KeyError, TypeError, ValueError, AttributeError) as error:

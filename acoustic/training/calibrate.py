@@ -217,7 +217,9 @@ def _with_tables(calibration: Calibration, tracks: Tracks, n: int, target: float
         tracks.logits[n], calibration.temperatures[n], calibration.floor
     )
     correct = probabilities.argmax(axis=1) == labels
-    threshold = review_threshold(probabilities.max(axis=1), correct, target)
+    confidence = probabilities.max(axis=1)
+    threshold = review_threshold(confidence, correct, target)
+    deciles = tuple(round(float(x), 4) for x in np.percentile(confidence, range(10, 100, 10)))
     return replace(
         calibration,
         nll={**calibration.nll, n: round(negative_log_likelihood(probabilities, labels), 4)},
@@ -230,6 +232,7 @@ def _with_tables(calibration: Calibration, tracks: Tracks, n: int, target: float
             for method in SET_METHODS
         },
         review_thresholds={**calibration.review_thresholds, n: round(threshold, 4)},
+        confidence_deciles={**calibration.confidence_deciles, n: deciles},
     )
 
 

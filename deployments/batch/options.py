@@ -44,6 +44,7 @@ class JobOptions:
         seed: of that draw.
         chunk_files: files per part, and lost at most when a worker dies.
         existing: what to do where `out` has results already.
+        retry_errors: whether files whose error row may be another's fault are done again.
         fail_on_error: whether the first error row ends the job.
         max_error_rate: share of error rows above which the exit code is 3.
         hear_actors: processes that decode, None for one per CPU.
@@ -71,6 +72,7 @@ class JobOptions:
     seed: int = 0
     chunk_files: int = 32
     existing: Existing = "refuse"
+    retry_errors: bool = False
     fail_on_error: bool = False
     max_error_rate: float = 1.0
     hear_actors: int | None = None
@@ -94,6 +96,8 @@ class JobOptions:
                 raise ConfigError(f"--{name} is {value}, must be 1 or more")
         if not 0 <= self.max_error_rate <= 1:
             raise ConfigError(f"--max-error-rate is {self.max_error_rate}, limits are 0 to 1")
+        if self.retry_errors and self.existing == "refuse":
+            raise ConfigError("--retry-errors goes with --resume or --skip-existing")
 
 
 def parse_arguments(arguments: Sequence[str], prog: str) -> JobOptions:
@@ -140,6 +144,8 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         "--skip-existing", dest="existing", action="store_const", const="skip",
         help="add new files to the results of another model or other settings",
     )  # fmt: skip
+    add("--retry-errors", action="store_true",
+        help="with --resume: once more for files that the store or the service failed")  # fmt: skip
     add("--errors", choices=["report", "fail"], default="report",
         help="a row for a file that fails, or the end of the job")  # fmt: skip
     add("--max-error-rate", type=float, default=1.0, metavar="SHARE",

@@ -17,6 +17,7 @@ from acoustic.manifest import load_manifest
 from acoustic.postprocess.calibration import load_calibration
 from deployments.batch.files import SourceFile
 from deployments.batch.options import JobOptions
+from deployments.batch.redo import RETRIED_CODES
 from deployments.batch.sink import list_parts, read_columns
 from deployments.batch.sources import list_files
 from deployments.batch.storage import open_filesystem, write_atomically
@@ -33,12 +34,14 @@ class Plan:
         files: without a row yet.
         n_listed: files of the sources, after limit and sample.
         n_finished: of them, that have a row.
+        retried: ids of the error rows that are to be taken back before.
         extras: columns that manifests pass through.
     """
 
     files: list[SourceFile]
     n_listed: int
     n_finished: int
+    retried: frozenset[str]
     extras: list[str]
 
 
@@ -49,11 +52,19 @@ def make_plan(options: JobOptions, config: ServiceConfig) -> Plan:
         ConfigError: a source that cannot be listed, results that are in the way, or results of
             another job.
     """
-    finished = _finished(options, config)
+    finished, failed = _finished(options, config)
     files = _chosen(list_files(options.sources, options.storage), options)
+    retried = failed & {file.id for file in files}
+    finished -= retried
     left = [file for file in files if file.id not in finished]
     extras = list(dict.fromkeys(name for file in files for name in file.extras))
-    return Plan(files=left, n_listed=len(files), n_finished=len(files) - len(left), extras=extras)
+    return Plan(
+        files=left,
+        n_listed=len(files),
+        n_finished=len(files) - len(left),
+        retried=frozenset(retried),
+        extras=extras,
+    )
 
 
 def record_job(options: JobOptions, config: ServiceConfig) -> None:
@@ -70,17 +81,25 @@ def _chosen(files: list[SourceFile], options: JobOptions) -> list[SourceFile]:
     return files if options.limit is None else files[: options.limit]
 
 
-def _finished(options: JobOptions, config: ServiceConfig) -> set[str]:
+def _finished(options: JobOptions, config: ServiceConfig) -> tuple[set[str], set[str]]:
+    """Ids that have a row, and those of them whose error is to be tried again."""
     if not list_parts(options.out, options.storage):
-        return set()
+        return set(), set()
     if options.existing == "refuse":
         raise ConfigError(
             f"{options.out} has results already: --resume goes on with an interrupted job, "
             "--skip-existing adds new files, or choose another --out"
         )
     _compare(options, config)
-    tables = read_columns(options.out, options.storage, ("id",))
-    return {text for table in tables for text in table["id"].to_pylist()}
+    finished: set[str] = set()
+    failed: set[str] = set()
+    for table in read_columns(options.out, options.storage, ("id", "error_code")):
+        ids = table["id"].to_pylist()
+        finished.update(ids)
+        if options.retry_errors:
+            codes = table["error_code"].to_pylist()
+            failed.update(i for i, code in zip(ids, codes, strict=True) if code in RETRIED_CODES)
+    return finished, failed
 
 
 def _compare(options: JobOptions, config: ServiceConfig) -> None:

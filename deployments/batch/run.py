@@ -17,7 +17,7 @@ from ray.data import ActorPoolStrategy, DataContext, Dataset
 from ray.exceptions import RayError
 
 from acoustic.classify.config import EngineConfig
-from acoustic.errors import AcousticError, ConfigError, SourceUnavailableError
+from acoustic.errors import AcousticError, ConfigError, SourceForbiddenError, SourceUnavailableError
 from acoustic.manifest import load_manifest
 from acoustic.postprocess.calibration import load_calibration
 from acoustic.postprocess.postprocessor import check_coverage, check_top_k
@@ -28,6 +28,7 @@ from deployments.batch.hear import Hear
 from deployments.batch.options import JobOptions
 from deployments.batch.plan import Plan, make_plan, record_job
 from deployments.batch.progress import ProgressReport, Totals
+from deployments.batch.redo import take_back
 from deployments.batch.report import to_text, write_report
 from deployments.batch.sink import write
 from deployments.batch.tables import FILES
@@ -58,13 +59,15 @@ def run_job(options: JobOptions) -> int:
     """
     config = _settings(options)
     plan = make_plan(options, config)
-    print(f"{plan.n_listed} files listed, {plan.n_finished} finished before", flush=True)
+    again = f", {len(plan.retried)} errors to try again" if plan.retried else ""
+    print(f"{plan.n_listed} files listed, {plan.n_finished} finished before{again}", flush=True)
     if options.dry_run:
         print(estimate(plan.files, options, config))
         return EXIT_OK
     record_job(options, config)
     totals = Totals()
     try:
+        take_back(options, plan.retried)
         if plan.files:
             _run(plan, options, config, totals)
     except KeyboardInterrupt:
@@ -74,7 +77,7 @@ def run_job(options: JobOptions) -> int:
             flush=True,
         )
         return EXIT_INTERRUPTED
-    except (RayError, SourceUnavailableError) as error:
+    except (RayError, SourceUnavailableError, SourceForbiddenError) as error:
         print(f"the job broke off: {_cause(error)}; the same command with --resume goes on")
         return EXIT_BROKEN
     except _FirstError as error:

@@ -117,6 +117,35 @@ def test_ranged_reads_give_the_same_rows_from_fewer_bytes(
     assert run["ranged"]["read_bytes"] < 0.5 * run["whole"]["read_bytes"]
 
 
+@pytest.mark.parametrize("is_partitioned", [False, True])
+def test_errors_of_the_store_are_tried_again_when_asked(
+    job: Job, s3: S3Server, tmp_path: Path, is_partitioned: bool
+) -> None:
+    folder = f"denied-{is_partitioned}"
+    make_songs(s3.bucket / folder)
+    proxy = FaultProxy(s3, lambda method, path, count: "403" if path.endswith("1.flac") else "")
+    try:
+        storage = StorageOptions(endpoint=proxy.endpoint, region="us-east-1")
+        options = job(f"s3://{BUCKET}/{folder}", storage=storage, partition_by_genre=is_partitioned)
+        assert run_job(options) == 0
+        before = {row["id"]: row for row in rows_of(tmp_path / "out")}
+        denied = {i for i, row in before.items() if row["error_code"] == "source_forbidden"}
+        proxy.fault = lambda method, path, count: ""
+        assert run_job(replace(options, existing="resume")) == 0
+        assert {row["id"]: row for row in rows_of(tmp_path / "out")} == before
+        proxy.forget()
+        assert run_job(replace(options, existing="resume", retry_errors=True)) == 0
+    finally:
+        proxy.close()
+    rows = rows_of(tmp_path / "out")
+    assert len(denied) == 1
+    assert len(rows) == len(before)
+    assert {row["id"] for row in rows} == before.keys()
+    assert all(row["error_code"] == "" for row in rows if row["id"] in denied)
+    assert all(row == before[row["id"]] for row in rows if row["id"] not in denied)
+    assert len([path for path in proxy.gets() if path.endswith((".flac", ".mp3", ".ogg"))]) == 1
+
+
 def test_a_second_run_adds_nothing_and_reads_nothing(job: Job, s3: S3Server) -> None:
     make_songs(s3.bucket / "twice")
     proxy = FaultProxy(s3)

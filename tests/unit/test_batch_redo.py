@@ -1,0 +1,75 @@
+"""Rows that are taken back: those and no others, in every format."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from acoustic.errors import AudioDecodeError, ConfigError, SourceUnavailableError
+from deployments.batch.files import SourceFile
+from deployments.batch.options import Format, JobOptions
+from deployments.batch.redo import RETRIED_CODES, take_back
+from deployments.batch.schema import error_columns, identity, row_schema
+from deployments.batch.sink import list_parts, read_columns, write_part
+
+
+def error_row(name: str) -> dict[str, object]:
+    row = identity(SourceFile(uri=f"/songs/{name}.mp3"), 10, "")
+    return {
+        **row,
+        **error_columns(SourceUnavailableError(f'the store failed, "{name}", at\nnight')),
+    }
+
+
+@pytest.fixture(params=["parquet", "jsonl", "csv"])
+def options(request: pytest.FixtureRequest, tmp_path: Path) -> JobOptions:
+    chosen: Format = request.param
+    return JobOptions(sources=("/songs",), out=str(tmp_path / "out"), format=chosen)
+
+
+def ids_of(options: JobOptions) -> list[str]:
+    tables = read_columns(options.out, options.storage, ("id",))
+    return sorted(text for table in tables for text in table["id"].to_pylist())
+
+
+@pytest.mark.parametrize("is_partitioned", [False, True])
+def test_the_rows_are_gone_and_the_others_stay(options: JobOptions, is_partitioned: bool) -> None:
+    options = replace(options, partition_by_genre=is_partitioned)
+    first, second = [error_row("a"), error_row("b")], [error_row("c"), error_row("d")]
+    for rows in (first, second):
+        write_part(rows, row_schema([]), options)
+    before = {path: Path(path).read_bytes() for path in list_parts(options.out, options.storage)}
+    gone = {str(first[0]["id"])}
+    take_back(options, gone)
+    assert ids_of(options) == sorted(str(row["id"]) for row in [first[1], *second])
+    after = {path: Path(path).read_bytes() for path in list_parts(options.out, options.storage)}
+    assert before.keys() == after.keys()
+    assert sum(before[path] != after[path] for path in before) == 1
+
+
+def test_a_part_without_rows_is_removed(options: JobOptions) -> None:
+    rows = [error_row("a"), error_row("b")]
+    write_part(rows, row_schema([]), options)
+    take_back(options, {str(row["id"]) for row in rows})
+    assert list_parts(options.out, options.storage) == []
+
+
+def test_nothing_to_take_back_changes_nothing(options: JobOptions) -> None:
+    write_part([error_row("a")], row_schema([]), options)
+    (path,) = list_parts(options.out, options.storage)
+    before = Path(path).stat().st_mtime_ns
+    take_back(options, frozenset())
+    take_back(options, {"unknown"})
+    assert Path(path).stat().st_mtime_ns == before
+
+
+def test_faults_of_the_audio_are_not_tried_again() -> None:
+    assert AudioDecodeError.code not in RETRIED_CODES
+    assert SourceUnavailableError.code in RETRIED_CODES
+
+
+def test_it_goes_with_resume_only() -> None:
+    with pytest.raises(ConfigError, match="goes with --resume"):
+        JobOptions(sources=("a",), out="b", retry_errors=True)
