@@ -15,6 +15,7 @@ from acousticsense import (
     classify,
     config,
     evaluate,
+    k8s,
     profile,
     rules,
     serve,
@@ -37,6 +38,7 @@ app.command("calibrate")(calibrate.calibrate)
 app.command("evaluate")(evaluate.evaluate)
 app.add_typer(rules.app, name="rules")
 app.add_typer(config.app, name="config")
+app.add_typer(k8s.app, name="k8s")
 app.add_typer(checkpoint.app, name="checkpoint")
 
 

@@ -12,7 +12,11 @@ from acoustic.classify.classifier import Classifier
 from acoustic.classify.config import EngineConfig
 from acoustic.errors import AcousticError, ClassificationError
 from acoustic.types import TrackFeatures, TrackLogits
+from deployments.batch_metrics import BatchMetrics
 from deployments.coalescer import Coalescer
+from deployments.logs import join_serve_log
+from deployments.resource_metrics import ResourceMetrics
+from deployments.scaling import WINDOWS
 
 MAX_CONCURRENT_BATCHES = 1000
 """`@serve.batch` only collects; the coalescer decides what runs together."""
@@ -32,10 +36,15 @@ class Classify:
     """
 
     def __init__(self, checkpoint: Path, config: EngineConfig) -> None:
+        join_serve_log()
         self._classifier = Classifier.from_folder(checkpoint, config)
         self._coalescer: Coalescer[TrackFeatures, TrackLogits] = Coalescer(
-            self._classifier.classify, lambda track: track.n_windows, config.batch_sizes[-1]
+            self._classifier.classify,
+            lambda track: track.n_windows,
+            config.batch_sizes[-1],
+            BatchMetrics().count,
         )
+        self._resources = ResourceMetrics(self._classifier.engine.plan.device.startswith("cuda"))
         self._collect.set_max_batch_size(config.batch_sizes[-1])
 
     async def __call__(self, features: TrackFeatures) -> TrackLogits:
@@ -59,6 +68,10 @@ class Classify:
     )
     async def _collect(self, tracks: list[TrackFeatures]) -> list[TrackLogits | Exception]:
         return await self._coalescer.submit(tracks)
+
+    async def record_autoscaling_stats(self) -> dict[str, float]:
+        """Called by Serve where this deployment scales by itself."""
+        return {WINDOWS: float(self._coalescer.size_in_flight)}
 
     async def facts(self) -> dict[str, object]:
         """For /v1/stats and tests: the process, the device and the batches so far."""

@@ -32,12 +32,15 @@ from acoustic.errors import (
     UnavailableError,
 )
 from acoustic.manifest import load_manifest
+from acoustic.postprocess.calibration import load_calibration
 from acoustic.postprocess.postprocessor import check_coverage, check_top_k
 from acoustic.prediction import Prediction
 from deployments.api import create_app
 from deployments.config import API_KEY_VARIABLE, ServiceConfig
+from deployments.logs import join_serve_log
 from deployments.metrics import RequestMetrics
 from deployments.options import Options
+from deployments.resource_metrics import ResourceMetrics
 
 logger = logging.getLogger(__name__)
 
@@ -66,12 +69,15 @@ class Ingress:
         postprocess: DeploymentHandle,
         config: ServiceConfig,
     ) -> None:
+        join_serve_log()
         self._preprocess = preprocess
         self._classify = classify
         self._postprocess = postprocess
         self._config = config
-        self._labels = load_manifest(config.checkpoint_folder).labels
-        self._metrics = RequestMetrics()
+        manifest = load_manifest(config.checkpoint_folder)
+        self._labels = manifest.labels
+        self._metrics = RequestMetrics(load_calibration(config.checkpoint_folder, manifest.digest))
+        self._resources = ResourceMetrics()
         self._last_answer_s = -math.inf
 
     def __serve_build_asgi_app__(self) -> Starlette:

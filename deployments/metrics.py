@@ -1,6 +1,7 @@
-"""Counts and latencies: Prometheus series through Ray, and the totals of /v1/stats.
+"""What an ingress replica has seen: Prometheus series through Ray, and the totals of /v1/stats.
 
-Labels are codes and stage names only, never anything that a caller sent.
+Labels are codes, stages and the model's own genres, never anything that a caller sent. What each
+series means is in docs/operation.md; the dashboards in configs/grafana/ are drawn from them.
 """
 
 from __future__ import annotations
@@ -12,32 +13,33 @@ from typing import Any
 import numpy as np
 from ray.serve import metrics
 
+from acoustic.postprocess.calibration import Calibration
+from acoustic.postprocess.drift import ConfidenceDrift
 from acoustic.prediction import Prediction
 
 LATENCY_BOUNDARIES_MS = [5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 30_000]
+SET_SIZE_BOUNDARIES = [1, 2, 3, 4, 5, 6, 8, 10, 16]
+CONFIDENCE_BOUNDARIES = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0]
 N_RECENT = 1000
 """Requests that the latency quantiles of /v1/stats look back on."""
 
 
 class RequestMetrics:
-    """What one ingress replica has seen."""
+    """What one ingress replica has seen.
 
-    def __init__(self) -> None:
+    Args:
+        calibration: of the model; the reference of the drift.
+    """
+
+    def __init__(self, calibration: Calibration) -> None:
         self._start_s = time.monotonic()
         self._codes: Counter[str] = Counter()
         self._genres: Counter[str] = Counter()
         self._n_cached = 0
         self._n_review = 0
         self._recent_ms: dict[str, deque[float]] = {}
-        self._requests = metrics.Counter(
-            "acousticsense_requests", "Classified files by outcome.", tag_keys=("code",)
-        )
-        self._latency = metrics.Histogram(
-            "acousticsense_stage_latency_ms",
-            "Time per stage, and in all.",
-            boundaries=LATENCY_BOUNDARIES_MS,
-            tag_keys=("stage",),
-        )
+        self._drift = ConfidenceDrift(calibration)
+        self._series = _Series()
 
     def count_prediction(self, prediction: Prediction, total_ms: float) -> None:
         """Count one answer."""
@@ -45,9 +47,11 @@ class RequestMetrics:
         self._genres[prediction.predictions[0].genre] += 1
         self._n_cached += prediction.features.cached
         self._n_review += prediction.needs_review
-        for stage, ms in {**prediction.timings_ms, "total": total_ms}.items():
-            self._latency.observe(ms, tags={"stage": stage})
+        self._drift.add(prediction.predictions[0].probability, len(prediction.features.segments))
+        stages_ms = {**prediction.timings_ms, "total": total_ms}
+        for stage, ms in stages_ms.items():
             self._recent_ms.setdefault(stage, deque(maxlen=N_RECENT)).append(ms)
+        self._series.count(prediction, stages_ms, self._drift.value())
 
     def count_error(self, code: str) -> None:
         """Count one failure by its code."""
@@ -56,11 +60,13 @@ class RequestMetrics:
     def to_dict(self) -> dict[str, Any]:
         """Totals since the replica's start, latencies of its recent answers."""
         n_ok = self._codes["ok"]
+        drift = self._drift.value()
         return {
             "uptime_s": round(time.monotonic() - self._start_s, 1),
             "requests": dict(self._codes),
             "cache_hit_ratio": round(self._n_cached / n_ok, 4) if n_ok else None,
             "review_ratio": round(self._n_review / n_ok, 4) if n_ok else None,
+            "confidence_drift": None if drift is None else round(drift, 4),
             "genres": dict(self._genres.most_common()),
             "latency_ms": {
                 stage: {
@@ -73,4 +79,64 @@ class RequestMetrics:
 
     def _count(self, code: str) -> None:
         self._codes[code] += 1
-        self._requests.inc(tags={"code": code})
+        self._series.requests.inc(tags={"code": code})
+
+
+class _Series:
+    """The Prometheus series of an ingress replica."""
+
+    def __init__(self) -> None:
+        self.requests = metrics.Counter(
+            "acousticsense_requests", "Classified files by outcome.", tag_keys=("code",)
+        )
+        self._latency = metrics.Histogram(
+            "acousticsense_stage_latency_ms",
+            "Time per stage, and in all.",
+            boundaries=LATENCY_BOUNDARIES_MS,
+            tag_keys=("stage",),
+        )
+        self._answers = metrics.Counter(
+            "acousticsense_answers", "Answers by genre.", tag_keys=("genre",)
+        )
+        self._cache_hits = metrics.Counter(
+            "acousticsense_cache_hits", "Answers whose features were cached."
+        )
+        self._reviews = metrics.Counter(
+            "acousticsense_reviews", "Answers that a person should look at."
+        )
+        self._reasons = metrics.Counter(
+            "acousticsense_reasons", "Reasons given, by code.", tag_keys=("reason",)
+        )
+        self._set_size = metrics.Histogram(
+            "acousticsense_prediction_set_size",
+            "Genres in the prediction set.",
+            boundaries=SET_SIZE_BOUNDARIES,
+        )
+        self._confidence = metrics.Histogram(
+            "acousticsense_confidence",
+            "Calibrated probability of the answered genre.",
+            boundaries=CONFIDENCE_BOUNDARIES,
+        )
+        self._drift = metrics.Gauge(
+            "acousticsense_confidence_drift",
+            "Population stability index of recent confidences against the calibration's.",
+        )
+
+    def count(
+        self, prediction: Prediction, stages_ms: dict[str, float], drift: float | None
+    ) -> None:
+        best = prediction.predictions[0]
+        for stage, ms in stages_ms.items():
+            self._latency.observe(ms, tags={"stage": stage})
+        self._answers.inc(tags={"genre": best.genre})
+        self._confidence.observe(best.probability)
+        if prediction.prediction_set is not None:
+            self._set_size.observe(len(prediction.prediction_set.genres))
+        if prediction.features.cached:
+            self._cache_hits.inc()
+        if prediction.needs_review:
+            self._reviews.inc()
+        for reason in prediction.reasons:
+            self._reasons.inc(tags={"reason": reason.code})
+        if drift is not None:
+            self._drift.set(drift)

@@ -14,7 +14,9 @@ from acoustic.postprocess.rounds import merge_rounds
 from acoustic.prediction import Prediction
 from acoustic.types import TrackLogits
 from deployments.config import parse_strict
+from deployments.logs import join_serve_log
 from deployments.options import Options
+from deployments.resource_metrics import ResourceMetrics
 
 logger = logging.getLogger(__name__)
 
@@ -28,9 +30,11 @@ class Postprocess:
     """
 
     def __init__(self, checkpoint: Path, config: PostprocessConfig) -> None:
+        join_serve_log()
         self._checkpoint = checkpoint
         self._config = config
         self._postprocessor = Postprocessor.from_folder(checkpoint, config)
+        self._resources = ResourceMetrics()
 
     def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Take over new settings without a restart; Serve calls this on every change.

@@ -200,7 +200,7 @@ def _pipeline(plan: Plan, options: JobOptions, config: ServiceConfig) -> Dataset
         ray.data.from_arrow([_chunk(chunk) for chunk in chunks])
         .map_batches(
             Hear, fn_constructor_args=settings, num_cpus=HEAR_CPUS,
-            compute=ActorPoolStrategy(size=n_hear), **whole,
+            compute=ActorPoolStrategy(size=min(n_hear, len(chunks))), **whole,
         )
         .map_batches(
             Answer, fn_constructor_args=settings, num_cpus=CLASSIFY_CPUS,

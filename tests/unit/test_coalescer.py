@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 
-from deployments.coalescer import Coalescer
+from deployments.coalescer import BatchFacts, Coalescer
 
 
 class Squares:
@@ -119,3 +119,30 @@ def test_a_cancelled_caller_leaves_nobody_waiting() -> None:
 
 async def _scenario_guard(scenario: Callable[[], Awaitable[list[object]]]) -> list[object]:
     return await scenario()
+
+
+def test_every_call_is_told_with_its_sizes_and_waits() -> None:
+    told: list[BatchFacts] = []
+    squares = Squares()
+
+    async def scenario() -> int:
+        coalescer: Coalescer[int, int] = Coalescer(squares, lambda item: item, 10, told.append)
+        squares.gate.clear()
+        first = asyncio.create_task(coalescer.submit([3]))
+        while not coalescer._running_size:
+            await asyncio.sleep(0)
+        rest = asyncio.create_task(coalescer.submit([4, 5, 6]))
+        while len(coalescer._pending) < 3:
+            await asyncio.sleep(0)
+        in_flight = coalescer.size_in_flight
+        squares.gate.set()
+        await asyncio.gather(first, rest)
+        assert coalescer.size_in_flight == 0
+        return in_flight
+
+    assert asyncio.run(scenario()) == 3 + 4 + 5 + 6
+    assert [(facts.n_items, facts.size) for facts in told] == [(1, 3), (2, 9), (1, 6)]
+    assert [len(facts.waits_s) for facts in told] == [1, 2, 1]
+    assert all(wait_s >= 0 for facts in told for wait_s in facts.waits_s)
+    assert all(facts.run_s >= 0 for facts in told)
+    assert told[2].waits_s[0] >= told[1].run_s

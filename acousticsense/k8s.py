@@ -1,0 +1,39 @@
+"""`acousticsense k8s render`: the written parts of the manifests, anew from their sources."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from acousticsense.options import readable_errors
+
+app = typer.Typer(help="Kubernetes manifests.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@app.callback()
+def group() -> None:
+    """Kubernetes manifests."""
+
+
+@app.command()
+def render(
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing; exit code 1 where a file is stale.")
+    ] = False,
+) -> None:
+    """Write serveConfigV2 (k8s/serve/) and the dashboards (configs/grafana/) from their sources."""
+    from deployments.dashboards import render_dashboards
+    from deployments.manifests import render_patches
+
+    with readable_errors():
+        files = {**render_patches(), **render_dashboards()}
+    stale = [path for path, text in files.items() if not path.exists() or path.read_text() != text]
+    for path in stale:
+        if not check:
+            path.write_text(files[path])
+        typer.echo(f"{'stale' if check else 'written'}: {path.parent.name}/{path.name}")
+    if not stale:
+        typer.echo(f"all {len(files)} files are up to date")
+    if check and stale:
+        raise typer.Exit(1)
