@@ -1,0 +1,39 @@
+"""Real nodes in network namespaces: root only, everything inside them started and ended here."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.lab import Lab, require_namespaces
+from tests.cluster.ray_nodes import RayNodes
+
+MakeNodes = Callable[..., RayNodes]
+
+
+@pytest.fixture
+def lab() -> Iterator[Lab]:
+    require_namespaces()
+    with tempfile.TemporaryDirectory(prefix="as-") as folder:
+        found = Lab(Path(folder))
+        try:
+            yield found
+        finally:
+            found.close()
+
+
+@pytest.fixture
+def make_nodes(lab: Lab, tiny_checkpoint: Path) -> MakeNodes:
+    """A Ray cluster's folder and environment on the lab, as an overlay's pods have it."""
+
+    def make(overlay: str, **environment: str) -> RayNodes:
+        return RayNodes(
+            lab.folder,
+            overlay,
+            {"ACOUSTICSENSE_CHECKPOINT": str(tiny_checkpoint), **environment},
+        )
+
+    return make

@@ -1,0 +1,89 @@
+"""Classification requests at a steady rate, from inside a lab: `python -m tests.cluster.load`.
+
+Every request has a sound of its own, so that no cache answers, and 10 s for its answer. A request
+goes to one URL after the other in turn; it is not tried again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+
+from tests.sounds import encode
+
+TIMEOUT_S = 10.0
+SOUND_S = 2.0
+RATE_HZ = 22_050
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("urls", nargs="+")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--count", type=int, required=True)
+    parser.add_argument("--rate", type=float, required=True)
+    arguments = parser.parse_args()
+    asyncio.run(run(arguments.urls, arguments.count, arguments.rate, arguments.out))
+
+
+async def run(urls: list[str], n: int, rate: float, out: Path) -> None:
+    outcomes: list[dict[str, Any]] = []
+    begun_s = time.monotonic()
+    # A connection a request, as from many callers: a broken one concerns one of them only.
+    limits = httpx.Limits(max_keepalive_connections=0)
+    async with httpx.AsyncClient(timeout=TIMEOUT_S, limits=limits, trust_env=False) as client:
+        tasks = []
+        for i in range(n):
+            delay_s = begun_s + i / rate - time.monotonic()
+            await asyncio.sleep(max(0.0, delay_s))
+            task = asyncio.create_task(_ask(client, urls[i % len(urls)], i, begun_s))
+            task.add_done_callback(lambda done: outcomes.append(done.result()))
+            tasks.append(task)
+            if i % 10 == 0:
+                _write(out, {"n_done": len(outcomes)})
+        await asyncio.gather(*tasks)
+    latencies_s = sorted(each["took_s"] for each in outcomes)
+    _write(
+        out,
+        {
+            "n_done": len(outcomes),
+            "lost": [each for each in outcomes if each["outcome"] != "200"],
+            "p50_s": latencies_s[len(latencies_s) // 2],
+            "max_s": latencies_s[-1],
+        },
+    )
+
+
+async def _ask(client: httpx.AsyncClient, url: str, i: int, begun_s: float) -> dict[str, Any]:
+    sound = np.random.default_rng(i).normal(0, 0.1, round(SOUND_S * RATE_HZ)).astype(np.float32)
+    body = encode(sound, RATE_HZ, "wav")
+    asked_s = time.monotonic()
+    try:
+        reply = await client.post(f"{url}/v1/classify?effort=fast", content=body)
+        outcome = str(reply.status_code)
+    except httpx.HTTPError as error:
+        outcome = type(error).__name__
+    return {
+        "at_s": round(asked_s - begun_s, 2),
+        "took_s": round(time.monotonic() - asked_s, 3),
+        "outcome": outcome,
+        "url": url,
+    }
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(content))
+    os.replace(temporary, path)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,187 @@
+"""A Ray cluster on the hosts of a lab, started as the pods start it, and the service on it."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.cluster.lab import Host
+from tests.manifests import ROOT, find
+
+BIN = Path(sys.executable).parent
+GCS_PORT, DASHBOARD_PORT, HTTP_PORT = 6379, 8265, 8000
+START_TIMEOUT_S = 180.0
+
+TEST_ENVIRONMENT = {
+    "RAY_memory_monitor_refresh_ms": "0",
+    "PYTHONPATH": str(ROOT),
+    "no_proxy": "*",
+}
+
+
+def pod_environment(overlay: str) -> dict[str, str]:
+    """The plain variables of the head's container; the workers' are among them."""
+    head = find(overlay, "RayService")["spec"]["rayClusterConfig"]["headGroupSpec"]
+    variables = head["template"]["spec"]["containers"][0]["env"]
+    return {each["name"]: each["value"] for each in variables if "value" in each}
+
+
+class RayNodes:
+    """A head and workers.
+
+    Args:
+        folder: Ray's own; short, because sockets lie in it.
+        overlay: whose pods' variables the nodes have.
+        environment: of every node, beside the pods' own.
+    """
+
+    def __init__(
+        self, folder: Path, overlay: str, environment: dict[str, str] | None = None
+    ) -> None:
+        self.folder = folder
+        self.environment = {
+            **pod_environment(overlay), **TEST_ENVIRONMENT,
+            "RAY_AUTH_TOKEN": secrets.token_hex(32),
+            "RAY_TMPDIR": str(folder), **(environment or {}),
+        }  # fmt: skip
+        self.head: Host | None = None
+
+    def start_head(self, host: Host, more: dict[str, str] | None = None, *options: str) -> None:
+        """A head that runs no work itself."""
+        self.head = host
+        host.start(
+            [
+                str(BIN / "ray"), "start", "--head", "--block", "--node-ip-address", host.address,
+                "--port", str(GCS_PORT), "--dashboard-host", "0.0.0.0", "--num-cpus", "0",
+                "--object-store-memory", str(100 << 20), "--temp-dir", str(self.folder / "ray"),
+                *options,
+            ],
+            {**self.environment, **self._haproxy_paths(host), **(more or {})}, f"head-{host.name}",
+        )  # fmt: skip
+        wait_until(lambda: self._answers(host), START_TIMEOUT_S, "the head does not answer")
+
+    def start_worker(self, host: Host, n_cpus: int = 4, *options: str) -> None:
+        """Returns when the node is there: two at once would take the same sockets' names."""
+        assert self.head is not None
+        n_before = self.n_alive()
+        host.start(
+            [
+                str(BIN / "ray"), "start", "--block", "--node-ip-address", host.address,
+                "--address", f"{self.head.address}:{GCS_PORT}", "--num-cpus", str(n_cpus),
+                "--object-store-memory", str(100 << 20), *options,
+            ],
+            {**self.environment, **self._haproxy_paths(host)}, f"worker-{host.name}",
+        )  # fmt: skip
+        wait_until(lambda: self.n_alive() > n_before, START_TIMEOUT_S, "the worker does not join")
+
+    def n_alive(self) -> int:
+        """Nodes that the head counts as alive."""
+        assert self.head is not None
+        address = f"http://{self.head.address}:{DASHBOARD_PORT}"
+        listed = self.head.run(
+            [str(BIN / "ray"), "list", "nodes", "--address", address, "--format", "json"],
+            self.environment,
+        )
+        return listed.count('"ALIVE"')
+
+    def deploy(self, config: dict[str, Any]) -> None:
+        """As the operator does, through the dashboard; returns when everything runs."""
+        assert self.head is not None
+        path = self.folder / "serve_config.yaml"
+        path.write_text(yaml.safe_dump(config))
+        self.serve("deploy", str(path))
+        wait_until(self.is_running, START_TIMEOUT_S, "the application does not run")
+
+    def serve(self, *arguments: str) -> str:
+        assert self.head is not None
+        dashboard = f"http://{self.head.address}:{DASHBOARD_PORT}"
+        return self.head.run(
+            [str(BIN / "serve"), *arguments, "--address", dashboard], self.environment
+        )
+
+    def is_running(self) -> bool:
+        return bool(self._application().get("status") == "RUNNING")
+
+    def n_running(self) -> int:
+        """Replicas of all deployments that run."""
+        deployments = self._application().get("deployments", {}).values()
+        return sum(each["replica_states"].get("RUNNING", 0) for each in deployments)
+
+    def _application(self) -> dict[str, Any]:
+        try:
+            status = yaml.safe_load(self.serve("status"))
+        except AssertionError:  # the dashboard does not answer yet
+            return {}
+        found: dict[str, Any] = status["applications"].get("acousticsense", {})
+        return found
+
+    def _answers(self, host: Host) -> bool:
+        url = f"http://{host.address}:{DASHBOARD_PORT}/api/gcs_healthz"
+        try:
+            return "success" in host.run(["curl", "-sf", "-m", "5", url], self.environment)
+        except AssertionError:
+            return False
+
+    def _haproxy_paths(self, host: Host) -> dict[str, str]:
+        """The hosts share one file system, unlike pods."""
+        folder = self.folder / host.name
+        folder.mkdir(exist_ok=True)
+        return {
+            "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
+            "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "admin.sock"),
+            "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
+            "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "state"),
+        }
+
+
+def serve_config(overlay: str) -> dict[str, Any]:
+    """What the overlay deploys, with two replicas of everything on two nodes."""
+    text = find(overlay, "RayService")["spec"]["serveConfigV2"]
+    config: dict[str, Any] = yaml.safe_load(text)
+    for deployment in config["applications"][0]["deployments"]:
+        deployment["max_replicas_per_node"] = 1
+        deployment["autoscaling_config"]["max_replicas"] = 2
+    return config
+
+
+class Load:
+    """Requests at a steady rate from a host, until stopped; what became of them."""
+
+    def __init__(self, host: Host, nodes: RayNodes, urls: list[str], n: int, rate: float) -> None:
+        self._path = nodes.folder / "load.json"
+        self._process = host.start(
+            [
+                sys.executable, "-m", "tests.cluster.load", "--out", str(self._path),
+                "--count", str(n), "--rate", str(rate), *urls,
+            ],
+            nodes.environment, "load",
+        )  # fmt: skip
+
+    def n_done(self) -> int:
+        return int(self._read().get("n_done", 0))
+
+    def wait(self, timeout_s: float) -> dict[str, Any]:
+        self._process.wait(timeout_s)
+        return self._read()
+
+    def _read(self) -> dict[str, Any]:
+        if not self._path.exists():
+            return {}
+        content: dict[str, Any] = json.loads(self._path.read_text())
+        return content
+
+
+def wait_until(holds: Callable[[], bool], timeout_s: float, otherwise: str) -> None:
+    deadline_s = time.monotonic() + timeout_s
+    pause = threading.Event()
+    while not holds():
+        assert time.monotonic() < deadline_s, otherwise
+        pause.wait(0.5)
