@@ -57,6 +57,8 @@ class RayNodes:
     def start_head(self, host: Host, more: dict[str, str] | None = None, *options: str) -> None:
         """A head that runs no work itself."""
         self.head = host
+        # A new pod has no such trace of its predecessor.
+        (self.folder / "ray" / "ray_current_cluster").unlink(missing_ok=True)
         host.start(
             [
                 str(BIN / "ray"), "start", "--head", "--block", "--node-ip-address", host.address,
