@@ -1,7 +1,7 @@
 """Classification requests at a steady rate, from inside a lab: `python -m tests.cluster.load`.
 
-Every request has a sound of its own, so that no cache answers, and 10 s for its answer. A request
-goes to one URL after the other in turn; it is not tried again.
+Every request has a sound of its own, so that no cache answers. Requests go to one URL after the
+other in turn; none is tried again.
 """
 
 from __future__ import annotations
@@ -19,8 +19,6 @@ import numpy as np
 
 from tests.sounds import encode
 
-TIMEOUT_S = 10.0
-SOUND_S = 2.0
 RATE_HZ = 22_050
 
 
@@ -30,21 +28,30 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--count", type=int, required=True)
     parser.add_argument("--rate", type=float, required=True)
-    arguments = parser.parse_args()
-    asyncio.run(run(arguments.urls, arguments.count, arguments.rate, arguments.out))
+    parser.add_argument("--timeout", type=float, default=10.0)
+    parser.add_argument("--effort", default="fast")
+    parser.add_argument("--sound-s", type=float, default=2.0)
+    asyncio.run(run(parser.parse_args()))
 
 
-async def run(urls: list[str], n: int, rate: float, out: Path) -> None:
+async def run(arguments: argparse.Namespace) -> None:
+    n, out = arguments.count, arguments.out
+    urls = [f"{url}/v1/classify?effort={arguments.effort}" for url in arguments.urls]
     outcomes: list[dict[str, Any]] = []
+    noise = np.random.default_rng(0).normal(0, 0.1, round(arguments.sound_s * RATE_HZ))
+    sound = noise.astype(np.float32)
     begun_s = time.monotonic()
     # A connection a request, as from many callers: a broken one concerns one of them only.
     limits = httpx.Limits(max_keepalive_connections=0)
-    async with httpx.AsyncClient(timeout=TIMEOUT_S, limits=limits, trust_env=False) as client:
+    async with httpx.AsyncClient(
+        timeout=arguments.timeout, limits=limits, trust_env=False
+    ) as client:
         tasks = []
         for i in range(n):
-            delay_s = begun_s + i / rate - time.monotonic()
+            delay_s = begun_s + i / arguments.rate - time.monotonic()
             await asyncio.sleep(max(0.0, delay_s))
-            task = asyncio.create_task(_ask(client, urls[i % len(urls)], i, begun_s))
+            body = encode(np.roll(sound, i), RATE_HZ, "wav")
+            task = asyncio.create_task(_ask(client, urls[i % len(urls)], body, begun_s))
             task.add_done_callback(lambda done: outcomes.append(done.result()))
             tasks.append(task)
             if i % 10 == 0:
@@ -62,12 +69,10 @@ async def run(urls: list[str], n: int, rate: float, out: Path) -> None:
     )
 
 
-async def _ask(client: httpx.AsyncClient, url: str, i: int, begun_s: float) -> dict[str, Any]:
-    sound = np.random.default_rng(i).normal(0, 0.1, round(SOUND_S * RATE_HZ)).astype(np.float32)
-    body = encode(sound, RATE_HZ, "wav")
+async def _ask(client: httpx.AsyncClient, url: str, body: bytes, begun_s: float) -> dict[str, Any]:
     asked_s = time.monotonic()
     try:
-        reply = await client.post(f"{url}/v1/classify?effort=fast", content=body)
+        reply = await client.post(url, content=body)
         outcome = str(reply.status_code)
     except httpx.HTTPError as error:
         outcome = type(error).__name__

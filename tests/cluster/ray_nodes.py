@@ -54,15 +54,17 @@ class RayNodes:
         }  # fmt: skip
         self.head: Host | None = None
 
-    def start_head(self, host: Host, more: dict[str, str] | None = None, *options: str) -> None:
-        """A head that runs no work itself."""
+    def start_head(
+        self, host: Host, more: dict[str, str] | None = None, *options: str, n_cpus: int = 0
+    ) -> None:
+        """A head that runs no work itself unless it is given CPUs for it."""
         self.head = host
         # A new pod has no such trace of its predecessor.
         (self.folder / "ray" / "ray_current_cluster").unlink(missing_ok=True)
         host.start(
             [
                 str(BIN / "ray"), "start", "--head", "--block", "--node-ip-address", host.address,
-                "--port", str(GCS_PORT), "--dashboard-host", "0.0.0.0", "--num-cpus", "0",
+                "--port", str(GCS_PORT), "--dashboard-host", "0.0.0.0", "--num-cpus", str(n_cpus),
                 "--object-store-memory", str(100 << 20), "--temp-dir", str(self.folder / "ray"),
                 *options,
             ],
@@ -117,6 +119,11 @@ class RayNodes:
         deployments = self._application().get("deployments", {}).values()
         return sum(each["replica_states"].get("RUNNING", 0) for each in deployments)
 
+    def n_replicas(self, deployment: str) -> int:
+        """Replicas of one deployment, in whatever state."""
+        states = self._application()["deployments"][deployment]["replica_states"]
+        return sum(states.values())
+
     def _application(self) -> dict[str, Any]:
         try:
             status = yaml.safe_load(self.serve("status"))
@@ -157,12 +164,15 @@ def serve_config(overlay: str) -> dict[str, Any]:
 class Load:
     """Requests at a steady rate from a host, until stopped; what became of them."""
 
-    def __init__(self, host: Host, nodes: RayNodes, urls: list[str], n: int, rate: float) -> None:
+    def __init__(
+        self, host: Host, nodes: RayNodes, urls: list[str], n: int, rate: float, *options: str
+    ) -> None:
         self._path = nodes.folder / "load.json"
+        self._path.unlink(missing_ok=True)
         self._process = host.start(
             [
                 sys.executable, "-m", "tests.cluster.load", "--out", str(self._path),
-                "--count", str(n), "--rate", str(rate), *urls,
+                "--count", str(n), "--rate", str(rate), *options, *urls,
             ],
             nodes.environment, "load",
         )  # fmt: skip
