@@ -29,7 +29,9 @@ TEST_ENVIRONMENT = {
 
 def pod_environment(overlay: str) -> dict[str, str]:
     """The plain variables of the head's container; the workers' are among them."""
-    head = find(overlay, "RayService")["spec"]["rayClusterConfig"]["headGroupSpec"]
+    is_job = overlay == "batch"
+    kind, field = ("RayJob", "rayClusterSpec") if is_job else ("RayService", "rayClusterConfig")
+    head = find(overlay, kind)["spec"][field]["headGroupSpec"]
     variables = head["template"]["spec"]["containers"][0]["env"]
     return {each["name"]: each["value"] for each in variables if "value" in each}
 
