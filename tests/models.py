@@ -57,6 +57,7 @@ def save_tiny_checkpoint(folder: Path) -> Path:
         quantiles={
             method: {n: {"0.50": 0.6, "0.90": 0.95} for n in (1, 3, 10)} for method in SET_METHODS
         },
+        confidence_deciles={n: tuple(i / 10 for i in range(1, 10)) for n in (1, 3, 10)},
         review_accuracy=0.8,
         review_thresholds={1: 0.5, 3: 0.5, 10: 0.5},
         scales={"energy": {3: (-4.0, -2.0)}},

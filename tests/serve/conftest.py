@@ -47,7 +47,7 @@ def cluster(s3: S3Server) -> Iterator[int]:
             num_cpus=N_LOGICAL_CPUS,
             include_dashboard=False,
             _temp_dir=folder,
-            _system_config={"memory_monitor_refresh_ms": 0},
+            _system_config={"memory_monitor_refresh_ms": 0, "metrics_report_interval_ms": 1000},
             log_to_driver=False,
         )
         try:
