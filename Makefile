@@ -6,7 +6,7 @@ TORCH := torch==2.13.0
 RUN_READY := $(VENV)/.run-ready
 DEV_READY := $(VENV)/.dev-ready
 
-.PHONY: serve test check serve-test e2e model claims bench format clean
+.PHONY: serve test check serve-test e2e cluster-test image-check model claims bench format clean
 
 serve: $(RUN_READY)
 	$(BIN)/acousticsense serve $(ARGS)
@@ -24,6 +24,12 @@ serve-test: $(DEV_READY)
 
 e2e: $(DEV_READY)
 	$(BIN)/pytest tests/e2e $(ARGS)
+
+cluster-test: $(DEV_READY)
+	$(BIN)/pytest tests/cluster $(ARGS)
+
+image-check: $(DEV_READY)
+	$(BIN)/python -m tests.image_steps $(or $(TARGET),cpu)
 
 model: $(DEV_READY)
 	test -d "$(DATA)" || { echo "DATA=FOLDER is needed: gtzan_mel, music and ood in it" >&2; exit 2; }
