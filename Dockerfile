@@ -10,7 +10,7 @@ ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 FROM ${PYTHON_IMAGE} AS system
 SHELL ["/bin/bash", "-o", "pipefail", "-c"]
 # KubeRay's probes call bash, wget and grep.
-# hadolint ignore=DL3008
+# hadolint ignore=DL3008,SC2016
 RUN apt-get update \
  && apt-get install --no-install-recommends --yes bash grep wget \
  && rm -rf /var/lib/apt/lists/* \

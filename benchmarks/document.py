@@ -16,15 +16,16 @@ the ratios within a section were taken interleaved in one run.
 """
 
 
-def write_section(title: str, command: str, body: str) -> None:
-    """Replace or append one section of the page.
+def write_section(title: str, command: str, body: str, path: Path = PAGE) -> None:
+    """Replace or append one section of a page.
 
     Args:
         title: heading of the section.
         command: that made it.
         body: Markdown of its content.
+        path: of the page.
     """
-    page = PAGE.read_text(encoding="utf-8") if PAGE.exists() else HEADER
+    page = path.read_text(encoding="utf-8") if path.exists() else HEADER
     today = datetime.now(UTC).date().isoformat()
     section = (
         f"## {title}\n\n`{command}` on {today}, {platform.machine()}, Python "
@@ -35,7 +36,7 @@ def write_section(title: str, command: str, body: str) -> None:
         page = pattern.sub(lambda _: section, page)
     else:
         page = f"{page.rstrip()}\n\n{section}"
-    PAGE.write_text(page, encoding="utf-8")
+    path.write_text(page, encoding="utf-8")
 
 
 def markdown_table(header: list[str], rows: list[list[str]]) -> str:
