@@ -18,7 +18,9 @@ from acoustic.postprocess.drift import ConfidenceDrift
 from acoustic.prediction import Prediction
 
 LATENCY_BOUNDARIES_MS = [5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 30_000]
-SET_SIZE_BOUNDARIES = [1, 2, 3, 4, 5, 6, 8, 10, 16]
+SET_SIZE_BOUNDARIES = [0.5, 1.5, 2.5, 3.5, 4.5, 5.5, 7.5, 10.5, 16.5]
+"""Between the counts, so that a quantile of a set of one is one and not a part of it."""
+
 CONFIDENCE_BOUNDARIES = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0]
 N_RECENT = 1000
 """Requests that the latency quantiles of /v1/stats look back on."""

@@ -1,0 +1,54 @@
+"""What a pod's probes ask is answered by a node that has the pod's own variables."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import Any
+
+import pytest
+
+from tests.cluster.conftest import MakeNodes
+from tests.cluster.lab import Host, Lab
+from tests.cluster.ray_nodes import serve_config
+from tests.manifests import find
+
+
+@pytest.mark.parametrize("overlay", ["cpu", "ha"])
+def test_nodes_that_serve_pass_their_probes(lab: Lab, make_nodes: MakeNodes, overlay: str) -> None:
+    head, worker, bare = (lab.add_host() for _ in range(3))
+    nodes = make_nodes(overlay, ACOUSTICSENSE_API_KEY="of-a-test")
+    nodes.start_head(head)
+    nodes.start_worker(worker)
+    if overlay == "ha":
+        nodes.start_worker(bare)
+    nodes.deploy(serve_config(overlay))
+    cluster = find(overlay, "RayService")["spec"]["rayClusterConfig"]
+    (group,) = cluster["workerGroupSpecs"]
+    assert _answers(head, _probes(cluster["headGroupSpec"]))
+    assert _answers(worker, _probes(group))
+    if overlay == "cpu":  # a node of the lab that is none of the cluster's
+        assert not _answers(bare, _probes(group))
+    else:
+        assert _answers(bare, _probes(group))
+
+
+def _probes(group: dict[str, Any]) -> list[dict[str, Any]]:
+    container = group["template"]["spec"]["containers"][0]
+    return [container["livenessProbe"], container["readinessProbe"]]
+
+
+def _answers(host: Host, probes: list[dict[str, Any]]) -> bool:
+    return all(_answers_one(host, probe) for probe in probes)
+
+
+def _answers_one(host: Host, probe: dict[str, Any]) -> bool:
+    """As the kubelet asks: by the pod's address, or by a command in the pod."""
+    if "exec" in probe:
+        command = probe["exec"]["command"]
+    else:
+        url = f"http://{host.address}:{probe['httpGet']['port']}{probe['httpGet']['path']}"
+        command = ["curl", "-sf", "-m", str(probe["timeoutSeconds"]), url]
+    done = subprocess.run(
+        ["ip", "netns", "exec", host.name, *command], capture_output=True, check=False
+    )
+    return done.returncode == 0
