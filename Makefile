@@ -11,8 +11,9 @@ DEV_READY := $(VENV)/.dev-ready
 serve: $(RUN_READY)
 	$(BIN)/acousticsense serve $(ARGS)
 
+# Two processes of one thread each; more would cost more memory than they save time.
 test: $(DEV_READY)
-	$(BIN)/pytest tests/unit $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/pytest tests/unit --numprocesses 2 $(ARGS)
 
 check: $(DEV_READY)
 	$(BIN)/ruff format --check .
