@@ -12,6 +12,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import resource
 import statistics
 import tempfile
@@ -60,7 +61,7 @@ def main() -> None:
     )
     feed = [
         [f"{rate:,}"]
-        + [f"{rate * row['hear_ms'] / row['windows'] / 1e3:.0f}" for row in tracks.values()]
+        + [f"{math.ceil(rate * row['hear_ms'] / row['windows'] / 1e3)}" for row in tracks.values()]
         for rate in GPU_RATES
     ]
     cores = markdown_table(["windows a second on the GPUs", *tracks], feed)

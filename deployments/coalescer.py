@@ -103,13 +103,18 @@ class Coalescer(Generic[Item, Result]):
 
     async def _run_next(self, loop: asyncio.AbstractEventLoop) -> None:
         batch, size = self._take()
-        self._running_size = size
-        begun_s = time.perf_counter()
-        items = [waiting.item for waiting in batch]
-        running = loop.run_in_executor(self._executor, run_bisecting, self._run, items)
+        self._running_size += size  # of a cancelled holder another batch may still run
+        begun_s = 0.0
+
+        def work() -> list[Result | Exception]:
+            nonlocal begun_s
+            begun_s = time.perf_counter()
+            return run_bisecting(self._run, [waiting.item for waiting in batch])
+
+        running = loop.run_in_executor(self._executor, work)
 
         def finish(done: asyncio.Future[list[Result | Exception]]) -> None:
-            self._running_size = 0
+            self._running_size -= size
             _resolve(batch, done)
             self._observe(
                 BatchFacts(

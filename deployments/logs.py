@@ -15,11 +15,8 @@ OURS = ("acoustic", "deployments")
 def join_serve_log() -> None:
     """Called once in every replica, by the constructor of its class.
 
-    The list of handlers itself is shared, so a later change of `logging_config` counts for both.
+    Serve's logger becomes the parent of ours, so its level, its handlers and every later change of
+    `logging_config` count for both.
     """
-    serve_logger = logging.getLogger(SERVE_LOGGER)
     for name in OURS:
-        logger = logging.getLogger(name)
-        logger.handlers = serve_logger.handlers
-        logger.setLevel(serve_logger.level)
-        logger.propagate = False
+        logging.getLogger(name).parent = logging.getLogger(SERVE_LOGGER)

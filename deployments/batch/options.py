@@ -48,7 +48,7 @@ class JobOptions:
         fail_on_error: whether the first error row ends the job.
         max_error_rate: share of error rows above which the exit code is 3.
         hear_actors: processes that decode, None for one per CPU.
-        classify_actors: processes that run the model, None for one, or one per GPU.
+        classify_actors: processes that run the model, None for one per two CPUs, or one per GPU.
         read_threads: reads at a time in each decoding process.
         max_file_bytes: larger files get an error row.
         read: "whole" files, or "ranged": only the bytes of what is heard, where that is possible.
@@ -153,7 +153,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     add("--concurrency", dest="hear_actors", type=int, metavar="N",
         help="processes that decode; one per CPU by default")  # fmt: skip
     add("--classifiers", dest="classify_actors", type=int, metavar="N",
-        help="processes that run the model; one, or one per GPU")  # fmt: skip
+        help="processes that run the model; one per two CPUs, or one per GPU")  # fmt: skip
     add("--read-threads", type=int, default=4, metavar="N", help="reads at a time per process")
     add("--chunk", dest="chunk_files", type=int, default=32, metavar="N", help="files per part")
     add("--max-file-bytes", type=int, default=512 << 20, metavar="N", help="refuse larger files")

@@ -34,14 +34,14 @@ class Plan:
         files: without a row yet.
         n_listed: files of the sources, after limit and sample.
         n_finished: of them, that have a row.
-        retried: ids of the error rows that are to be taken back before.
+        retried: path of a part → ids of its error rows that are to be taken back before.
         extras: columns that manifests pass through.
     """
 
     files: list[SourceFile]
     n_listed: int
     n_finished: int
-    retried: frozenset[str]
+    retried: dict[str, frozenset[str]]
     extras: list[str]
 
 
@@ -54,15 +54,16 @@ def make_plan(options: JobOptions, config: ServiceConfig) -> Plan:
     """
     finished, failed = _finished(options, config)
     files = _chosen(list_files(options.sources, options.storage), options)
-    retried = failed & {file.id for file in files}
-    finished -= retried
+    listed = {file.id for file in files}
+    retried = {path: ids & listed for path, ids in failed.items() if ids & listed}
+    finished -= frozenset().union(*retried.values())
     left = [file for file in files if file.id not in finished]
     extras = list(dict.fromkeys(name for file in files for name in file.extras))
     return Plan(
         files=left,
         n_listed=len(files),
         n_finished=len(files) - len(left),
-        retried=frozenset(retried),
+        retried=retried,
         extras=extras,
     )
 
@@ -81,10 +82,12 @@ def _chosen(files: list[SourceFile], options: JobOptions) -> list[SourceFile]:
     return files if options.limit is None else files[: options.limit]
 
 
-def _finished(options: JobOptions, config: ServiceConfig) -> tuple[set[str], set[str]]:
-    """Ids that have a row, and those of them whose error is to be tried again."""
+def _finished(
+    options: JobOptions, config: ServiceConfig
+) -> tuple[set[str], dict[str, frozenset[str]]]:
+    """Ids that have a row; part → ids of its rows whose error is to be tried again."""
     if not list_parts(options.out, options.storage):
-        return set(), set()
+        return set(), {}
     if options.existing == "refuse":
         raise ConfigError(
             f"{options.out} has results already: --resume goes on with an interrupted job, "
@@ -92,13 +95,15 @@ def _finished(options: JobOptions, config: ServiceConfig) -> tuple[set[str], set
         )
     _compare(options, config)
     finished: set[str] = set()
-    failed: set[str] = set()
-    for table in read_columns(options.out, options.storage, ("id", "error_code")):
+    failed: dict[str, frozenset[str]] = {}
+    for path, table in read_columns(options.out, options.storage, ("id", "error_code")):
         ids = table["id"].to_pylist()
         finished.update(ids)
         if options.retry_errors:
             codes = table["error_code"].to_pylist()
-            failed.update(i for i, code in zip(ids, codes, strict=True) if code in RETRIED_CODES)
+            failed[path] = frozenset(
+                each for each, code in zip(ids, codes, strict=True) if code in RETRIED_CODES
+            )
     return finished, failed
 
 

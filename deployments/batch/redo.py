@@ -8,9 +8,10 @@ and from then on the file is one that has no row yet. A job that dies in between
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import json
-from collections.abc import Set
+from collections.abc import Mapping, Set
 
 import pyarrow.parquet
 from pyarrow import fs
@@ -24,7 +25,7 @@ from acoustic.errors import (
     SourceUnavailableError,
 )
 from deployments.batch.options import JobOptions
-from deployments.batch.sink import list_parts
+from deployments.batch.retry import persist
 from deployments.batch.storage import as_ours, open_filesystem, write_atomically
 
 RETRIED_CODES = frozenset(
@@ -37,25 +38,30 @@ RETRIED_CODES = frozenset(
 """Errors that another try may help; what is wrong with the audio itself stays wrong."""
 
 
-def take_back(options: JobOptions, ids: Set[str]) -> None:
-    """Cut rows out of the finished parts; a part without rows is removed.
+def take_back(options: JobOptions, retried: Mapping[str, Set[str]]) -> None:
+    """Cut rows out of finished parts; a part without rows is removed.
 
     Args:
         options: of the job.
-        ids: of the rows.
+        retried: path of a part → ids of the rows.
 
     Raises:
         SourceUnavailableError, SourceForbiddenError: the output cannot be read or written.
     """
     filesystem, _ = open_filesystem(options.out, options.storage)
-    for path in list_parts(options.out, options.storage) if ids else []:
-        with as_ours(path), filesystem.open_input_file(path) as stream:
-            content = stream.read()
+    for path, ids in retried.items():
+        content = persist(functools.partial(_read, filesystem, path))
         left = _CUTS[path.rpartition(".")[2]](content, ids)
         if not left:
-            _delete(filesystem, path)
+            persist(functools.partial(_delete, filesystem, path))
         elif left != content:
             write_atomically(filesystem, path, left)
+
+
+def _read(filesystem: fs.FileSystem, path: str) -> bytes:
+    with as_ours(path), filesystem.open_input_file(path) as stream:
+        content: bytes = stream.read()
+    return content
 
 
 def _delete(filesystem: fs.FileSystem, path: str) -> None:

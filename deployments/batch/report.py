@@ -92,7 +92,7 @@ def _count(options: JobOptions) -> dict[str, Any]:
     genres: Counter[str] = Counter()
     errors: Counter[str] = Counter()
     n_rows = n_review = 0
-    for table in read_columns(options.out, options.storage, COLUMNS):
+    for _, table in read_columns(options.out, options.storage, COLUMNS):
         n_rows += len(table)
         for row in table.to_pylist():
             if row["error_code"]:

@@ -59,7 +59,8 @@ def run_job(options: JobOptions) -> int:
     """
     config = _settings(options)
     plan = make_plan(options, config)
-    again = f", {len(plan.retried)} errors to try again" if plan.retried else ""
+    n_again = sum(len(ids) for ids in plan.retried.values())
+    again = f", {n_again} errors to try again" if n_again else ""
     print(f"{plan.n_listed} files listed, {plan.n_finished} finished before{again}", flush=True)
     if options.dry_run:
         print(estimate(plan.files, options, config))
@@ -67,7 +68,6 @@ def run_job(options: JobOptions) -> int:
     record_job(options, config)
     totals = Totals()
     try:
-        take_back(options, plan.retried)
         if plan.files:
             _run(plan, options, config, totals)
     except KeyboardInterrupt:
@@ -83,6 +83,11 @@ def run_job(options: JobOptions) -> int:
     except _FirstError as error:
         print(f"ended at the first error, {error}; --errors report goes on after errors")
         return EXIT_ERRORS
+    return _finish(options, plan, totals)
+
+
+def _finish(options: JobOptions, plan: Plan, totals: Totals) -> int:
+    """The report, and the exit code that it gives."""
     try:
         report = write_report(options, plan, totals)
     except AcousticError as error:
@@ -157,6 +162,7 @@ def _run(plan: Plan, options: JobOptions, config: ServiceConfig, totals: Totals)
         _connect(options)
     try:
         dataset = _pipeline(plan, options, config)
+        take_back(options, plan.retried)  # only now: too few resources would have ended the job
         with ProgressReport(options.progress, len(plan.files)) as progress:
             for table in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
                 for part in table.to_pylist():
@@ -189,7 +195,7 @@ def _pipeline(plan: Plan, options: JobOptions, config: ServiceConfig) -> Dataset
     n_cpus, n_gpus = resources.get("CPU", 0.0), resources.get("GPU", 0.0)
     uses_gpu = n_gpus >= 1 and config.engine.accelerator in ("auto", "cuda")
     n_hear = options.hear_actors or max(1, int(n_cpus))
-    n_classify = options.classify_actors or (int(n_gpus) if uses_gpu else 1)
+    n_classify = options.classify_actors or (int(n_gpus) if uses_gpu else max(1, int(n_cpus) // 2))
     _check_resources(n_hear, n_classify, n_cpus, n_gpus if uses_gpu else None)
     engine = _engine(config.engine, uses_gpu)
     settings = (config.checkpoint_folder, replace(config, engine=engine), options)

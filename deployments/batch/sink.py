@@ -7,6 +7,7 @@ a part has is finished; so the parts themselves are the record that a job resume
 from __future__ import annotations
 
 import csv
+import functools
 import hashlib
 import io
 import json
@@ -22,8 +23,14 @@ from pyarrow import fs
 
 from acoustic.errors import AcousticError, ConfigError
 from deployments.batch.options import Format, JobOptions
+from deployments.batch.retry import persist
 from deployments.batch.schema import RESERVED, row_schema
-from deployments.batch.storage import StorageOptions, open_filesystem, write_atomically
+from deployments.batch.storage import (
+    StorageOptions,
+    as_ours,
+    open_filesystem,
+    write_atomically,
+)
 from deployments.batch.tables import COSTS
 
 PREFIX = "part-"
@@ -118,22 +125,29 @@ def list_parts(out: str, storage: StorageOptions) -> list[str]:
     return sorted(each.path for each in found if each.base_name.startswith(PREFIX))
 
 
-def read_columns(out: str, storage: StorageOptions, columns: tuple[str, ...]) -> Iterator[pa.Table]:
-    """Some columns of every finished part, a table a part."""
+def read_columns(
+    out: str, storage: StorageOptions, columns: tuple[str, ...]
+) -> Iterator[tuple[str, pa.Table]]:
+    """Path of every finished part and some of its columns.
+
+    Raises:
+        SourceUnavailableError, SourceForbiddenError: a part cannot be read, after several tries.
+    """
     filesystem, _ = open_filesystem(out, storage)
     for path in list_parts(out, storage):
-        with filesystem.open_input_file(path) as stream:
-            if path.endswith(".parquet"):
-                yield pyarrow.parquet.read_table(stream, columns=list(columns))
-            elif path.endswith(".jsonl"):
-                rows = [json.loads(line) for line in stream.read().splitlines()]
-                yield pa.Table.from_pylist([{c: r[c] for c in columns} for r in rows])
-            else:
-                text = dict.fromkeys(columns, pa.string())
-                table = pyarrow.csv.read_csv(
-                    stream, convert_options=pyarrow.csv.ConvertOptions(column_types=text)
-                )
-                yield table.select(list(columns))
+        yield path, persist(functools.partial(_read_columns, filesystem, path, list(columns)))
+
+
+def _read_columns(filesystem: fs.FileSystem, path: str, columns: list[str]) -> pa.Table:
+    with as_ours(path), filesystem.open_input_file(path) as stream:
+        if path.endswith(".parquet"):
+            return pyarrow.parquet.read_table(stream, columns=columns)
+        if path.endswith(".jsonl"):
+            rows = [json.loads(line) for line in stream.read().splitlines()]
+            return pa.Table.from_pylist([{c: r[c] for c in columns} for r in rows])
+        text = dict.fromkeys(columns, pa.string())
+        convert = pyarrow.csv.ConvertOptions(column_types=text)
+        return pyarrow.csv.read_csv(stream, convert_options=convert).select(columns)
 
 
 def _encode_csv(rows: list[dict[str, Any]], schema: pa.Schema) -> bytes:

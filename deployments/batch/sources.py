@@ -78,6 +78,8 @@ def _walk(source: str, filesystem: fs.FileSystem, path: str) -> Iterator[SourceF
     if info.type == fs.FileType.File:
         yield SourceFile(uri=_uri(source, info.path), size_bytes=info.size)
         return
+    if info.type == fs.FileType.NotFound:
+        raise FileNotFoundError(path)
     selector = fs.FileSelector(path.rstrip("/"), recursive=True)
     for each in sorted(filesystem.get_file_info(selector), key=lambda each: each.path):
         if each.type == fs.FileType.File and _is_audio(each.path):

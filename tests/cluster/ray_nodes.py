@@ -154,11 +154,10 @@ class RayNodes:
 
 
 def serve_config(overlay: str) -> dict[str, Any]:
-    """What the overlay deploys, with two replicas of everything on two nodes."""
+    """What the overlay deploys, with two replicas of everything at most."""
     text = find(overlay, "RayService")["spec"]["serveConfigV2"]
     config: dict[str, Any] = yaml.safe_load(text)
     for deployment in config["applications"][0]["deployments"]:
-        deployment["max_replicas_per_node"] = 1
         deployment["autoscaling_config"]["max_replicas"] = 2
     return config
 

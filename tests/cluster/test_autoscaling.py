@@ -71,7 +71,6 @@ def _without_cuda(config: dict[str, Any]) -> dict[str, Any]:
     application["args"]["accelerator"] = "cpu"
     config["proxy_location"] = "HeadOnly"
     for deployment in application["deployments"]:
-        deployment.pop("max_replicas_per_node")
         if deployment["name"] == "Classify":
             deployment["ray_actor_options"] = {"num_cpus": 1, "num_gpus": 1}
             scaling = deployment["autoscaling_config"]

@@ -14,22 +14,25 @@ from tests.manifests import find
 
 
 @pytest.mark.parametrize("overlay", ["cpu", "ha"])
-def test_nodes_that_serve_pass_their_probes(lab: Lab, make_nodes: MakeNodes, overlay: str) -> None:
-    head, worker, bare = (lab.add_host() for _ in range(3))
+def test_nodes_that_serve_are_ready_and_others_alive(
+    lab: Lab, make_nodes: MakeNodes, overlay: str
+) -> None:
+    head, worker, other = (lab.add_host() for _ in range(3))
     nodes = make_nodes(overlay, ACOUSTICSENSE_API_KEY="of-a-test")
     nodes.start_head(head)
     nodes.start_worker(worker)
     if overlay == "ha":
-        nodes.start_worker(bare)
+        nodes.start_worker(other)
     nodes.deploy(serve_config(overlay))
+    if overlay == "cpu":
+        nodes.start_worker(other)  # after everything has its place: nothing runs here
     cluster = find(overlay, "RayService")["spec"]["rayClusterConfig"]
     (group,) = cluster["workerGroupSpecs"]
     assert _answers(head, _probes(cluster["headGroupSpec"]))
     assert _answers(worker, _probes(group))
-    if overlay == "cpu":  # a node of the lab that is none of the cluster's
-        assert not _answers(bare, _probes(group))
-    else:
-        assert _answers(bare, _probes(group))
+    live, ready = _probes(group)
+    assert _answers(other, [live])
+    assert _answers(other, [ready]) == (overlay == "ha")
 
 
 def _probes(group: dict[str, Any]) -> list[dict[str, Any]]:

@@ -31,7 +31,13 @@ def options(request: pytest.FixtureRequest, tmp_path: Path) -> JobOptions:
 
 def ids_of(options: JobOptions) -> list[str]:
     tables = read_columns(options.out, options.storage, ("id",))
-    return sorted(text for table in tables for text in table["id"].to_pylist())
+    return sorted(text for _, table in tables for text in table["id"].to_pylist())
+
+
+def _parts_with(options: JobOptions, ids: set[str]) -> dict[str, frozenset[str]]:
+    tables = read_columns(options.out, options.storage, ("id",))
+    found = {path: frozenset(table["id"].to_pylist()) & ids for path, table in tables}
+    return {path: chosen for path, chosen in found.items() if chosen}
 
 
 @pytest.mark.parametrize("is_partitioned", [False, True])
@@ -42,7 +48,7 @@ def test_the_rows_are_gone_and_the_others_stay(options: JobOptions, is_partition
         write_part(rows, row_schema([]), options)
     before = {path: Path(path).read_bytes() for path in list_parts(options.out, options.storage)}
     gone = {str(first[0]["id"])}
-    take_back(options, gone)
+    take_back(options, _parts_with(options, gone))
     assert ids_of(options) == sorted(str(row["id"]) for row in [first[1], *second])
     after = {path: Path(path).read_bytes() for path in list_parts(options.out, options.storage)}
     assert before.keys() == after.keys()
@@ -52,7 +58,7 @@ def test_the_rows_are_gone_and_the_others_stay(options: JobOptions, is_partition
 def test_a_part_without_rows_is_removed(options: JobOptions) -> None:
     rows = [error_row("a"), error_row("b")]
     write_part(rows, row_schema([]), options)
-    take_back(options, {str(row["id"]) for row in rows})
+    take_back(options, _parts_with(options, {str(row["id"]) for row in rows}))
     assert list_parts(options.out, options.storage) == []
 
 
@@ -60,8 +66,8 @@ def test_nothing_to_take_back_changes_nothing(options: JobOptions) -> None:
     write_part([error_row("a")], row_schema([]), options)
     (path,) = list_parts(options.out, options.storage)
     before = Path(path).stat().st_mtime_ns
-    take_back(options, frozenset())
-    take_back(options, {"unknown"})
+    take_back(options, {})
+    take_back(options, {path: frozenset({"unknown"})})
     assert Path(path).stat().st_mtime_ns == before
 
 

@@ -151,9 +151,13 @@ def test_the_fewest_replicas_fit_the_fewest_workers(overlay: str) -> None:
     assert max(per_replica) <= min(float(g["rayStartParams"]["num-cpus"]) for g in groups)
     for group in groups:
         requests = group["template"]["spec"]["containers"][0]["resources"]["requests"]
-        assert float(requests["cpu"]) == float(group["rayStartParams"]["num-cpus"])
         gpus = requests.get("nvidia.com/gpu", "0")
         assert gpus == group["rayStartParams"].get("num-gpus", "0")
+        logical, real = float(group["rayStartParams"]["num-cpus"]), float(requests["cpu"])
+        if gpus == "0":
+            assert logical == real
+        else:  # for the model alone, or other stages would keep the node
+            assert logical == application["args"]["classify_cpus"] <= real
 
 
 @pytest.mark.parametrize("overlay", SERVICES)
@@ -252,6 +256,25 @@ def test_secrets_are_named_and_never_written(overlay: str) -> None:
         options = manifest["spec"].get("rayClusterConfig", {}) if "spec" in manifest else {}
         password = options.get("gcsFaultToleranceOptions", {}).get("redisPassword", {})
         assert "value" not in password
+
+
+def test_the_queue_covers_what_the_job_asks_for() -> None:
+    """Kueue never admits a job that asks for a resource which its queue does not have."""
+    groups = find("batch-kueue", "ClusterQueue")["spec"]["resourceGroups"]
+    covered = {name for group in groups for name in group["coveredResources"]}
+    for _, pod in pod_templates(find("batch-kueue", "RayJob")):
+        for container in pod["containers"]:
+            assert container["resources"]["requests"].keys() <= covered
+
+
+def test_no_two_jobs_write_to_one_output() -> None:
+    entrypoints = [
+        find("batch", "RayJob")["spec"]["entrypoint"],
+        find("batch", "RayCronJob")["spec"]["jobTemplate"]["entrypoint"],
+    ]
+    outputs = [re.search(r"--out (\S+)", text) for text in entrypoints]
+    assert len({found[1] for found in outputs if found}) == 2
+    assert find("batch", "RayCronJob")["spec"]["jobTemplate"]["backoffLimit"] == 0
 
 
 @pytest.mark.parametrize("overlay", SERVICES)
