@@ -211,7 +211,7 @@ def _pipeline(plan: Plan, options: JobOptions, config: ServiceConfig) -> Dataset
         .map_batches(
             Answer, fn_constructor_args=settings, num_cpus=CLASSIFY_CPUS,
             num_gpus=1 if uses_gpu else None,
-            compute=ActorPoolStrategy(size=n_classify), **whole,
+            compute=ActorPoolStrategy(size=min(n_classify, len(chunks))), **whole,
         )
         .map_batches(write, fn_args=(options, plan.extras), num_cpus=WRITE_CPUS, **whole)
     )  # fmt: skip
