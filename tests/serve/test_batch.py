@@ -48,6 +48,7 @@ def job(cluster: int, tiny_checkpoint: Path, tmp_path: Path) -> Job:
             checkpoint=str(tiny_checkpoint),
             chunk_files=4,
             hear_actors=2,
+            classify_actors=1,
             progress="quiet",
         )
         return replace(basis, **changes)  # type: ignore[arg-type]
@@ -261,6 +262,7 @@ def test_results_are_not_overwritten_or_mixed_by_accident(
     arguments = [
         str(tmp_path / "songs"), "--out", str(tmp_path / "out"), "--limit", "3",
         "--checkpoint", job().checkpoint, "--concurrency", "1", "--progress", "json",
+        "--classifiers", "1",
     ]  # fmt: skip
     assert main(arguments, "batch") == 0
     line = json.loads(capsys.readouterr().err.splitlines()[-1])
