@@ -26,6 +26,7 @@ from acoustic.errors import (
 )
 from deployments.batch.options import JobOptions
 from deployments.batch.retry import persist
+from deployments.batch.sink import read_part
 from deployments.batch.storage import as_ours, open_filesystem, write_atomically
 
 RETRIED_CODES = frozenset(
@@ -50,18 +51,12 @@ def take_back(options: JobOptions, retried: Mapping[str, Set[str]]) -> None:
     """
     filesystem, _ = open_filesystem(options.out, options.storage)
     for path, ids in retried.items():
-        content = persist(functools.partial(_read, filesystem, path))
+        content = read_part(filesystem, path)
         left = _CUTS[path.rpartition(".")[2]](content, ids)
         if not left:
             persist(functools.partial(_delete, filesystem, path))
         elif left != content:
             write_atomically(filesystem, path, left)
-
-
-def _read(filesystem: fs.FileSystem, path: str) -> bytes:
-    with as_ours(path), filesystem.open_input_file(path) as stream:
-        content: bytes = stream.read()
-    return content
 
 
 def _delete(filesystem: fs.FileSystem, path: str) -> None:

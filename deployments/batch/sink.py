@@ -132,22 +132,41 @@ def read_columns(
 
     Raises:
         SourceUnavailableError, SourceForbiddenError: a part cannot be read, after several tries.
+        ConfigError: a part is none of this job's, or damaged.
     """
     filesystem, _ = open_filesystem(out, storage)
     for path in list_parts(out, storage):
-        yield path, persist(functools.partial(_read_columns, filesystem, path, list(columns)))
+        content = read_part(filesystem, path)
+        try:
+            table = _parse_columns(path, content, list(columns))
+        except (pa.ArrowException, ValueError, KeyError) as error:
+            raise ConfigError(f"{path} is no part that can be read") from error
+        yield path, table
 
 
-def _read_columns(filesystem: fs.FileSystem, path: str, columns: list[str]) -> pa.Table:
+def read_part(filesystem: fs.FileSystem, path: str) -> bytes:
+    """A part's bytes, by one request; tried again when the store fails.
+
+    Raises:
+        SourceUnavailableError, SourceForbiddenError, SourceNotFoundError: it cannot be read.
+    """
+    return persist(functools.partial(_read_once, filesystem, path))
+
+
+def _read_once(filesystem: fs.FileSystem, path: str) -> bytes:
     with as_ours(path), filesystem.open_input_file(path) as stream:
-        if path.endswith(".parquet"):
-            return pyarrow.parquet.read_table(stream, columns=columns)
-        if path.endswith(".jsonl"):
-            rows = [json.loads(line) for line in stream.read().splitlines()]
-            return pa.Table.from_pylist([{c: r[c] for c in columns} for r in rows])
-        text = dict.fromkeys(columns, pa.string())
-        convert = pyarrow.csv.ConvertOptions(column_types=text)
-        return pyarrow.csv.read_csv(stream, convert_options=convert).select(columns)
+        content: bytes = stream.read()
+    return content
+
+
+def _parse_columns(path: str, content: bytes, columns: list[str]) -> pa.Table:
+    if path.endswith(".parquet"):
+        return pyarrow.parquet.read_table(io.BytesIO(content), columns=columns)
+    if path.endswith(".jsonl"):
+        rows = [json.loads(line) for line in content.splitlines()]
+        return pa.Table.from_pylist([{c: r[c] for c in columns} for r in rows])
+    convert = pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(columns, pa.string()))
+    return pyarrow.csv.read_csv(io.BytesIO(content), convert_options=convert).select(columns)
 
 
 def _encode_csv(rows: list[dict[str, Any]], schema: pa.Schema) -> bytes:

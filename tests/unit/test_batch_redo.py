@@ -79,3 +79,11 @@ def test_faults_of_the_audio_are_not_tried_again() -> None:
 def test_it_goes_with_resume_only() -> None:
     with pytest.raises(ConfigError, match="goes with --resume"):
         JobOptions(sources=("a",), out="b", retry_errors=True)
+
+
+def test_a_damaged_part_is_named(options: JobOptions) -> None:
+    write_part([error_row("a")], row_schema([]), options)
+    (path,) = list_parts(options.out, options.storage)
+    Path(path).write_bytes(b"{damaged")
+    with pytest.raises(ConfigError, match=r"part-.* is no part that can be read"):
+        ids_of(options)
