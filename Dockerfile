@@ -1,10 +1,11 @@
-# The image of the service and of batch jobs, for KubeRay or alone.
+# Image of the service and of batch jobs, for KubeRay or for plain Docker.
 #
 #   docker build --target cpu  --build-arg TORCH_INDEX_URL=URL -t acousticsense:cpu .
 #   docker build --target cuda -t acousticsense:cuda .
 #
-# URL is PyTorch's index of builds for CPUs; without it pip takes the usual build, which on Linux has
-# CUDA in it. `make image-check` runs the same install lines in an empty folder, without an engine.
+# URL is PyTorch's package index of CPU builds; without it pip installs the default build, which on
+# Linux includes CUDA. `make image-check` runs the same install lines in an empty folder, without a
+# container engine.
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 
 FROM ${PYTHON_IMAGE} AS system
@@ -37,15 +38,16 @@ COPY acousticsense acousticsense
 COPY configs configs
 COPY models/default models/default
 ENV PATH=/opt/venv/bin:$PATH PYTHONPATH=/app PYTHONUNBUFFERED=1 HOME=/home/ray
-# The root file system is read-only later: bytecode is made now. The rest proves that it works.
+# At run time the root file system is read-only, so bytecode is compiled now. The other two commands
+# check that the image works.
 RUN "$VENV/bin/python" -m compileall -q "$APP" \
  && "$VENV/bin/python" -m acousticsense config check \
- && "$VENV/bin/python" -c 'from pathlib import Path; from acoustic.pipeline import Pipeline; from acoustic.preprocess.example import example_wav; print(Pipeline.from_folder(Path("models/default")).classify(example_wav()).to_dict()["top_genre"])'
+ && "$VENV/bin/python" -c 'from pathlib import Path; from acoustic.pipeline import Pipeline; from acoustic.example import example_wav; print(Pipeline.from_folder(Path("models/default")).classify(example_wav()).to_dict()["top_genre"])'
 USER 1000:1000
 EXPOSE 8000
 CMD ["python", "-m", "acousticsense", "serve", "--host", "0.0.0.0"]
 
-# torch.compile calls a C compiler for every kernel, also where its cache is warm.
+# torch.compile calls a C compiler for every kernel, even with a warm cache.
 FROM cpu AS cuda
 USER 0
 # hadolint ignore=DL3008

@@ -1,4 +1,4 @@
-# Each target does its own set-up; see CONTRIBUTING.md.
+# Each target installs what it needs; see CONTRIBUTING.md.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -11,7 +11,7 @@ DEV_READY := $(VENV)/.dev-ready
 serve: $(RUN_READY)
 	$(BIN)/acousticsense serve $(ARGS)
 
-# Two processes of one thread each; more would cost more memory than they save time.
+# Two test processes with one thread each: more would use much memory and save little time.
 test: $(DEV_READY)
 	OMP_NUM_THREADS=1 $(BIN)/pytest tests/unit --numprocesses 2 $(ARGS)
 
@@ -30,10 +30,10 @@ cluster-test: $(DEV_READY)
 	$(BIN)/pytest tests/cluster $(ARGS)
 
 image-check: $(DEV_READY)
-	$(BIN)/python -m tests.image_steps $(or $(TARGET),cpu)
+	$(BIN)/python -m tests.support.image_steps $(or $(TARGET),cpu)
 
 model: $(DEV_READY)
-	test -d "$(DATA)" || { echo "DATA=FOLDER is needed: gtzan_mel, music and ood in it" >&2; exit 2; }
+	test -d "$(DATA)" || { echo "set DATA=FOLDER, with gtzan_mel, music and ood in it" >&2; exit 2; }
 	$(BIN)/acousticsense train $(DATA)/gtzan_mel $(DATA)/music --not-music $(DATA)/ood \
 	  --out models/default --overwrite --name acousticsense-nano --version 0.2.0 \
 	  --crops 240000 $(ARGS)
@@ -42,7 +42,7 @@ model: $(DEV_READY)
 	  --not-music $(DATA)/ood --out docs --card --about docs/default-data.md
 
 claims: $(DEV_READY)
-	test -d "$(DATA)" || { echo "DATA=FOLDER is needed: gtzan_mel, music and ood in it" >&2; exit 2; }
+	test -d "$(DATA)" || { echo "set DATA=FOLDER, with gtzan_mel, music and ood in it" >&2; exit 2; }
 	$(BIN)/acousticsense train $(DATA)/gtzan_mel $(DATA)/music --not-music $(DATA)/ood \
 	  --out build/no-noise --overwrite --no-noise --crops 240000 $(ARGS)
 	$(BIN)/acousticsense calibrate build/no-noise $(DATA)/gtzan_mel $(DATA)/music
@@ -60,8 +60,8 @@ format: $(DEV_READY)
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
-# torch first and pinned: where pip has a CPU build of exactly this version it takes that one, and
-# a later line that only asks for "torch" is already satisfied.
+# Install torch first and pinned: if pip is configured with a CPU build of this version it installs
+# that one, and the later requirement "torch" is already satisfied.
 $(VENV)/bin/pip:
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is needed" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)

@@ -1,4 +1,4 @@
-"""Short digests that name a configuration, for cache keys and every reply."""
+"""Short digests that identify a configuration, for cache keys and every reply."""
 
 from __future__ import annotations
 

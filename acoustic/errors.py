@@ -1,4 +1,4 @@
-"""Every error a caller or an operator can meet.
+"""Every error that a caller or an operator can get.
 
     AcousticError                  code
     ├── InputError                 the caller's data or options; they may see the message
@@ -7,74 +7,77 @@
     │   ├── AudioTooShortError     audio_too_short
     │   ├── AudioTooLongError      audio_too_long        too many seconds or decoded bytes
     │   ├── SilentAudioError       silent_audio          nothing in it to classify
+    │   ├── FileUnreadableError    file_unreadable       a local file that is missing or denied
     │   ├── InvalidOptionError     invalid_option        unknown or out-of-range request option
-    │   ├── InvalidRequestError    invalid_request       a body that is not what it says it is
+    │   ├── InvalidRequestError    invalid_request       a body that does not match its content type
     │   ├── UploadTooLargeError    upload_too_large
     │   ├── UploadTooSlowError     upload_too_slow
-    │   ├── UnauthorizedError      unauthorized          no or a wrong API key
+    │   ├── UnauthorizedError      unauthorized          a missing or wrong API key
     │   ├── SourceForbiddenError   source_forbidden      a URI outside the allowed sources
     │   ├── SourceNotFoundError    source_not_found      nothing at a URI
-    │   └── SourceCorruptError     source_corrupt        other bytes than were promised
+    │   └── SourceCorruptError     source_corrupt        another size or checksum than stated
     ├── SourceUnavailableError     source_unavailable    a store that does not answer
-    ├── ServiceError               ours; a retry may help
+    ├── ServiceError               the service's fault; a retry may help
     │   ├── OverloadedError        overloaded
     │   ├── UnavailableError       unavailable
     │   ├── RequestTimeoutError    timeout
-    │   └── ClassificationError    classification_failed the model failed on this very item
+    │   └── ClassificationError    classification_failed the model failed on this one item
     ├── CheckpointError            checkpoint_invalid    a model folder that cannot be used
     └── ConfigError                config_invalid        a configuration that cannot be used
 
 The constructors take one positional message, so that every class survives pickling between
-processes. A programmer's mistake stays a ValueError or TypeError.
+processes. A programming mistake is a ValueError or TypeError.
 """
 
 from __future__ import annotations
 
 
 class AcousticError(Exception):
-    """Root of all errors raised on purpose.
+    """Base class of all errors raised on purpose.
 
     Attributes:
         code: stable snake_case name that clients may test for.
+        file: name of the input that the error is about; set where several are processed.
     """
 
     code: str = "acoustic_error"
+    file: str = ""
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
 
     @property
     def message(self) -> str:
-        """The sentence for the person who gets the error."""
+        """The error message, one sentence for the person who gets the error."""
         return str(self.args[0])
 
 
 class InputError(AcousticError):
-    """The caller's data or options are at fault; a retry of the same will fail again."""
+    """The caller's data or options are wrong; the same request will fail again."""
 
     code = "invalid_input"
 
 
 class AudioDecodeError(InputError):
-    """The bytes claim a known format but cannot be decoded to sane samples."""
+    """The bytes are of a known format but cannot be decoded to valid samples."""
 
     code = "audio_decode_failed"
 
 
 class UnsupportedAudioError(InputError):
-    """The bytes are no accepted audio format, or a layout outside the limits."""
+    """The audio format is not accepted, or its sample rate or channels are outside the limits."""
 
     code = "unsupported_audio"
 
 
 class AudioTooShortError(InputError):
-    """There is less audio than the shortest that is classified."""
+    """The audio is shorter than the shortest track that is classified."""
 
     code = "audio_too_short"
 
 
 class AudioTooLongError(InputError):
-    """There is more audio than one request may hold."""
+    """The audio is longer than one request may be, in seconds or decoded bytes."""
 
     code = "audio_too_long"
 
@@ -83,6 +86,12 @@ class SilentAudioError(InputError):
     """Every window that was decoded is silent."""
 
     code = "silent_audio"
+
+
+class FileUnreadableError(InputError):
+    """A local file does not exist, is a folder or may not be read."""
+
+    code = "file_unreadable"
 
 
 class InvalidOptionError(InputError):
@@ -104,7 +113,7 @@ class UploadTooLargeError(InputError):
 
 
 class UploadTooSlowError(InputError):
-    """The request's body came in more slowly than the limit in bytes per second."""
+    """The request's body arrived more slowly than the limit in bytes per second."""
 
     code = "upload_too_slow"
 
@@ -128,13 +137,13 @@ class SourceNotFoundError(InputError):
 
 
 class SourceCorruptError(InputError):
-    """The bytes at the URI are not those that were promised: another size or checksum."""
+    """The bytes at the URI have another size or checksum than was stated."""
 
     code = "source_corrupt"
 
 
 class SourceUnavailableError(AcousticError):
-    """A store did not answer, or broke off, however often it was asked."""
+    """A store did not answer, or not completely, after all retries."""
 
     code = "source_unavailable"
 
@@ -149,7 +158,7 @@ class OverloadedError(ServiceError):
     """The queues are full.
 
     Args:
-        message: the sentence for the caller.
+        message: error message for the caller, one sentence.
         retry_after_s: how long the caller should wait, in seconds.
     """
 
@@ -161,7 +170,7 @@ class OverloadedError(ServiceError):
 
 
 class UnavailableError(ServiceError):
-    """A part of the service is gone or not ready yet."""
+    """A part of the service is not running or not ready yet."""
 
     code = "unavailable"
 

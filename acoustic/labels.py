@@ -1,4 +1,4 @@
-"""The genres a model answers with: names, aliases and parent families.
+"""Genre labels of a model: names, aliases and parent families.
 
 A genre is always found by name, never by index: two sources seldom agree on the order.
 """
@@ -16,7 +16,7 @@ class Label:
     Attributes:
         name: display name, unique in its set.
         aliases: other spellings that mean the same genre.
-        parent: family that this genre and its siblings share, or None.
+        parent: family that this genre shares with others, or None.
     """
 
     name: str
@@ -32,7 +32,7 @@ class LabelSet:
     """The C labels of a model, in the model's order.
 
     Args:
-        labels: at least two, with names and aliases that do not collide.
+        labels: two labels or more, no two with the same name or alias.
 
     Raises:
         ValueError: fewer than two labels, or two that share a name or alias.
@@ -63,7 +63,7 @@ class LabelSet:
         """Position of a genre given by name or alias, whatever its case and punctuation.
 
         Raises:
-            KeyError: no such genre.
+            KeyError: no label has this name or alias.
         """
         return self._index[_normalise(name)]
 
@@ -94,6 +94,6 @@ GENRES = LabelSet(
 )
 """The guide's sixteen genres, in the order of its model.
 
-The parents join genres that share instruments, singers and history, so that a family can be named
-where the genre is uncertain. Classical and Reggae have no sibling here.
+A family (`parent`) joins genres that share instruments, singers and history, so that it can be
+reported where the genre is uncertain. Classical and Reggae belong to no family.
 """

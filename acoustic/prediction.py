@@ -1,56 +1,52 @@
-"""The reply: what stage 3 says of a track.
-
-`Prediction.to_dict()` is the one schema of every answer: HTTP body, table row, command output.
+"""The answer about one track. Its fields are the one schema of every answer: the HTTP body and its
+OpenAPI document, the rows of a batch job and the output of the command line follow from them.
 """
 
 from __future__ import annotations
 
+import html
+import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
-from acoustic.types import FeatureSummary, ModelInfo, Segment
+from acoustic.schema import Digits3, Digits4, Digits6, OmittedWhenNone, to_plain
+from acoustic.types import Descriptors, ModelInfo, Quality
+
+NOT_MUSIC = "NOT_MUSIC"
+"""Code of the reason for sounds that do not resemble the training music."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GenreScore:
-    """A genre and its calibrated probability in [0, 1]."""
+    """A genre and its calibrated probability.
+
+    Attributes:
+        genre: name of the genre.
+        probability: calibrated probability, in [0, 1].
+    """
 
     genre: str
-    probability: float
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON form."""
-        return {"genre": self.genre, "probability": round(self.probability, 6)}
+    probability: Digits6
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Uncertainty:
-    """How unsure the model is, each in [0, 1], 0 = sure.
+    """How unsure the model is, each number in [0, 1], 0 = sure.
 
     Attributes:
-        entropy: of the track's probabilities, over log C.
-        margin: 1 − (best − second best).
-        variation_ratio: share of windows whose own best genre is not the track's most frequent.
-        segment_disagreement: how differently the parts before and after some point answer.
-        distance: from the training data; 0.5 is the median of the calibration tracks, 0.95 their
-            95th percentile. None where the calibration has no scale for it.
+        entropy: entropy of the track's probabilities over its maximum, log C.
+        margin: 1 − (best − second best probability).
+        variation_ratio: share of windows whose own best genre is not the most frequent one.
+        segment_disagreement: how differently the parts before and after some point are answered.
+        distance: distance from the training data; 0.5 is the median of the calibration tracks,
+            0.95 their 95th percentile; null where the calibration has no scale for it.
     """
 
-    entropy: float
-    margin: float
-    variation_ratio: float
-    segment_disagreement: float
-    distance: float | None
-
-    def to_dict(self) -> dict[str, float | None]:
-        """JSON form."""
-        return {
-            "entropy": round(self.entropy, 6),
-            "margin": round(self.margin, 6),
-            "variation_ratio": round(self.variation_ratio, 6),
-            "segment_disagreement": round(self.segment_disagreement, 6),
-            "distance": None if self.distance is None else round(self.distance, 6),
-        }
+    entropy: Digits6
+    margin: Digits6
+    variation_ratio: Digits6
+    segment_disagreement: Digits6
+    distance: Digits6 | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,23 +55,15 @@ class Reason:
 
     Attributes:
         code: stable upper-case name, such as "CLOSE_RIVAL".
-        value: the number. threshold: the limit it passed.
-        message: one sentence that a person understands.
+        value: the number.
+        threshold: the limit that the number passed.
+        message: one sentence for people.
     """
 
     code: str
-    value: float
+    value: Digits6
     threshold: float
     message: str
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON form."""
-        return {
-            "code": self.code,
-            "value": round(self.value, 6),
-            "threshold": self.threshold,
-            "message": self.message,
-        }
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,112 +72,115 @@ class PredictionSet:
 
     Attributes:
         coverage: that probability, over tracks like those of the calibration.
-        genres: most probable first, at least one.
+        genres: names of the genres, most probable first, at least one.
     """
 
     coverage: float
     genres: tuple[str, ...]
 
-    def to_dict(self) -> dict[str, Any]:
-        """JSON form."""
-        return {"coverage": self.coverage, "genres": list(self.genres)}
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Family:
-    """Genres with one parent, where the family is sure and the genre is not.
+    """The answer one level up, where the family is sure and the genre is not.
 
     Attributes:
-        name: of the family.
-        probability: of its genres together.
-        genres: its genres, most probable first.
+        name: name of the family.
+        probability: probability of its genres together, in [0, 1].
+        genres: names of its genres, most probable first.
     """
 
     name: str
-    probability: float
+    probability: Digits6
     genres: tuple[str, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON form."""
-        return {
-            "name": self.name,
-            "probability": round(self.probability, 6),
-            "genres": list(self.genres),
-        }
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AppliedRule:
-    """A music-knowledge rule that fired.
+    """A music-knowledge rule that changed the probabilities.
 
     Attributes:
-        name: of the rule.
-        genres: whose odds it changed.
-        log_odds: by how much.
-        before: probability of its genres together, before it.
-        after: the same after it.
+        name: name of the rule.
+        genres: names of the genres whose odds it changed.
+        log_odds: change of the odds, natural logarithm.
+        before: probability of its genres together before the rule, in [0, 1].
+        after: probability of its genres together after the rule, in [0, 1].
     """
 
     name: str
     genres: tuple[str, ...]
-    log_odds: float
-    before: float
-    after: float
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON form."""
-        return {
-            "name": self.name,
-            "genres": list(self.genres),
-            "log_odds": round(self.log_odds, 4),
-            "before": round(self.before, 6),
-            "after": round(self.after, 6),
-        }
+    log_odds: Digits4
+    before: Digits6
+    after: Digits6
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WindowScore:
-    """One window's own best genre, for the timeline."""
+    """The best genre of one window.
 
-    segment: Segment
+    Attributes:
+        start_s: start of the window in the track, seconds.
+        end_s: end of the window in the track, seconds.
+        genre: best genre of this window.
+        probability: its calibrated probability in this window, in [0, 1].
+    """
+
+    start_s: Digits3
+    end_s: Digits3
     genre: str
-    probability: float
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON form."""
-        return {
-            "start_s": round(self.segment.start_s, 3),
-            "end_s": round(self.segment.end_s, 3),
-            "genre": self.genre,
-            "probability": round(self.probability, 6),
-        }
+    probability: Digits6
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Prediction:
-    """All that is said of one track.
+class CalibratedModel(ModelInfo):
+    """Which model answered, and how it was calibrated.
 
     Attributes:
-        file: the name under which the audio came in, "" if none.
-        features: container facts, quality, descriptors and heard segments.
-        predictions: the top genres, most probable first.
-        prediction_set: genres that hold the true one with a stated probability; None where the
+        name: name of the checkpoint.
+        version: version of the checkpoint.
+        digest: first 12 hex digits of the SHA-256 of its weights and config.
+        device: where it ran, such as "cpu" or "cuda".
+        precision: arithmetic: "fp32", "bf16" or "fp16".
+        temperature: temperature that calibrated the probabilities.
+    """
+
+    temperature: Digits4
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, repr=False)
+class Prediction:
+    """The answer about one track.
+
+    Attributes:
+        file: name under which the audio came in, "" if none.
+        duration_s: length of the track, seconds; null where the container does not state it.
+        format: container or codec name, such as "MP3".
+        segments: start and end of every evaluated window, seconds.
+        top_genre: most probable genre.
+        confidence: calibrated probability of the most probable genre, in [0, 1].
+        predictions: top genres, most probable first.
+        prediction_set: genres that hold the true one with a stated probability; null where the
             calibration has no quantile for the configured coverage.
-        family: the answer one level up, None unless the genre is unsure and the family is not.
-        uncertainty: how unsure.
+        family: answer one level up; null unless the genre is unsure and its family is not.
+        uncertainty: how unsure the model is.
         needs_review: whether a person should look.
-        reasons: why, empty when nothing stands out.
-        rules_applied: knowledge rules that changed the probabilities, in their order.
-        listen_on: whether effort auto should hear more before it answers; not part of the reply.
-        timeline: one entry a window, None unless asked for.
+        reasons: why a person should look; empty when nothing stands out.
+        rules_applied: music-knowledge rules that changed the probabilities, in their order.
+        quality: numbers about the sound.
+        descriptors: numbers about the music.
         model: which model answered.
-        temperature: that calibrated the probabilities.
-        config_digest: of the settings that the numbers depend on.
+        config_digest: digest of the settings that the numbers depend on.
+        content_sha256: hex digest of the file's bytes, "" where not all of them were read.
+        cached: whether the features came from the cache.
         timings_ms: milliseconds per step.
+        timeline: best genre of every window; only where it was asked for.
     """
 
     file: str
-    features: FeatureSummary
+    duration_s: Digits3 | None
+    format: str
+    segments: tuple[tuple[Digits3, Digits3], ...]
+    top_genre: str
+    confidence: Digits6
     predictions: tuple[GenreScore, ...]
     prediction_set: PredictionSet | None
     family: Family | None
@@ -197,64 +188,84 @@ class Prediction:
     needs_review: bool
     reasons: tuple[Reason, ...]
     rules_applied: tuple[AppliedRule, ...]
-    listen_on: bool
-    timeline: tuple[WindowScore, ...] | None
-    model: ModelInfo
-    temperature: float
+    quality: Quality
+    descriptors: Descriptors
+    model: CalibratedModel
     config_digest: str
-    timings_ms: dict[str, float]
+    content_sha256: str
+    cached: bool
+    timings_ms: dict[str, Digits3]
+    timeline: Annotated[tuple[WindowScore, ...] | None, OmittedWhenNone()] = None
+
+    @property
+    def genre(self) -> str:
+        """Most probable genre, the same as `top_genre`."""
+        return self.top_genre
+
+    @property
+    def is_music(self) -> bool:
+        """Whether the sound resembles the music that the model was trained on."""
+        return all(reason.code != NOT_MUSIC for reason in self.reasons)
+
+    def genres(self, k: int | None = None) -> tuple[str, ...]:
+        """Names of the k most probable genres; all that the answer lists where k is None."""
+        return tuple(score.genre for score in self.predictions[:k])
 
     def to_dict(self) -> dict[str, Any]:
-        """The one schema of every answer, JSON-ready and free of NaN."""
-        info, quality = self.features.info, self.features.quality
-        descriptors = self.features.descriptors
-        best = self.predictions[0]
-        body: dict[str, Any] = {
-            "file": self.file,
-            "duration_s": None if info.duration_s is None else round(info.duration_s, 3),
-            "format": info.format,
-            "segments": [
-                [round(segment.start_s, 3), round(segment.end_s, 3)]
-                for segment in self.features.segments
-            ],
-            "top_genre": best.genre,
-            "confidence": round(best.probability, 6),
-            "predictions": [score.to_dict() for score in self.predictions],
-            "prediction_set": None
-            if self.prediction_set is None
-            else self.prediction_set.to_dict(),
-            "family": None if self.family is None else self.family.to_dict(),
-            "uncertainty": self.uncertainty.to_dict(),
-            "needs_review": self.needs_review,
-            "reasons": [reason.to_dict() for reason in self.reasons],
-            "rules_applied": [rule.to_dict() for rule in self.rules_applied],
-            "quality": {
-                "rms_db": round(quality.rms_db, 2),
-                "silence_ratio": round(quality.silence_ratio, 4),
-                "clipping_ratio": round(quality.clipping_ratio, 6),
-                "bandwidth_hz": round(quality.bandwidth_hz, 1),
-                "snr_estimate_db": round(quality.snr_estimate_db, 2),
-            },
-            "descriptors": {
-                "tempo_bpm": round(descriptors.tempo_bpm, 1),
-                "tempo_confidence": round(descriptors.tempo_confidence, 4),
-                "beat_strength": round(descriptors.beat_strength, 4),
-                "low_frequency_ratio": round(descriptors.low_frequency_ratio, 4),
-                "vocal_proxy": round(descriptors.vocal_proxy, 4),
-            },
-            "model": {
-                "name": self.model.name,
-                "version": self.model.version,
-                "digest": self.model.digest,
-                "device": self.model.device,
-                "precision": self.model.precision,
-                "temperature": round(self.temperature, 4),
-            },
-            "config_digest": self.config_digest,
-            "content_sha256": self.features.content_sha256,
-            "cached": self.features.cached,
-            "timings_ms": {name: round(ms, 3) for name, ms in self.timings_ms.items()},
-        }
-        if self.timeline is not None:
-            body["timeline"] = [window.to_dict() for window in self.timeline]
+        """The JSON object of the answer: rounded, free of NaN."""
+        body: dict[str, Any] = to_plain(self)
         return body
+
+    def to_json(self) -> str:
+        """The JSON object as one line of text."""
+        return json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False)
+
+    def __repr__(self) -> str:
+        """One line: file, genre, confidence, what else it could be, reasons."""
+        others = ", ".join(self.prediction_set.genres) if self.prediction_set else "no set"
+        reasons = ", ".join(reason.code for reason in self.reasons) or "no review"
+        name = f"{self.file}: " if self.file else ""
+        return f"<Prediction {name}{self.top_genre} {self.confidence:.0%} ({others}; {reasons})>"
+
+    def _repr_html_(self) -> str:
+        """A small table for notebooks: bars of the genres, then the reasons."""
+        members = self.prediction_set.genres if self.prediction_set else ()
+        rows = "".join(
+            f"<tr><td>{html.escape(score.genre)}{' ●' if score.genre in members else ''}</td>"
+            f'<td><div style="background:#2f6f9f;height:1em;width:{score.probability * 200:.0f}px">'
+            f"</div></td><td>{score.probability:.1%}</td></tr>"
+            for score in self.predictions
+        )
+        reasons = "".join(f"<li>{html.escape(reason.message)}</li>" for reason in self.reasons)
+        caption = html.escape(self.file or "prediction")
+        return f"<table><caption>{caption}</caption>{rows}</table><ul>{reasons}</ul>"
+
+
+CSV_COLUMNS = (
+    "duration_s", "format", "top_genre", "confidence", "prediction_set", "family", "needs_review",
+    "reasons", "model", "config_digest", "content_sha256",
+)  # fmt: skip
+"""Columns of a table with one line per track; lists of names are joined by `LIST_SEPARATOR`."""
+
+LIST_SEPARATOR = "; "
+
+
+def flat_row(body: dict[str, Any]) -> dict[str, Any]:
+    """One line of a table, from the JSON object of an answer or an empty one of a failure.
+
+    Args:
+        body: as from `Prediction.to_dict`, or with missing or null fields.
+
+    Returns:
+        Every one of CSV_COLUMNS; text "true" or "false" for booleans, "" where nothing is known.
+    """
+    needs_review = body.get("needs_review")
+    values = {
+        **body,
+        "prediction_set": LIST_SEPARATOR.join((body.get("prediction_set") or {}).get("genres", [])),
+        "family": (body.get("family") or {}).get("name", ""),
+        "needs_review": "" if needs_review is None else str(needs_review).lower(),
+        "reasons": LIST_SEPARATOR.join(each["code"] for each in body.get("reasons") or []),
+        "model": (body.get("model") or {}).get("digest", ""),
+    }
+    return {name: "" if (v := values.get(name)) is None else v for name in CSV_COLUMNS}

@@ -8,14 +8,14 @@ from contextlib import contextmanager
 
 
 class StageTimer:
-    """Adds up wall-clock time per step; not shared between threads."""
+    """Adds up wall-clock milliseconds per step; must not be shared between threads."""
 
     def __init__(self) -> None:
         self.timings_ms: dict[str, float] = {}
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Time the block under `name`; a name used twice adds up."""
+        """Time the enclosed block under `name`; times under the same name add up."""
         start = time.perf_counter()
         try:
             yield

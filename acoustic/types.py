@@ -7,26 +7,22 @@ Shapes: S windows of one track, M mel bands, T frames, C classes.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-Effort = Literal["fast", "balanced", "thorough", "auto"]
-"""How much of a track is heard: 1, 3 or 10 windows; auto begins with 3 and listens on while the
-answer is close, up to 10."""
-
-EFFORTS: tuple[Effort, ...] = get_args(Effort)
+from acoustic.schema import Digits1, Digits2, Digits4, Digits6
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AudioInfo:
-    """What the decoder found out about a file.
+    """Facts of a file, from its container.
 
     Attributes:
-        duration_s: seconds, or None where the container does not tell and counting is no option.
-        sample_rate: Hz, of the file.
-        channels: of the file.
+        duration_s: length in seconds, or None if the container does not state it and counting is
+            too expensive.
+        sample_rate: sample rate of the file, Hz.
+        channels: number of channels of the file.
         format: container or codec name, such as "MP3".
     """
 
@@ -38,7 +34,7 @@ class AudioInfo:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Segment:
-    """One piece of a track, from `start_s` up to `end_s`."""
+    """One piece of a track, from `start_s` up to `end_s`, in seconds."""
 
     start_s: float
     end_s: float
@@ -56,16 +52,16 @@ class Quality:
         snr_estimate_db: mean level of a band over its quietest tenth, dB; rough.
     """
 
-    rms_db: float
-    silence_ratio: float
-    clipping_ratio: float
-    bandwidth_hz: float
-    snr_estimate_db: float
+    rms_db: Digits2
+    silence_ratio: Digits4
+    clipping_ratio: Digits6
+    bandwidth_hz: Digits1
+    snr_estimate_db: Digits2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Descriptors:
-    """What musicians would say of a track, over the windows that were heard.
+    """Musical properties of a track, over the windows that were evaluated.
 
     Attributes:
         tempo_bpm: beats per minute, 0 where there is no onset.
@@ -75,58 +71,69 @@ class Descriptors:
         vocal_proxy: share of syllable-like fluctuation in the voice's range, in [0, 1].
     """
 
-    tempo_bpm: float
-    tempo_confidence: float
-    beat_strength: float
-    low_frequency_ratio: float
-    vocal_proxy: float
+    tempo_bpm: Digits1
+    tempo_confidence: Digits4
+    beat_strength: Digits4
+    low_frequency_ratio: Digits4
+    vocal_proxy: Digits4
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class TrackFeatures:
-    """Stage 1's result: what the model hears of one track.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrackFacts:
+    """What stage 1 found out about a track, without its spectrogram.
 
     Attributes:
-        log_mel: (S, M, T) uint8, dB = x / 255 · top_db − top_db relative to each window's maximum.
-            One byte a value keeps three windows under Ray's 100 KiB inline limit.
-        segments: where the S windows lie in the track.
-        info: container facts.
+        segments: positions of the S windows in the track, in the order of time.
+        info: facts of the container.
         quality: numbers about the sound.
         descriptors: numbers about the music.
-        content_sha256: hex digest of the bytes, "" where not all of them were read.
-        front_end_digest: of the settings that shaped the features.
-        n_unheard: windows that a further round of effort auto would add.
+        content_sha256: hex digest of the file's bytes, "" where not all of them were read.
+        front_end_digest: digest of the settings that shaped the features.
+        n_remaining: number of windows that further rounds of effort auto would add.
         cached: whether the features came from the cache.
-        timings_ms: milliseconds per step of this stage.
     """
 
-    log_mel: npt.NDArray[np.uint8]
     segments: tuple[Segment, ...]
     info: AudioInfo
     quality: Quality
     descriptors: Descriptors
     content_sha256: str
     front_end_digest: str
-    n_unheard: int = 0
+    n_remaining: int = 0
     cached: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class TrackFeatures:
+    """Result of stage 1: the model's input for one track.
+
+    Attributes:
+        log_mel: (S, M, T) uint8, dB = x / 255 · top_db − top_db relative to each window's maximum.
+            One byte a value keeps three windows under Ray's 100 KiB inline limit.
+        facts: everything else that stage 1 found out.
+        timings_ms: milliseconds per step of this stage.
+    """
+
+    log_mel: npt.NDArray[np.uint8]
+    facts: TrackFacts
     timings_ms: dict[str, float] = field(default_factory=dict)
 
     @property
     def n_windows(self) -> int:
-        """S."""
+        """S, the number of windows."""
         return len(self.log_mel)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelInfo:
-    """Which model answered, as shown in every reply.
+    """Which model answered.
 
     Attributes:
-        name: the checkpoint's name.
-        version: its version.
-        digest: first 12 hex digits of the SHA-256 of weights and config.
+        name: name of the checkpoint.
+        version: version of the checkpoint.
+        digest: first 12 hex digits of the SHA-256 of its weights and config.
         device: where it ran, such as "cpu" or "cuda".
-        precision: "fp32", "bf16" or "fp16".
+        precision: arithmetic: "fp32", "bf16" or "fp16".
     """
 
     name: str
@@ -138,47 +145,19 @@ class ModelInfo:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class TrackLogits:
-    """Stage 2's result, with what stage 3 needs from stage 1.
+    """Result of stage 2, with what stage 3 needs from stage 1.
 
     Attributes:
-        logits: (S, C) float32, one row a window.
-        features: stage 1's result without its spectrogram (see `FeatureSummary`).
+        logits: (S, C) float32, one row per window.
+        facts: what stage 1 found out.
+        model: which model answered.
         distance: mean over the windows of the cosine distance to the training data, in [0, 2];
             None where the checkpoint has no training features to compare with.
-        model: which model answered.
         timings_ms: milliseconds per step of stages 1 and 2.
     """
 
     logits: npt.NDArray[np.float32]
-    features: FeatureSummary
+    facts: TrackFacts
     model: ModelInfo
     distance: float | None = None
     timings_ms: dict[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class FeatureSummary:
-    """TrackFeatures without the spectrogram: what travels on to stage 3."""
-
-    segments: tuple[Segment, ...]
-    info: AudioInfo
-    quality: Quality
-    descriptors: Descriptors
-    content_sha256: str
-    front_end_digest: str
-    cached: bool
-    n_unheard: int = 0
-
-    @classmethod
-    def of(cls, features: TrackFeatures) -> FeatureSummary:
-        """The summary of stage 1's result."""
-        return cls(
-            segments=features.segments,
-            info=features.info,
-            quality=features.quality,
-            descriptors=features.descriptors,
-            content_sha256=features.content_sha256,
-            front_end_digest=features.front_end_digest,
-            n_unheard=features.n_unheard,
-            cached=features.cached,
-        )

@@ -1,1 +1,40 @@
-"""The face: the console command."""
+"""Music-genre classification that says how sure it is.
+
+>>> from acousticsense import Classifier
+>>> with Classifier() as classifier:   # doctest: +SKIP
+...     print(classifier.classify("song.mp3").genre)
+Jazz
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from acoustic import __version__
+
+if TYPE_CHECKING:
+    from acoustic.errors import AcousticError
+    from acoustic.prediction import Prediction
+    from acousticsense.classifier import Classifier
+    from acousticsense.frames import to_frame
+
+__all__ = ["AcousticError", "Classifier", "Prediction", "__version__", "to_frame"]
+
+_HOMES = {
+    "AcousticError": "acoustic.errors",
+    "Classifier": "acousticsense.classifier",
+    "Prediction": "acoustic.prediction",
+    "to_frame": "acousticsense.frames",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used: torch would make every import slow."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

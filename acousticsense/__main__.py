@@ -1,5 +1,5 @@
-"""`python -m acousticsense`, the same as the console command."""
+"""`python -m acousticsense`."""
 
-from acousticsense.main import app
+from acousticsense.cli.main import app
 
 app()

@@ -1,1 +1,1 @@
-"""Side-by-side measurements; the last line each script prints is one JSON document."""
+"""Measurement scripts; the last line that each script prints is one JSON document."""

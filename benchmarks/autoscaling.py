@@ -1,11 +1,11 @@
-"""Autoscaling of the model's replicas under bursts, simulated: Serve's own policy and ours.
+"""Simulation of replica autoscaling under bursts of requests: Serve's own policy and ours.
 
     python -m benchmarks.autoscaling
 
 The decisions are the real ones: Serve's policy functions, with its delays, factors and averaging,
 are called with contexts that a simulated deployment fills. The deployment is a queue of tracks,
-first come first served, before replicas that take some time to start and then do so many windows
-a second. Told are the waits, what the replicas cost, and how often the number changed.
+first come first served, in front of replicas that take some time to start and then process a fixed
+number of windows per second. Reports the waits, the replica-hours and the number of changes.
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ from ray.serve import autoscaling_policy
 from ray.serve.config import AutoscalingConfig, AutoscalingContext
 
 from benchmarks.document import markdown_table, write_section
-from deployments.manifests import PATCH_FILE, PROFILES
-from deployments.scaling import WINDOWS, WindowsInFlight
+from deployments.rendering.manifests import PATCH_FILE, PROFILES
+from deployments.stages.autoscaling import WINDOWS, WindowsInFlight
 
 STEP_S = 0.1
 DURATION_S = 3600.0
 WINDOWS_PER_S = 130.0
-"""Of one CPU replica of the default model: 7.5 ms a window, docs/evaluation.md's own machine."""
+"""Throughput of one CPU replica of the default model: 7.5 ms per window (docs/evaluation.md)."""
 
 START_S = 15.0
 MAX_REPLICAS = 16
 BASE_RATE, BURST_RATE, BURST_S, BURST_EVERY_S = 10.0, 90.0, 90.0, 600.0
 EFFORTS = {"balanced only": (3, 3), "fast, then thorough": (1, 10)}
-"""Windows per track in the first and in the second half."""
+"""Name → windows per track in the first and in the second half of the hour."""
 
 Policy = Callable[[AutoscalingContext], tuple[float, dict[str, Any]]]
 
 
 @dataclass
 class Deployment:
-    """Tracks that wait or are worked on, replicas that run or start."""
+    """Simulated deployment: a queue of tracks, and replicas that run or start."""
 
     n_running: int = 1
     target: int = 1
@@ -54,21 +54,24 @@ class Deployment:
     changes: list[int] = field(default_factory=list)
 
     def step(self, now_s: float, arrivals: int, windows: int) -> None:
-        """Take in tracks, do a step's work."""
+        """Queue `arrivals` tracks of `windows` windows each, then process one step of STEP_S."""
         self.queue.extend([now_s, float(windows)] for _ in range(arrivals))
         self.n_running += sum(ready_s <= now_s for ready_s in self.starting)
         self.starting = [ready_s for ready_s in self.starting if ready_s > now_s]
+        # All replicas together are one server: their windows of this step go to the oldest tracks.
         work = self.n_running * WINDOWS_PER_S * STEP_S
         while self.queue and work > 0:
             done = min(work, self.queue[0][1])
             work -= done
             self.queue[0][1] -= done
+            # Not == 0: subtracting fractions of a window leaves a rounding error.
             if self.queue[0][1] <= 1e-9:
                 self.waits_s.append(now_s + STEP_S - self.queue.popleft()[0])
+        # A replica that starts holds its CPU already, so it counts.
         self.replica_s += (self.n_running + len(self.starting)) * STEP_S
 
     def scale(self, target: int, now_s: float) -> None:
-        """Start or end replicas; those that start go first."""
+        """Start or end replicas; when ending, replicas that still start are ended first."""
         if target == self.target:
             return
         self.changes.append(target - self.target)
@@ -86,6 +89,7 @@ class Deployment:
 def main() -> None:
     """Simulate, write the section, print JSON."""
     ours = _ours()
+    # 64 windows in flight are 64 / 3 tracks at 3 windows per track: the same target in requests.
     plain = AutoscalingConfig(
         min_replicas=1, max_replicas=MAX_REPLICAS, target_ongoing_requests=64 / 3
     )
@@ -116,7 +120,7 @@ def main() -> None:
 
 
 def _ours() -> AutoscalingConfig:
-    """The model's settings of the CPU profile."""
+    """Autoscaling settings of Classify in the CPU profile."""
     patch = yaml.safe_load((PROFILES / "cpu" / PATCH_FILE).read_text())
     (application,) = yaml.safe_load(patch["spec"]["serveConfigV2"])["applications"]
     (values,) = (d for d in application["deployments"] if d["name"] == "Classify")
@@ -124,13 +128,14 @@ def _ours() -> AutoscalingConfig:
 
 
 def simulate(policy: Policy, config: AutoscalingConfig, windows: tuple[int, int]) -> dict[str, Any]:
-    """One hour with a burst every ten minutes."""
+    """Simulates one hour with a burst every ten minutes; returns waits, cost and changes."""
     rng = np.random.default_rng(0)
     wrapped = autoscaling_policy._apply_autoscaling_config(policy)
     deployment, state = Deployment(), {}
     seen: deque[tuple[float, float, float]] = deque()  # time, requests, windows
     times_s: list[float] = []
     clock = mock.Mock(return_value=0.0)
+    # Serve's delays read the wall clock, so that is replaced by the simulated time.
     with mock.patch.object(autoscaling_policy.time, "time", clock):
         for now_s, rate, per_track in _traffic(windows):
             deployment.step(now_s, rng.poisson(rate * STEP_S), per_track)
@@ -155,11 +160,12 @@ def _traffic(windows: tuple[int, int]) -> Iterator[tuple[float, float, int]]:
         now_s = i * STEP_S
         is_burst = now_s % BURST_EVERY_S >= BURST_EVERY_S - BURST_S
         per_track = windows[0] if now_s < DURATION_S / 2 else windows[1]
-        # The same work in windows whatever the effort: the bursts are what differs.
+        # The load in windows per second is the same for every effort: more windows, fewer tracks.
         yield now_s, (BURST_RATE if is_burst else BASE_RATE) * 3 / per_track, per_track
 
 
 def _is_due(now_s: float, every_s: float) -> bool:
+    # True where the last step crosses a multiple of every_s; 1e-9 absorbs the rounding of i × 0.1.
     return math.floor(now_s / every_s + 1e-9) > math.floor((now_s - STEP_S) / every_s + 1e-9)
 
 
@@ -184,6 +190,7 @@ def _context(
 def _summary(deployment: Deployment, times_s: list[float]) -> dict[str, Any]:
     signs = np.sign(deployment.changes)
     gaps_s = np.diff(times_s)
+    # A reversal: up follows down, or down follows up, within 60 s.
     return {
         "p50_s": round(float(np.quantile(deployment.waits_s, 0.5)), 3),
         "p95_s": round(float(np.quantile(deployment.waits_s, 0.95)), 2),

@@ -1,13 +1,15 @@
-"""A batch job from a real S3 server to Parquet, against the pipeline in process.
+"""Speed and correctness of a batch job from a real S3 server to Parquet.
 
     python -m benchmarks.batch MUSIC [--files 2000]
 
 MUSIC is a folder of recordings; they are copied under new names until there are enough, and every
-twentieth file is broken. The job runs as a user would start it. Told are: whether every file has
-exactly one row, whether rows equal the pipeline's field by field, files per second without the
-start against CPUs ÷ CPU seconds per track in process, whether a store that fails every fifth GET
-changes a row, the most memory of all the job's processes with a quarter and two and a half times
-as many files, and what ranged reads fetch of three-minute MP3s.
+twentieth file is broken. The job runs as a user would start it. Reports:
+- whether every file has exactly one row;
+- whether rows equal those of the pipeline in process, field by field;
+- files per second after the start, against CPUs ÷ CPU seconds per track in process;
+- whether a store that fails every fifth GET changes a row;
+- peak memory of all processes of the job, with a quarter and two and a half times as many files;
+- the share of bytes that ranged reads fetch from three-minute MP3s.
 """
 
 from __future__ import annotations
@@ -31,11 +33,11 @@ import psutil
 import pyarrow.parquet
 import soundfile
 
+from acoustic.example import example_waveform
 from acoustic.pipeline import Pipeline
-from acoustic.preprocess.example import example_waveform
 from benchmarks.document import markdown_table, write_section
+from benchmarks.s3_server import BUCKET, KEY, SECRET, FaultProxy, S3Server
 from deployments.batch.schema import LEFT_OUT
-from tests.s3 import BUCKET, KEY, SECRET, FaultProxy, S3Server
 
 ROOT = Path(__file__).resolve().parent.parent
 CHECKPOINT = ROOT / "models" / "default"
@@ -44,9 +46,10 @@ N_COMPARED = 100
 SONG_S = 180.0
 FAILURES = ("503", "reset", "truncate")
 FAILING_SHARE, FAILING_TRIES = 0.2, 3
-"""A GET fails by chance the first times a file is asked for, so that it is read in the end."""
+"""Share of GETs that fail at random; from the fourth GET of a file on none fails."""
 
 MEMORY_RATIOS = (0.25, 2.5)
+# Bitrate → libsndfile's compression level that gives it.
 MP3_LEVELS = {"128 kbit/s": 0.66, "320 kbit/s": 0.0}
 
 
@@ -60,6 +63,7 @@ def main() -> None:
         server = S3Server(Path(folder))
         try:
             names = _fill(server.bucket / "in", arguments.music, arguments.files)
+            # Measured before and after the job, so that a steady drift of the machine cancels out.
             alone = [_in_process(server.bucket)]
             job = _run(server, server.endpoint, "in", "out")
             alone.append(_in_process(server.bucket))
@@ -86,15 +90,16 @@ def _fill(folder: Path, music: Path, n_files: int) -> list[str]:
         source = recordings[i % len(recordings)]
         name = f"{i:05}{source.suffix}"
         data = source.read_bytes()
+        # A broken file is the first 50 bytes of a recording.
         (folder / name).write_bytes(data[:50] if i % BROKEN_EVERY == 7 else data)
         names.append(name)
     return names
 
 
 def _run(server: S3Server, endpoint: str, source: str, out: str, *more: str) -> dict[str, Any]:
-    """The job as a process; its report and the most memory of it and its children."""
+    """Runs the job as a process; returns its report and the peak memory of all its processes."""
     command = [
-        sys.executable, "-m", "deployments.batch", f"s3://{BUCKET}/{source}",
+        sys.executable, "-m", "acousticsense", "batch", f"s3://{BUCKET}/{source}",
         "--out", f"s3://{BUCKET}/{out}", "--endpoint", endpoint, "--region", "us-east-1",
         "--progress", "plain", *more,
     ]  # fmt: skip
@@ -105,7 +110,7 @@ def _run(server: S3Server, endpoint: str, source: str, out: str, *more: str) -> 
         peak = max(peak, _memory_bytes(process.pid))
         pause.wait(0.5)
     if process.returncode:
-        raise SystemExit(f"the job ended with {process.returncode}")
+        raise SystemExit(f"the batch job failed with exit code {process.returncode}")
     report = json.loads((server.bucket / out / "_report.json").read_text())
     return {
         "n_files": report["n_rows"],
@@ -119,7 +124,7 @@ def _run(server: S3Server, endpoint: str, source: str, out: str, *more: str) -> 
 
 
 def _memory_bytes(pid: int) -> int:
-    """Of a process and its descendants; shared pages count once for each."""
+    """Private memory of a process and its descendants in bytes, without shared pages."""
     total = 0
     try:
         family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
@@ -140,7 +145,7 @@ def _rows(folder: Path) -> dict[str, dict[str, Any]]:
         for row in pyarrow.parquet.read_table(path).to_pylist():
             name = row["uri"].rpartition("/")[2]
             if name in rows:
-                raise SystemExit(f"{name} has two rows")
+                raise SystemExit(f"{name} has two rows in the output, expected one")
             rows[name] = row
     return rows
 
@@ -164,6 +169,7 @@ def _in_process(bucket: Path) -> dict[str, float]:
     """CPU and wall seconds per track of the pipeline alone, one thread."""
     pipeline = Pipeline.from_folder(CHECKPOINT)
     files = sorted((bucket / "in").iterdir())[: 2 * N_COMPARED]
+    # The broken files have 50 bytes and are left out.
     contents = [data for path in files if len(data := path.read_bytes()) > 50]
     pipeline.classify(contents[0])
     begun_cpu_s, begun_s = time.process_time(), time.perf_counter()
@@ -186,10 +192,11 @@ def _mean(measured: list[dict[str, float]]) -> dict[str, float]:
 
 
 def _measure_failing(server: S3Server) -> dict[str, Any]:
-    """The same job through a store that fails a fifth of the GETs, against the clean run."""
+    """Runs the same job through a store that fails a fifth of the GETs; compares the rows."""
     failed: Counter[str] = Counter()
 
     def fault(method: str, path: str, count: int) -> str:
+        # Seeded by path and count: the same GETs fail whatever the order of requests.
         drawn = random.Random(f"{path} {count}")
         if method != "GET" or "/in/" not in path or count >= FAILING_TRIES:
             return ""
@@ -217,7 +224,7 @@ def _measure_failing(server: S3Server) -> dict[str, Any]:
 def _measure_memory(
     server: S3Server, arguments: argparse.Namespace, job: dict[str, Any]
 ) -> dict[str, int]:
-    """Number of files → most private memory, MB."""
+    """Number of files → peak private memory of all processes, MB."""
     found = {str(job["n_files"]): job["peak_mb"]}
     for ratio in MEMORY_RATIOS:
         n, folder = round(ratio * arguments.files), f"in-{ratio}"
@@ -227,7 +234,7 @@ def _measure_memory(
 
 
 def _measure_ranges(server: S3Server) -> dict[str, dict[str, Any]]:
-    """Three-minute MP3s at effort fast, whole and ranged."""
+    """Compares whole and ranged reads of three-minute MP3s at effort fast: bytes and rows."""
     rate = 44_100
     left = example_waveform(SONG_S, rate) + 0.01 * np.random.default_rng(0).standard_normal(
         round(SONG_S * rate)
@@ -253,6 +260,7 @@ def _measure_ranges(server: S3Server) -> dict[str, dict[str, Any]]:
         }  # fmt: skip
         whole, ranged = (_rows(server.bucket / f"{folder}-{read}") for read in jobs)
         for row in [*whole.values(), *ranged.values()]:
+            # A ranged read does not hash the whole content.
             row.pop("content_sha256")
         found[name] = {
             "share_of_bytes": round(jobs["ranged"]["read_bytes"] / jobs["whole"]["read_bytes"], 4),
@@ -263,12 +271,12 @@ def _measure_ranges(server: S3Server) -> dict[str, dict[str, Any]]:
 
 def _tables(found: dict[str, Any], possible: float, n_cpus: int) -> str:
     rows = [
-        ["files, of which broken", f"{found['n_files']}, {found['n_errors']}"],
+        ["files, number of broken files", f"{found['n_files']}, {found['n_errors']}"],
         ["files without a row", str(found["missing_rows"])],
         ["rows that differ from the pipeline's", f"{found['different']} of {found['compared']}"],
         ["files per second, without the start", str(found["steady_files_per_s"])],
         [f"{n_cpus} CPUs ÷ CPU seconds per track in process", f"{possible:.2f}"],
-        ["share of that", str(found["share_of_possible"])],
+        ["measured ÷ possible files per second", str(found["share_of_possible"])],
         [
             "rows changed by a fifth of the GETs failing",
             (
@@ -277,7 +285,7 @@ def _tables(found: dict[str, Any], possible: float, n_cpus: int) -> str:
             ),
         ],
         *(
-            [f"most private memory of all processes, {n} files, MB", str(peak)]
+            [f"peak private memory of all processes, {n} files, MB", str(peak)]
             for n, peak in sorted(found["memory"].items(), key=lambda each: int(each[0]))
         ),
     ]
@@ -289,7 +297,7 @@ def _tables(found: dict[str, Any], possible: float, n_cpus: int) -> str:
         markdown_table(["batch job", "value"], rows)
         + "\n\n"
         + markdown_table(
-            ["3-minute MP3, effort fast", "bytes of ranged over whole reads", "rows"], ranged
+            ["3-minute MP3, effort fast", "bytes of ranged ÷ whole reads", "rows"], ranged
         )
     )
 

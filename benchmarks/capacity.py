@@ -1,10 +1,10 @@
-"""What a track costs, and what a job of a million costs before its first file: figures to plan by.
+"""Capacity figures: CPU time per track, and start-up cost of a batch job of a million files.
 
     OMP_NUM_THREADS=1 python -m benchmarks.capacity
 
-Stage 1 and stage 2 of a three-minute MP3 at every effort, interleaved on one thread, medians of CPU
-time; then the listing of a manifest of a million files and the hand-over of its chunks to Ray Data.
-Writes into docs/capacity.md.
+Measures stage 1 and stage 2 of a three-minute MP3 at every effort, interleaved on one thread
+(medians of CPU time). Then times listing a manifest of a million files and handing its chunks to
+Ray Data. Writes into docs/capacity.md.
 """
 
 from __future__ import annotations
@@ -23,14 +23,15 @@ from typing import Any
 import ray
 import soundfile
 
+from acoustic.checkpoint_folder import CheckpointFolder
 from acoustic.classify.classifier import Classifier
-from acoustic.preprocess.example import example_waveform
+from acoustic.example import example_waveform
 from acoustic.preprocess.preprocessor import PreprocessConfig, Preprocessor
 from acoustic.preprocess.segments import WINDOWS_BY_EFFORT
-from acoustic.types import Effort
+from acoustic.request import Effort
 from benchmarks.document import markdown_table, write_section
-from deployments.batch.run import _chunk
-from deployments.batch.sources import list_files
+from deployments.batch.job import _chunk
+from deployments.batch.listing import list_files
 from deployments.batch.storage import StorageOptions
 from deployments.config import load_config
 
@@ -48,30 +49,35 @@ def main() -> None:
     """Measure, write the sections, print JSON."""
     tracks = measure_tracks()
     job = measure_job()
+    # ms per track × 1e6 tracks ÷ 3.6e6 ms per hour = ms ÷ 3.6 core-hours per million tracks.
     rows = [
         [
-            effort, str(row["windows"]), f"{row['hear_ms']:.1f}", f"{row['classify_ms']:.1f}",
-            f"{(row['hear_ms'] + row['classify_ms']) / 3.6:.1f}",
+            effort, str(row["windows"]), f"{row['preprocess_ms']:.1f}", f"{row['classify_ms']:.1f}",
+            f"{(row['preprocess_ms'] + row['classify_ms']) / 3.6:.1f}",
         ]
         for effort, row in tracks.items()
     ]  # fmt: skip
     cost = markdown_table(
-        ["effort", "windows", "stage 1, CPU ms", "stage 2 on a CPU, ms", "core-hours a million"],
+        ["effort", "windows", "stage 1, CPU ms", "stage 2 on a CPU, ms", "core-hours per million"],
         rows,
     )
+    # windows/s × CPU ms per track ÷ windows per track ÷ 1e3 = CPU seconds per second = cores.
     feed = [
         [f"{rate:,}"]
-        + [f"{math.ceil(rate * row['hear_ms'] / row['windows'] / 1e3)}" for row in tracks.values()]
+        + [
+            f"{math.ceil(rate * row['preprocess_ms'] / row['windows'] / 1e3)}"
+            for row in tracks.values()
+        ]
         for rate in GPU_RATES
     ]
-    cores = markdown_table(["windows a second on the GPUs", *tracks], feed)
-    body = f"{cost}\n\nCores of stage 1 that a rate needs:\n\n{cores}"
+    cores = markdown_table(["windows per second on the GPUs", *tracks], feed)
+    body = f"{cost}\n\nCPU cores of stage 1 that a rate of windows needs:\n\n{cores}"
     write_section("A track", COMMAND, body, PAGE)
     labels = {
         "list_s": "seconds to list a manifest of a million files",
         "list_mb": "memory of the list, MB",
         "chunk_s": "seconds to hand its chunks to Ray Data",
-        "n_chunks": "chunks, each a part file in the end",
+        "n_chunks": "chunks, each written as one part file",
     }
     table = markdown_table(
         ["a job of a million files", "value"], [[labels[k], f"{v:,}"] for k, v in job.items()]
@@ -81,22 +87,24 @@ def main() -> None:
 
 
 def measure_tracks() -> dict[str, dict[str, Any]]:
-    """Effort → windows, CPU ms of stage 1 and of stage 2."""
+    """Effort → windows, median CPU ms of stage 1 and of stage 2."""
     file = io.BytesIO()
     soundfile.write(file, example_waveform(DURATION_S, RATE_HZ), RATE_HZ, format="MP3")
     folder = ROOT / "models" / "default"
-    preprocessor = Preprocessor.from_folder(folder, PreprocessConfig())
+    preprocessor = Preprocessor.from_folder(CheckpointFolder.open(folder), PreprocessConfig())
     config = load_config(ROOT / "configs" / "default.yaml")
-    classifier = Classifier.from_folder(folder, config.engine)
-    times: dict[str, dict[str, list[float]]] = {e: {"hear": [], "classify": []} for e in EFFORTS}
+    classifier = Classifier.from_folder(CheckpointFolder.open(folder), config.engine)
+    times: dict[str, dict[str, list[float]]] = {
+        e: {"preprocess": [], "classify": []} for e in EFFORTS
+    }
     for _ in range(N_RUNS):
         for effort in EFFORTS:
             begun_s = time.process_time()
             features = preprocessor.process(file.getvalue(), effort)
-            heard_s = time.process_time()
+            preprocessed_s = time.process_time()
             classifier.classify([features])
-            times[effort]["hear"].append(heard_s - begun_s)
-            times[effort]["classify"].append(time.process_time() - heard_s)
+            times[effort]["preprocess"].append(preprocessed_s - begun_s)
+            times[effort]["classify"].append(time.process_time() - preprocessed_s)
     return {
         effort: {
             "windows": WINDOWS_BY_EFFORT[effort],
@@ -107,13 +115,14 @@ def measure_tracks() -> dict[str, dict[str, Any]]:
 
 
 def measure_job() -> dict[str, Any]:
-    """Listing and hand-over of N_FILES."""
+    """Seconds and MB to list N_FILES, seconds to hand their chunks to Ray Data."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "songs.csv"
         with path.open("w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(["uri"])
             writer.writerows([f"s3://music/{i % 997:03}/{i:07}.mp3"] for i in range(N_FILES))
+        # ru_maxrss is the peak of this process in KiB on Linux: its growth is the list.
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         begun_s = time.perf_counter()
         files = list_files([str(path)], StorageOptions())

@@ -1,10 +1,10 @@
-"""The dashboards as pictures, from a live service under load.
+"""Draws the dashboards as pictures, from a live service under load.
 
     python -m benchmarks.dashboards MUSIC [--minutes 4]
 
 Starts the service and a Prometheus (its binary must be on the PATH) on free ports of this machine,
-sends recordings of the folder MUSIC at changing rates and efforts, with broken and repeated files
-among them, and draws every panel of configs/grafana/panels.yaml from what Prometheus has then.
+sends recordings of the folder MUSIC at changing rates and efforts, including broken and repeated
+files, and draws every panel of configs/grafana/panels.yaml from the series in Prometheus.
 Writes docs/dashboards/*.png.
 """
 
@@ -32,8 +32,8 @@ import matplotlib
 import numpy as np
 import yaml
 
-from deployments.dashboards import Panel, load_panels
-from tests.s3 import free_port
+from benchmarks.s3_server import free_port
+from deployments.rendering.dashboards import Panel, load_panels
 
 matplotlib.use("Agg")
 import matplotlib.dates
@@ -44,7 +44,7 @@ PICTURES = ROOT / "docs" / "dashboards"
 RATE_INTERVAL = "20s"
 SCRAPE_S, STEP_S = 2, 3
 RATES = (4.0, 10.0, 4.0, 14.0)
-"""Requests a second, one after the other over the minutes."""
+"""Requests per second; each rate is used for an equal part of the run, in this order."""
 
 EFFORTS = ("balanced", "balanced", "fast", "thorough")
 BROKEN_EVERY, REPEATED_EVERY = 12, 5
@@ -58,7 +58,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=4.0)
     arguments = parser.parse_args()
     if shutil.which("prometheus") is None:
-        raise SystemExit("no prometheus on the PATH")
+        raise SystemExit("prometheus is not on the PATH; install its binary first")
     with tempfile.TemporaryDirectory(prefix="as-") as folder:
         service_port = free_port()
         service = _start_service(Path(folder), service_port)
@@ -68,6 +68,7 @@ def main() -> None:
             _wait(f"http://127.0.0.1:{port}/-/ready")
             begun_s = time.time()
             outcomes = _load(service_port, arguments.music, arguments.minutes * 60)
+            # Two more scrapes, so that the last requests are in the series.
             time.sleep(2 * SCRAPE_S)
             drawn = _draw_all(port, begun_s)
         finally:
@@ -118,11 +119,11 @@ def _wait(url: str) -> None:
         except httpx.TransportError:
             pass
         time.sleep(0.5)
-    raise SystemExit(f"{url} does not answer")
+    raise SystemExit(f"{url} did not answer 200 within 300 s")
 
 
 def _load(port: int, music: Path, duration_s: float) -> dict[str, int]:
-    """Requests by a plan; how many had which status."""
+    """Sends requests at the RATES; returns the number of replies per status or error name."""
     recordings = [path.read_bytes() for path in sorted(music.rglob("*.ogg"))[:400]]
     rng = random.Random(0)
     outcomes: Counter[str] = Counter()
@@ -153,7 +154,7 @@ def _load(port: int, music: Path, duration_s: float) -> dict[str, int]:
 
 
 def _draw_all(port: int, begun_s: float) -> dict[str, str]:
-    """Dashboard → panels that have data, of all."""
+    """Draws every dashboard; returns its name → "n of m" panels with data."""
     PICTURES.mkdir(exist_ok=True)
     drawn = {}
     for name, panels in load_panels().items():
@@ -195,6 +196,7 @@ def _draw(axis: Any, panel: Panel, port: int, begun_s: float) -> bool:
 
 
 def _query(port: int, query: str, begun_s: float) -> list[dict[str, Any]]:
+    # $__rate_interval is a variable of Grafana; Prometheus needs a number.
     reply = httpx.get(
         f"http://127.0.0.1:{port}/api/v1/query_range",
         params={

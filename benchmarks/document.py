@@ -1,4 +1,4 @@
-"""Puts a script's table into docs/benchmarks.md, so that numbers and text cannot drift apart."""
+"""Writes the tables of the measurement scripts into docs/benchmarks.md or another page."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def write_section(title: str, command: str, body: str, path: Path = PAGE) -> Non
     """Replace or append one section of a page.
 
     Args:
-        title: heading of the section.
-        command: that made it.
-        body: Markdown of its content.
-        path: of the page.
+        title: heading of the section; a section with the same heading is replaced.
+        command: shell command that produced the section, shown below the heading.
+        body: Markdown content of the section.
+        path: Markdown page to change.
     """
     page = path.read_text(encoding="utf-8") if path.exists() else HEADER
     today = datetime.now(UTC).date().isoformat()
@@ -31,8 +31,10 @@ def write_section(title: str, command: str, body: str, path: Path = PAGE) -> Non
         f"## {title}\n\n`{command}` on {today}, {platform.machine()}, Python "
         f"{platform.python_version()}.\n\n{body.strip()}\n"
     )
+    # A section ends before the next heading of level 2, or at the end of the page.
     pattern = re.compile(rf"## {re.escape(title)}\n.*?(?=\n## |\Z)", re.DOTALL)
     if pattern.search(page):
+        # A function as replacement: backslashes in the section stay as they are.
         page = pattern.sub(lambda _: section, page)
     else:
         page = f"{page.rstrip()}\n\n{section}"
@@ -40,6 +42,6 @@ def write_section(title: str, command: str, body: str, path: Path = PAGE) -> Non
 
 
 def markdown_table(header: list[str], rows: list[list[str]]) -> str:
-    """A Markdown table."""
+    """Returns a Markdown table with one header row."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

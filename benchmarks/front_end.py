@@ -1,14 +1,14 @@
-"""Decoding one window of a three-minute MP3: the decode door against the bare decoder.
+"""CPU time to decode one window of a three-minute MP3: `open_audio` against libsndfile alone.
 
     OMP_NUM_THREADS=1 python -m benchmarks.front_end [--runs N]
 
 Three ways, interleaved in one process on one thread, medians of CPU and wall time:
 - floor: libsndfile opens the file, seeks, reads the seconds of one window, mixes down;
-- door: `open_audio` on the same seconds, with every check it makes;
+- decode: `open_audio` on the same seconds, with all its checks;
 - stage: the whole of stage 1 at effort fast, that is hash, decode, resample, log-mel, quality.
 
-The error column is the largest difference of the samples to the floor's. A second table gives
-the resident memory of a process that has the preprocessing stage loaded, with and without torch.
+The error column is the largest absolute difference of a sample from the floor's. A second table
+gives the resident memory of a process with the preprocessing stage, with and without torch.
 The result goes into docs/benchmarks.md.
 """
 
@@ -28,9 +28,9 @@ import numpy as np
 import numpy.typing as npt
 import soundfile as sf
 
+from acoustic.example import example_waveform
+from acoustic.geometry import MelConfig
 from acoustic.preprocess.decode import open_audio
-from acoustic.preprocess.example import example_waveform
-from acoustic.preprocess.mel import MelConfig
 from acoustic.preprocess.preprocessor import PreprocessConfig, Preprocessor
 from acoustic.preprocess.segments import plan_segments
 from acoustic.types import Segment
@@ -42,7 +42,7 @@ SAMPLE_RATE = 44_100
 
 
 def make_mp3() -> bytes:
-    """Three minutes of stereo music-like sound with some noise, as the encoder writes it."""
+    """Three minutes of synthetic stereo music with some noise, encoded as MP3."""
     rng = np.random.default_rng(0)
     left = example_waveform(DURATION_S, SAMPLE_RATE)
     noise = rng.standard_normal((left.size, 2)).astype(np.float32) * 0.02
@@ -52,18 +52,20 @@ def make_mp3() -> bytes:
 
 
 def floor(data: bytes, segment: Segment) -> npt.NDArray[np.float32]:
-    """The least that must be done."""
+    """Lower bound: libsndfile opens, seeks, reads one segment and mixes it down."""
     with sf.SoundFile(io.BytesIO(data)) as sound:
         sound.seek(round(segment.start_s * sound.samplerate))
         n_frames = round((segment.end_s - segment.start_s) * sound.samplerate)
         block = sound.read(n_frames, dtype="float32")
+    # (T, 2) @ (2,) → (T,): the mean of both channels.
     return block @ np.full(block.shape[1], 0.5, np.float32)
 
 
 def measure(ways: dict[str, Callable[[], object]], runs: int) -> dict[str, dict[str, float]]:
-    """Median milliseconds of each, one after the other in every round."""
+    """Median CPU and wall ms of each way; the ways run in turn, so that drift affects all."""
     cpu: dict[str, list[float]] = {name: [] for name in ways}
     wall: dict[str, list[float]] = {name: [] for name in ways}
+    # One run of each before the clock starts: imports, tables and caches are ready.
     for way in ways.values():
         way()
     for _ in range(runs):
@@ -82,7 +84,7 @@ def measure(ways: dict[str, Callable[[], object]], runs: int) -> dict[str, dict[
 
 
 def resident_mb(statement: str) -> float:
-    """Resident memory of a fresh process after a statement."""
+    """Resident memory, MiB, of a new process after it has run a statement."""
     code = f"{statement}\nimport psutil\nprint(psutil.Process().memory_info().rss / 2**20)"
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
@@ -91,15 +93,15 @@ def resident_mb(statement: str) -> float:
 
 
 def _page(results: dict[str, dict[str, float]], error: float, memory: dict[str, float]) -> str:
-    """The section for the documentation."""
+    """Markdown of the section in docs/benchmarks.md."""
     what = {
         "floor": "libsndfile opens, seeks, reads and mixes down the seconds of one window",
-        "door": "the decode door on the same seconds, with all its checks",
+        "decode": "`open_audio` on the same seconds, with all its checks",
         "stage": "stage 1 at effort fast: hash, decode, resample, log-mel, quality",
     }
     rows = [
         [what[name], f"{row['cpu_ms']:.2f}", f"{row['wall_ms']:.2f}", f"{row['ratio']:.2f}",
-         f"{error:.1e}" if name == "door" else ""]
+         f"{error:.1e}" if name == "decode" else ""]
         for name, row in results.items()
     ]  # fmt: skip
     table = markdown_table(["one window of a 3-minute stereo MP3", "CPU ms", "wall ms",
@@ -114,7 +116,7 @@ def _page(results: dict[str, dict[str, float]], error: float, memory: dict[str, 
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure, print, write the section."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=30)
     runs = parser.parse_args().runs
@@ -126,7 +128,7 @@ def main() -> None:
     results = measure(
         {
             "floor": lambda: floor(data, segment),
-            "door": lambda: open_audio(data).read(segment),
+            "decode": lambda: open_audio(data).read(segment),
             "stage": lambda: preprocessor.process(data, "fast"),
         },
         runs,
@@ -139,11 +141,9 @@ def main() -> None:
     print(f"{'way':8}{'CPU ms':>10}{'wall ms':>10}{'CPU / floor':>13}{'max error':>12}")
     for name, row in results.items():
         row["ratio"] = round(row["cpu_ms"] / base, 2)
-        shown = f"{error:.1e}" if name == "door" else ""
+        shown = f"{error:.1e}" if name == "decode" else ""
         print(f"{name:8}{row['cpu_ms']:10.2f}{row['wall_ms']:10.2f}{row['ratio']:13.2f}{shown:>12}")
-    stage = (
-        "from acoustic.preprocess.preprocessor import *; from acoustic.preprocess.example import *"
-    )
+    stage = "from acoustic.preprocess.preprocessor import *; from acoustic.example import *"
     use = "Preprocessor(PreprocessConfig()).process(example_wav(), 'fast')"
     memory = {
         "stage_1": resident_mb(f"{stage}; {use}"),

@@ -1,10 +1,10 @@
-"""Load on a running service, every answer held against the pipeline in this process.
+"""Load test of a running service; every answer is compared with the pipeline in this process.
 
     python -m benchmarks.http_load --url http://127.0.0.1:8000 [--requests 200] [--concurrency 32]
 
-The files are made here, in four containers; an answer counts as right only if every number in it
-is the pipeline's own (timings apart). Repeated files come from the service's feature cache, so the
-number of different files is shown beside the rate. Only loopback addresses are
+The files are synthetic, in four containers; an answer counts as equal only if every number in it
+except the timings is that of the pipeline. Repeated files are answered from the service's feature
+cache, so the number of different files is reported next to the rate. Only loopback addresses are
 accepted. The result goes into docs/benchmarks.md.
 """
 
@@ -25,8 +25,8 @@ import httpx
 import numpy as np
 import soundfile as sf
 
+from acoustic.example import example_waveform
 from acoustic.pipeline import Pipeline
-from acoustic.preprocess.example import example_waveform
 from benchmarks.document import markdown_table, write_section
 
 COMMAND = "python -m benchmarks.http_load"
@@ -36,7 +36,7 @@ MAX_REQUESTS = 10_000
 
 
 def make_files(n: int, duration_s: float = 60.0) -> list[bytes]:
-    """Different sounds, in the four containers in turn."""
+    """Different sounds, encoded in the four containers in turn."""
     files = []
     for i in range(n):
         noise = np.random.default_rng(i).standard_normal(round(duration_s * 22_050)) * 0.05
@@ -47,18 +47,19 @@ def make_files(n: int, duration_s: float = 60.0) -> list[bytes]:
 
 
 def comparable(body: dict[str, Any]) -> dict[str, Any]:
-    """A reply without what may differ between two runs."""
+    """The reply without the fields that may differ between two runs."""
     return {key: value for key, value in body.items() if key not in ("timings_ms", "cached")}
 
 
 async def load(url: str, files: list[bytes], n: int, concurrency: int) -> list[tuple[float, Any]]:
-    """Seconds and JSON reply of each request, None for a failure."""
+    """(seconds, JSON reply) of each request; the reply is None if the status is not 200."""
     slots = asyncio.Semaphore(concurrency)
     limits = httpx.Limits(max_connections=concurrency)
     async with httpx.AsyncClient(base_url=url, timeout=120, limits=limits) as client:
 
         async def post(i: int) -> tuple[float, Any]:
             async with slots:
+                # Inside the slot: waiting for a free slot is not latency of the service.
                 start_s = time.perf_counter()
                 reply = await client.post("/v1/classify", content=files[i % len(files)])
                 elapsed_s = time.perf_counter() - start_s
@@ -68,15 +69,15 @@ async def load(url: str, files: list[bytes], n: int, concurrency: int) -> list[t
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure, print, write the section."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--url", default="http://127.0.0.1:8000")
     parser.add_argument("--requests", type=int, default=200)
     parser.add_argument("--concurrency", type=int, default=32)
-    parser.add_argument("--files", type=int, default=200, help="different files")
+    parser.add_argument("--files", type=int, default=200, help="number of different files")
     arguments = parser.parse_args()
     if not ipaddress.ip_address(urlsplit(arguments.url).hostname or "").is_loopback:
-        parser.error("only a loopback address may be put under load")
+        parser.error("--url must be a loopback address, e.g. http://127.0.0.1:8000")
     n = min(arguments.requests, MAX_REQUESTS)
     files = make_files(min(arguments.files, n))
     start_s = time.perf_counter()
@@ -97,6 +98,7 @@ def main() -> None:
         "different_files": len(files),
         "requests_per_s": round(n / elapsed_s, 1),
         "p50_ms": round(statistics.median(latencies_ms), 1),
+        # quantiles(n=20) returns 19 cut points; the last is the 95th percentile.
         "p95_ms": round(statistics.quantiles(latencies_ms, n=20)[-1], 1),
         "failed": n_failed,
         "different_answers": n_different,

@@ -1,9 +1,9 @@
-"""What stage 3 costs per track: calibration, rules, uncertainty, prediction set, reasons.
+"""Time of stage 3 per track: calibration, rules, uncertainty, prediction set, reasons.
 
     OMP_NUM_THREADS=1 python -m benchmarks.postprocess [--tracks 500]
 
-The shipped model's logits of a made-up track are varied; every case is timed in turn, so that
-drift of the machine meets all alike. The limit is 1 ms.
+The tracks are random variations of the shipped model's logits of a synthetic track. The cases are
+timed in turn, so that drift of the machine affects all of them equally. The limit is 1 ms.
 """
 
 from __future__ import annotations
@@ -18,11 +18,13 @@ from pathlib import Path
 
 import numpy as np
 
+from acoustic.checkpoint_folder import CheckpointFolder
+from acoustic.example import example_wav
 from acoustic.pipeline import Pipeline
 from acoustic.postprocess.postprocessor import Postprocessor
-from acoustic.preprocess.example import example_wav
 from acoustic.preprocess.segments import WINDOWS_BY_EFFORT
-from acoustic.types import Effort, TrackLogits
+from acoustic.request import Effort
+from acoustic.types import TrackLogits
 from benchmarks.document import markdown_table, write_section
 from deployments.config import load_rules
 
@@ -36,14 +38,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tracks", type=int, default=500)
     n_tracks = parser.parse_args().tracks
-    plain = Postprocessor.from_folder(CHECKPOINT)
-    rules = load_rules(ROOT / "configs" / "rules-seed.yaml")
-    ruled = Postprocessor.from_folder(CHECKPOINT, replace(plain.config, rules=rules))
+    plain = Postprocessor.from_folder(CheckpointFolder.open(CHECKPOINT))
+    rules = load_rules(ROOT / "configs" / "rules-guide.yaml")
+    ruled = Postprocessor.from_folder(
+        CheckpointFolder.open(CHECKPOINT), replace(plain.config, rules=rules)
+    )
     cases: dict[str, tuple[Postprocessor, Effort]] = {
         "1 window": (plain, "fast"),
         "3 windows": (plain, "balanced"),
         "10 windows": (plain, "thorough"),
-        "10 windows, the guide's rules on": (ruled, "thorough"),
+        "10 windows, with the guide's rules": (ruled, "thorough"),
     }
     tracks = {effort: _tracks(effort, n_tracks) for effort in WINDOWS_BY_EFFORT}
     times: dict[str, list[float]] = {name: [] for name in cases}
@@ -72,15 +76,15 @@ def _time_ms(run: Callable[[], object]) -> float:
 
 
 def _tracks(effort: Effort, n: int) -> list[TrackLogits]:
-    """Real logits of a made-up track, varied so that no two tracks are alike."""
+    """Logits of a synthetic track, varied at random so that no two tracks are equal."""
     pipeline = Pipeline.from_folder(CHECKPOINT)
-    (heard,) = pipeline.classifier.classify(
+    (track,) = pipeline.classifier.classify(
         [pipeline.preprocessor.process(example_wav(60), effort)]
     )
     rng = np.random.default_rng(0)
-    shape = heard.logits.shape
+    shape = track.logits.shape
     return [
-        replace(heard, logits=heard.logits + rng.normal(0, 1, shape).astype(np.float32))
+        replace(track, logits=track.logits + rng.normal(0, 1, shape).astype(np.float32))
         for _ in range(n)
     ]
 

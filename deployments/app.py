@@ -1,4 +1,4 @@
-"""The typed app builder that serve_config.yaml names: `deployments.app:build`.
+"""Builds the Serve application; serve_config.yaml names the builder as `deployments.app:build`.
 
 No `from __future__ import annotations` in here: Ray reads the argument's annotation to validate
 the file's `args`, and with postponed annotations it would silently pass the raw dictionary.
@@ -12,13 +12,14 @@ from pydantic import BaseModel, ConfigDict
 from ray import serve
 from ray.serve import Application
 
-from acoustic.classify.config import Accelerator
-from acoustic.manifest import load_manifest
-from deployments.classify import Classify
-from deployments.config import PROJECT_ROOT, load_config
-from deployments.ingress import Ingress
-from deployments.postprocess import Postprocess
-from deployments.preprocess import Preprocess
+from acoustic.checkpoint_folder import CheckpointFolder
+from acoustic.classify.engine_config import Accelerator
+from deployments.built_in import DEFAULT_SETTINGS, root
+from deployments.config import load_config
+from deployments.stages.classify import Classify
+from deployments.stages.ingress import Ingress
+from deployments.stages.postprocess import Postprocess
+from deployments.stages.preprocess import Preprocess
 
 logger = logging.getLogger(__name__)
 
@@ -27,36 +28,36 @@ class AppArgs(BaseModel):
     """The `args` of the application in serve_config.yaml.
 
     Attributes:
-        config: file of settings, relative to the project's root.
-        accelerator: where the model runs; auto takes a GPU if the cluster has one.
+        config: path of the settings file, relative to the project's root.
+        accelerator: device that runs the model; auto takes a GPU if the cluster has one.
         classify_cpus: CPUs reserved per Classify replica.
     """
 
     model_config = ConfigDict(extra="forbid")
 
-    config: str = "configs/default.yaml"
+    config: str = DEFAULT_SETTINGS
     accelerator: Accelerator = "auto"
     classify_cpus: float = 1.0
 
 
 def build(args: AppArgs) -> Application:
-    """Wire the four deployments.
+    """Serve application of the four deployments.
 
     Args:
-        args: from serve_config.yaml.
+        args: `args` of the application in serve_config.yaml.
 
     Raises:
-        ConfigError: a setting that cannot work.
+        ConfigError: a setting is not valid.
         CheckpointError: the checkpoint cannot be read.
     """
-    config = load_config(PROJECT_ROOT / args.config)
+    config = load_config(root() / args.config)
     accelerator = _resolve(
         config.engine.accelerator if args.accelerator == "auto" else args.accelerator
     )
     engine = replace(config.engine, accelerator=accelerator)
     config = replace(config, engine=engine)
     folder = config.checkpoint_folder
-    load_manifest(folder)
+    CheckpointFolder.open(folder)  # a bad folder ends the build here, not in every replica
     logger.info("effective configuration: %s", config)
     preprocess = serve.deployment(Preprocess).bind(folder, config.preprocess, config.cache)
     classify = serve.deployment(
@@ -73,7 +74,7 @@ def build(args: AppArgs) -> Application:
 
 
 def _resolve(accelerator: Accelerator) -> Accelerator:
-    """`auto` by what the cluster offers: the builder may run on a node without the GPU."""
+    """Accelerator for `auto`, from the cluster: the builder's own node may have no GPU."""
     if accelerator != "auto":
         return accelerator
     return "cuda" if ray.cluster_resources().get("GPU", 0) >= 1 else "auto"

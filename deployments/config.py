@@ -8,24 +8,30 @@ Precedence: argument > environment (secrets and paths only) > YAML > default.
 
 from __future__ import annotations
 
+import difflib
 import os
-from dataclasses import MISSING, Field, asdict, dataclass, field, fields, is_dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, get_args, get_type_hints
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from acoustic.classify.config import EngineConfig
+from acoustic.classify.engine_config import EngineConfig
 from acoustic.errors import ConfigError
+from acoustic.geometry import MelConfig
 from acoustic.postprocess.postprocessor import PostprocessConfig
 from acoustic.postprocess.rules import Rule
 from acoustic.preprocess.cache import CacheConfig
-from acoustic.preprocess.mel import MelConfig
 from acoustic.preprocess.preprocessor import PreprocessConfig
 from acoustic.preprocess.segments import WINDOWS_BY_EFFORT
+from deployments.built_in import DEFAULT_CHECKPOINT, DEFAULT_SETTINGS, RULES, built_in, root
 
-PROJECT_ROOT = Path(__file__).resolve().parent.parent
+BUILT_IN = "default"
+"""Names the built-in checkpoint or file of rules in place of a path."""
+
 CHECKPOINT_VARIABLE = "ACOUSTICSENSE_CHECKPOINT"
 API_KEY_VARIABLE = "ACOUSTICSENSE_API_KEY"
 
@@ -65,8 +71,10 @@ class ServiceConfig:
     """All settings of the service.
 
     Attributes:
-        checkpoint: folder of the model, relative to the project's root.
-        rules: file of music-knowledge rules, relative to the project's root, "" for none.
+        checkpoint: folder of the model, relative to the settings file; "default" is the built-in
+            one.
+        rules: file of music-knowledge rules, relative to the settings file; "default" is the
+            built-in one, "" for none.
         preprocess: stage 1; the checkpoint's geometry replaces `mel`.
         cache: of features.
         engine: stage 2.
@@ -74,8 +82,8 @@ class ServiceConfig:
         http: limits.
     """
 
-    checkpoint: str = "models/default"
-    rules: str = "configs/rules.yaml"
+    checkpoint: str = BUILT_IN
+    rules: str = BUILT_IN
     preprocess: PreprocessConfig = field(default_factory=PreprocessConfig)
     cache: CacheConfig = field(default_factory=CacheConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
@@ -95,34 +103,48 @@ class ServiceConfig:
     @property
     def checkpoint_folder(self) -> Path:
         """Absolute path of the checkpoint."""
-        return (PROJECT_ROOT / self.checkpoint).resolve()
+        if self.checkpoint == BUILT_IN:
+            return built_in(DEFAULT_CHECKPOINT)
+        return Path(self.checkpoint).absolute()
 
     def to_public_dict(self) -> dict[str, Any]:
         """For /v1/config: no secrets (there are none in here) and no machine paths."""
         public = asdict(self)
-        public["checkpoint"] = Path(self.checkpoint).name
+        public["checkpoint"] = self.checkpoint_folder.name
+        public["rules"] = Path(self.rules).name
         public["cache"]["folder"] = bool(self.cache.folder)
         public["preprocess"].pop("mel")
         return public
 
 
-def load_config(path: Path) -> ServiceConfig:
+def load_config(path: Path | None = None) -> ServiceConfig:
     """Read a YAML file of settings, then the environment's overrides.
 
     Args:
-        path: the file; keys that are left out keep their defaults.
+        path: the file; keys that are left out keep their defaults. None for the built-in file.
+            Relative paths in it are relative to the file, not to the working directory.
 
     Raises:
         ConfigError: unreadable, an unknown key, a wrong type or a value that cannot work.
     """
+    path = built_in(DEFAULT_SETTINGS) if path is None else path
     config = parse_strict(ServiceConfig, read_yaml(path), path.name)
     if config.rules:
         if config.postprocess.rules:
             raise ConfigError(f"{path.name}: rules stand both in {config.rules} and in postprocess")
-        rules = load_rules(PROJECT_ROOT / config.rules)
-        config = replace(config, postprocess=replace(config.postprocess, rules=rules))
+        file = built_in(RULES) if config.rules == BUILT_IN else path.parent / config.rules
+        config = replace(config, postprocess=replace(config.postprocess, rules=load_rules(file)))
     checkpoint = os.environ.get(CHECKPOINT_VARIABLE)
-    return replace(config, checkpoint=checkpoint) if checkpoint else config
+    if checkpoint:
+        return replace(config, checkpoint=_absolute(root(), checkpoint))
+    return replace(config, checkpoint=_absolute(path.parent, config.checkpoint))
+
+
+def _absolute(folder: Path, checkpoint: str) -> str:
+    """The checkpoint's path; links are kept, because Kubernetes mounts the settings by links."""
+    if checkpoint == BUILT_IN:
+        return checkpoint
+    return os.path.abspath(folder / checkpoint)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -180,62 +202,77 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return content
 
 
-def parse_strict(cls: type[T], values: dict[str, Any], where: str) -> T:
+def parse_strict(cls: type[T], values: Mapping[str, Any], where: str) -> T:
     """An instance of a (nested) config dataclass.
 
     Args:
         cls: the dataclass.
-        values: as read from YAML or JSON.
-        where: name for messages.
+        values: mapping as read from YAML or JSON.
+        where: name of the source, for messages.
 
     Raises:
-        ConfigError: an unknown key, a wrong type or a value that the dataclass refuses.
+        ConfigError: an unknown key, a wrong type or a value that the dataclass rejects.
     """
     try:
-        instance: T = _build(cls, _model(cls).model_validate(values))
+        instance: T = strict_adapter(cls).validate_python(dict(values))  # type: ignore[arg-type]
     except ValidationError as error:
-        problem = error.errors(include_url=False, include_input=False)[0]
-        name = ".".join(str(part) for part in problem["loc"])
-        raise ConfigError(f"{where}: {name}: {problem['msg'].lower()}") from error
-    except ValueError as error:
-        raise ConfigError(f"{where}: {error}") from error
+        raise ConfigError(f"{where}: {first_problem(error, cls)}") from error
     return instance
 
 
-def _model(cls: Any) -> type[BaseModel]:
-    """A pydantic model of a dataclass that forbids what the dataclass does not know."""
-    hints = get_type_hints(cls)
-    definitions: dict[str, Any] = {}
-    for item in fields(cls):
-        hint = hints[item.name]
-        if is_dataclass(hint):
-            hint = _model(hint)
-        elif each := _dataclass_in_tuple(hint):
-            hint = tuple[_model(each), ...]  # type: ignore[misc]
-        definitions[item.name] = (hint, None if _has_default(item) else ...)
-    return create_model(cls.__name__, __config__=ConfigDict(extra="forbid"), **definitions)
+@cache
+def strict_adapter(cls: Any) -> TypeAdapter[Any]:
+    """Reader of a library dataclass by pydantic, of which the dataclass knows nothing.
+
+    Unknown keys are rejected at every level: the marker is set here on the classes themselves,
+    because pydantic reads it from each nested one.
+    """
+    for each in _nested_dataclasses(cls):
+        each.__pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[attr-defined]
+    return TypeAdapter(cls)
 
 
-def _build(cls: Any, model: BaseModel) -> Any:
-    """The dataclass from what was set; defaults stay the dataclass's own."""
-    hints = get_type_hints(cls)
-    values = {name: getattr(model, name) for name in model.model_fields_set}
-    return cls(**{name: _build_value(hints[name], value) for name, value in values.items()})
+def first_problem(error: ValidationError, cls: type) -> str:
+    """One sentence about the first thing that is wrong: key, what is wrong, what to do.
+
+    Args:
+        error: raised by a `strict_adapter`.
+        cls: the dataclass that was wanted.
+    """
+    problem = error.errors(include_url=False, include_input=False)[0]
+    path = [str(part) for part in problem["loc"]]
+    name = ".".join(path)
+    if problem["type"] == "unexpected_keyword_argument":
+        known = {field.name for each in _nested_dataclasses(cls) for field in fields(each)}
+        close = difflib.get_close_matches(path[-1], known, n=1)
+        return f"{name}: unknown key" + (f", did you mean {close[0]!r}?" if close else "")
+    message = problem["msg"].removeprefix("Value error, ")
+    message = message[:1].lower() + message[1:]
+    return f"{name}: {message}" if name else message
 
 
-def _build_value(hint: Any, value: Any) -> Any:
-    if is_dataclass(hint):
-        return _build(hint, value)
-    if each := _dataclass_in_tuple(hint):
-        return tuple(_build(each, item) for item in value)
-    return value
+def _nested_dataclasses(hint: Any) -> Iterator[type]:
+    """The dataclass itself and every dataclass in its fields."""
+    if is_dataclass(hint) and isinstance(hint, type):
+        yield hint
+        for inner in get_type_hints(hint).values():
+            yield from _nested_dataclasses(inner)
+    for argument in get_args(hint):
+        yield from _nested_dataclasses(argument)
 
 
-def _dataclass_in_tuple(hint: Any) -> Any:
-    """The dataclass D of a hint tuple[D, ...], else None."""
-    arguments = get_args(hint) if get_origin(hint) is tuple else ()
-    return arguments[0] if arguments and is_dataclass(arguments[0]) else None
+def merge_config(base: PostprocessConfig, changes: dict[str, Any]) -> PostprocessConfig:
+    """The base with some fields, nested ones included, replaced.
 
-
-def _has_default(item: Field[Any]) -> bool:
-    return item.default is not MISSING or item.default_factory is not MISSING
+    Raises:
+        ConfigError: an unknown field or a value out of range.
+    """
+    merged: dict[str, Any] = asdict(base)
+    for key, value in changes.items():
+        if isinstance(merged.get(key), dict):
+            if not isinstance(value, dict):
+                raise ConfigError(f"user_config: {key} is no mapping")
+            merged[key] = {**merged[key], **value}
+        else:
+            merged[key] = value
+    return parse_strict(PostprocessConfig, merged, "user_config")

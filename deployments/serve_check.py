@@ -1,7 +1,7 @@
-"""A strict reading of serve_config.yaml.
+"""Strict validation of serve_config.yaml: unknown keys, names and settings are reported.
 
 Serve's own schemas ignore keys that they do not know, so `max_ongoing_request` or `num_gpu`
-would be dropped in silence and the service would run with defaults. Here every mapping is held
+would be dropped silently and the service would run with defaults. Here every mapping is checked
 against the fields of Serve's own models, our deployments' names and our own settings.
 """
 
@@ -15,22 +15,22 @@ from typing import Any, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from ray.serve.schema import ServeDeploySchema
 
+from acoustic.checkpoint_folder import CheckpointFolder
 from acoustic.errors import AcousticError, ConfigError
-from acoustic.manifest import load_manifest
 from acoustic.postprocess.calibration import load_calibration
 from deployments.app import AppArgs
-from deployments.config import PROJECT_ROOT, load_config, read_yaml
-from deployments.postprocess import merge_config
+from deployments.built_in import root
+from deployments.config import load_config, merge_config, read_yaml
 
 IMPORT_PATH = "deployments.app:build"
 DEPLOYMENTS = ("Ingress", "Preprocess", "Classify", "Postprocess")
 
 
 def check_serve_config(path: Path) -> list[str]:
-    """Everything that is wrong with a file, each with its place; empty if it is fine.
+    """Problems found in a Serve config file, each with its location; empty if it is valid.
 
     Args:
-        path: a Serve deploy configuration.
+        path: YAML file with a Serve deploy configuration.
     """
     try:
         content = read_yaml(path)
@@ -41,18 +41,18 @@ def check_serve_config(path: Path) -> list[str]:
         ServeDeploySchema.model_validate(content)
     except ValidationError as error:
         return problems + [_describe(problem) for problem in error.errors()]
-    except (AttributeError, TypeError):  # Serve's own validators trip over a wrong kind of value
+    except (AttributeError, TypeError):  # Serve's own validators crash on a wrong type
         return [*problems, "applications.deployments: each must be a mapping with a name"]
     for application in content.get("applications") or []:
         if application["import_path"] == IMPORT_PATH:
-            problems += _check_application(application)
+            problems += _check_application(application, path)
         else:
-            problems.append(f"applications.import_path: not {IMPORT_PATH}: nothing to serve")
+            problems.append(f"applications.import_path: must be {IMPORT_PATH}")
     return problems
 
 
-def _check_application(application: dict[str, Any]) -> list[str]:
-    """The parts that only this project knows: names, args, settings, checkpoint."""
+def _check_application(application: dict[str, Any], path: Path) -> list[str]:
+    """Problems that only this project can see: deployment names, args, settings, checkpoint."""
     problems: list[str] = []
     for deployment in application.get("deployments") or []:
         name = deployment.get("name")
@@ -63,9 +63,8 @@ def _check_application(application: dict[str, Any]) -> list[str]:
     except ValidationError as error:
         return problems + [f"args.{_describe(problem)}" for problem in error.errors()]
     try:
-        config = load_config(PROJECT_ROOT / args.config)
-        manifest = load_manifest(config.checkpoint_folder)
-        load_calibration(config.checkpoint_folder, manifest.digest)
+        config = load_config(settings_file(path, args.config))
+        load_calibration(CheckpointFolder.open(config.checkpoint_folder))
         for deployment in application.get("deployments") or []:
             if deployment.get("name") == "Postprocess":
                 merge_config(config.postprocess, deployment.get("user_config") or {})
@@ -74,8 +73,19 @@ def _check_application(application: dict[str, Any]) -> list[str]:
     return problems
 
 
+def settings_file(serve_config: Path, name: str) -> Path:
+    """The settings file that a Serve configuration names.
+
+    Args:
+        serve_config: path of the Serve configuration.
+        name: its `args.config`: relative to that file, or else to the built-in files.
+    """
+    beside = serve_config.parent / name
+    return beside if beside.exists() else root() / name
+
+
 def _unknown_keys(values: Any, model: type[BaseModel], where: str) -> Iterator[str]:
-    """Keys of a mapping, and of the mappings in it, that the model does not have."""
+    """Keys of a mapping, including nested mappings, that the model does not define."""
     if not isinstance(values, dict):
         return
     known = {field.alias or name for name, field in model.model_fields.items()}
@@ -92,7 +102,7 @@ def _unknown_keys(values: Any, model: type[BaseModel], where: str) -> Iterator[s
 
 
 def _nested_model(annotation: Any) -> type[BaseModel] | None:
-    """The pydantic model in an annotation such as `Optional[List[Model]]`, if there is one."""
+    """The pydantic model in an annotation such as `Optional[List[Model]]`, else None."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     if get_origin(annotation) in (Union, list, None) or get_args(annotation):

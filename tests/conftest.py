@@ -1,4 +1,4 @@
-"""Marks come from the folder; randomness is seeded; real data is optional."""
+"""Shared fixtures: marks set from the folder, seeded randomness, optional real data."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.models import save_tiny_checkpoint
+from tests.support.models import save_tiny_checkpoint
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 DATA_VARIABLE = "ACOUSTICSENSE_TEST_DATA"
 
 
@@ -27,7 +27,7 @@ def rng() -> np.random.Generator:
 
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A seeded, untrained model of a few thousand weights: real code, no meaning."""
+    """Folder of a seeded, untrained model of a few thousand weights."""
     return save_tiny_checkpoint(tmp_path_factory.mktemp("checkpoint") / "tiny")
 
 
@@ -38,8 +38,8 @@ def default_checkpoint() -> Path:
 
 @pytest.fixture(scope="session")
 def data_folder() -> Path:
-    """Real labelled music and odd files, where this machine has them."""
+    """Folder of real labelled music and unusual files; skips where it is not set."""
     folder = Path(os.environ.get(DATA_VARIABLE, ROOT.parent / "shared" / "data"))
     if not folder.is_dir():
-        pytest.skip(f"no real data on this machine: set {DATA_VARIABLE}")
+        pytest.skip(f"no folder of real data: set {DATA_VARIABLE}")
     return folder

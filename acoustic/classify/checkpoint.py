@@ -1,4 +1,4 @@
-"""Weights in and out of a checkpoint folder, by safetensors only."""
+"""Load and save the model of a checkpoint folder; weights as safetensors only."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from acoustic.classify.scaling import Scaling
+from acoustic.checkpoint_folder import CONFIG_FILE, WEIGHTS_FILE, CheckpointFolder, Manifest
+from acoustic.classify.normalise import Scaling
 from acoustic.classify.vit import VisionTransformer, VitConfig
 from acoustic.errors import CheckpointError
+from acoustic.geometry import MelConfig
 from acoustic.labels import LabelSet
-from acoustic.manifest import CONFIG_FILE, WEIGHTS_FILE, Manifest, load_manifest
-from acoustic.preprocess.mel import MelConfig
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -24,39 +24,46 @@ class Checkpoint:
     """A loaded model with what it needs to be fed.
 
     Attributes:
-        manifest: what the checkpoint says of itself.
+        folder: the folder it was loaded from.
         model: in evaluation mode, float32, on the CPU.
         scaling: from uint8 windows to the model's input.
     """
 
-    manifest: Manifest
+    folder: CheckpointFolder
     model: VisionTransformer
     scaling: Scaling
 
+    @property
+    def manifest(self) -> Manifest:
+        """Content of the folder's config.json."""
+        return self.folder.manifest
 
-def load_checkpoint(folder: Path) -> Checkpoint:
+
+def load_checkpoint(folder: CheckpointFolder) -> Checkpoint:
     """Load a checkpoint folder and verify its weights.
 
     Args:
-        folder: with config.json and model.safetensors.
+        folder: the opened checkpoint.
 
     Raises:
-        CheckpointError: a file is missing or damaged, the digest differs, or weights and
+        CheckpointError: a file is missing or damaged, the digest differs, or weights, geometry and
             architecture do not fit each other.
     """
-    manifest = load_manifest(folder)
+    manifest = folder.manifest
     try:
         config = VitConfig(**manifest.architecture)
         scaling = _scaling(manifest)
     except (TypeError, ValueError) as error:
-        raise CheckpointError(f"{CONFIG_FILE} of {folder.name} cannot be used: {error}") from error
+        raise CheckpointError(
+            f"{CONFIG_FILE} of {folder.path.name!r} cannot be used: {error}"
+        ) from error
     _check_geometry(manifest, config, scaling)
     model = VisionTransformer(config)
     try:
-        model.load_state_dict(_load_weights(folder / WEIGHTS_FILE, manifest.weights_sha256))
+        model.load_state_dict(_load_weights(folder.path / WEIGHTS_FILE, manifest.weights_sha256))
     except RuntimeError as error:
         raise CheckpointError(f"the weights do not fit the architecture: {error}") from error
-    return Checkpoint(manifest=manifest, model=model.eval(), scaling=scaling)
+    return Checkpoint(folder=folder, model=model.eval(), scaling=scaling)
 
 
 def save_checkpoint(
@@ -70,17 +77,20 @@ def save_checkpoint(
     scaling: Scaling,
     half: bool = False,
 ) -> Manifest:
-    """Write config.json and model.safetensors; the other two files are other people's work.
+    """Write config.json and model.safetensors; the other files are written elsewhere.
 
     Args:
-        folder: made if missing.
-        name: of the model.
-        version: of the weights.
-        model: the weights.
-        labels: in the order of its logits.
-        mel: front-end geometry.
-        scaling: input normalisation.
-        half: store float16, half the size; every weight is rounded to 11 bits.
+        folder: checkpoint folder; created if missing.
+        name: name of the model.
+        version: version of the weights.
+        model: the network whose weights and architecture are stored.
+        labels: the C genres, in the order of the model's logits.
+        mel: geometry of the log-mel windows that the model was trained on.
+        scaling: input normalisation that the model was trained with.
+        half: store float16, half the size; every weight is rounded to 11 significant bits.
+
+    Returns:
+        The manifest as written to config.json.
     """
     dtype = torch.float16 if half else torch.float32
     weights = {k: v.to(dtype).contiguous() for k, v in model.state_dict().items()}
@@ -106,15 +116,17 @@ def _load_weights(path: Path, sha256: str) -> dict[str, torch.Tensor]:
         stored = path.read_bytes()
     except OSError as error:
         raise CheckpointError(f"{path.name} of {path.parent.name!r} cannot be read") from error
+    # checked before parsing, and on the same bytes that are parsed
     found = hashlib.sha256(stored).hexdigest()
     if found != sha256:
         raise CheckpointError(
             f"{path.name} has SHA-256 {found[:12]}…, config.json expects {sha256[:12]}…"
         )
     try:
+        # a half-precision file is widened: the engine chooses the precision
         return {name: tensor.float() for name, tensor in load(stored).items()}
     except SafetensorError as error:
-        raise CheckpointError(f"{path.name} is no safetensors file: {error}") from error
+        raise CheckpointError(f"{path.name} is not a safetensors file: {error}") from error
 
 
 def _scaling(manifest: Manifest) -> Scaling:
@@ -128,7 +140,7 @@ def _check_geometry(manifest: Manifest, config: VitConfig, scaling: Scaling) -> 
     expected = scaling.resize_to or (manifest.mel.n_mels, manifest.mel.n_frames)
     if expected != (config.input_height, config.input_width):
         raise CheckpointError(
-            f"the front end gives {expected[0]} x {expected[1]}, the model takes "
+            f"the front end produces {expected[0]} x {expected[1]} windows, but the model takes "
             f"{config.input_height} x {config.input_width}"
         )
     if config.n_classes != len(manifest.labels):
@@ -137,5 +149,5 @@ def _check_geometry(manifest: Manifest, config: VitConfig, scaling: Scaling) -> 
         )
     if scaling.top_db != manifest.mel.top_db:
         raise CheckpointError(
-            f"top_db is {manifest.mel.top_db} in mel, {scaling.top_db} in scaling"
+            f"top_db must be equal: {manifest.mel.top_db} dB in mel, {scaling.top_db} dB in scaling"
         )

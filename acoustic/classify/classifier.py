@@ -1,4 +1,4 @@
-"""Stage 2 assembled: the windows of some tracks → their logits.
+"""Stage 2, classification: log-mel windows of several tracks → logits of each track.
 
 Shapes: S windows of one track, N windows in a batch, C classes.
 """
@@ -6,25 +6,25 @@ Shapes: S windows of one track, N windows in a batch, C classes.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
+from acoustic.checkpoint_folder import CheckpointFolder
 from acoustic.classify.checkpoint import Checkpoint, load_checkpoint
-from acoustic.classify.config import EngineConfig
 from acoustic.classify.engine import Engine
+from acoustic.classify.engine_config import EngineConfig
 from acoustic.classify.neighbours import Neighbours, load_neighbours
 from acoustic.profiling import StageTimer
-from acoustic.types import FeatureSummary, ModelInfo, TrackFeatures, TrackLogits
+from acoustic.types import ModelInfo, TrackFeatures, TrackLogits
 
 
 class Classifier:
-    """A checkpoint on a device, answering for whole tracks.
+    """Evaluates the windows of whole tracks with one checkpoint on one device.
 
     Args:
-        checkpoint: the model.
-        config: where and how it runs.
-        neighbours: features of training windows, None for no distances.
+        checkpoint: the loaded model with its manifest and scaling.
+        config: accelerator, precision, backend and batch sizes.
+        neighbours: features of training windows; None to report no distances.
     """
 
     def __init__(
@@ -45,36 +45,43 @@ class Classifier:
         )
 
     @classmethod
-    def from_folder(cls, folder: Path, config: EngineConfig | None = None) -> Classifier:
-        """Load a checkpoint folder.
+    def from_folder(
+        cls, folder: CheckpointFolder, config: EngineConfig | None = None
+    ) -> Classifier:
+        """Load a classifier from a checkpoint folder.
+
+        Args:
+            folder: the checkpoint folder.
+            config: settings of the engine; None for the defaults.
 
         Raises:
             CheckpointError: the folder cannot be used.
             ConfigError: the configuration does not fit this machine.
         """
         checkpoint = load_checkpoint(folder)
-        neighbours = load_neighbours(folder, checkpoint.manifest.digest)
+        neighbours = load_neighbours(folder)
         return cls(checkpoint, config or EngineConfig(), neighbours)
 
     def classify(self, tracks: Sequence[TrackFeatures]) -> list[TrackLogits]:
         """Logits of each track; windows of all tracks share the model's batches.
 
         Args:
-            tracks: at least one.
+            tracks: log-mel windows of at least one track.
 
         Returns:
-            As many results in the same order; a track's numbers do not depend on the others.
+            One result per track, in the same order; each depends on its own track only.
 
         Raises:
             ValueError: a logit is not finite.
         """
         timer = StageTimer()
         with timer.stage("inference"):
-            rows, features = self.engine.answers(
+            rows, features = self.engine.logits_and_features(
                 np.concatenate([track.log_mel for track in tracks])
             )
-        if not np.isfinite(rows).all():  # whoever calls splits the batch until the track is found
-            raise ValueError("the model gave logits that are not finite")
+        if not np.isfinite(rows).all():  # the caller bisects the batch to isolate the track
+            raise ValueError("the model returned logits that are not finite")
+        # rows of all tracks lie one after another: split where each track but the last ends
         ends = np.cumsum([track.n_windows for track in tracks])[:-1]
         distances: list[float | None] = [None] * len(tracks)
         if self._neighbours is not None:
@@ -85,7 +92,7 @@ class Classifier:
             TrackLogits(
                 logits=logits,
                 distance=distance,
-                features=FeatureSummary.of(track),
+                facts=track.facts,
                 model=self.info,
                 timings_ms={**track.timings_ms, **timer.timings_ms},
             )

@@ -9,7 +9,7 @@ The choice is made in `plan_execution` and nowhere else:
     cpu           fp32              eager      FP16 on a CPU is five times slower than FP32
 
 Batches are padded to a few sizes, each run once before the engine is ready, so that no request
-compiles anything. Every path is held against FP32 eager by tests.
+compiles anything. Tests compare every path with FP32 eager.
 
 Shapes: N windows, M mel bands, T frames, C classes, D features.
 """
@@ -26,8 +26,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from acoustic.classify.config import EngineConfig
-from acoustic.classify.scaling import Scaling
+from acoustic.classify.engine_config import EngineConfig
+from acoustic.classify.normalise import Scaling
 from acoustic.classify.vit import VisionTransformer
 from acoustic.errors import ConfigError
 
@@ -42,7 +42,13 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ExecutionPlan:
-    """Where and how a model runs: the outcome of `plan_execution`."""
+    """Device, precision and backend of a model, as resolved by `plan_execution`.
+
+    Attributes:
+        device: "cuda", "mps" or "cpu".
+        precision: "fp32", "bf16" or "fp16".
+        backend: "eager" or "compile".
+    """
 
     device: str
     precision: str
@@ -52,8 +58,11 @@ class ExecutionPlan:
 def plan_execution(config: EngineConfig) -> ExecutionPlan:
     """Resolve every "auto" for this machine.
 
+    Args:
+        config: the wanted accelerator, precision and backend.
+
     Raises:
-        ConfigError: the accelerator is absent, or the precision is senseless on it.
+        ConfigError: the accelerator is absent, or the precision is not supported efficiently on it.
     """
     device = _device(config.accelerator)
     precision: str = config.precision
@@ -82,24 +91,26 @@ def _device(accelerator: str) -> str:
     if accelerator == "auto":
         return next(name for name, present in available.items() if present)
     if not available[accelerator]:
-        raise ConfigError(f"accelerator {accelerator!r} is asked for, but this machine has none")
+        raise ConfigError(
+            f"accelerator {accelerator!r} is not available on this machine: choose auto or cpu"
+        )
     return accelerator
 
 
 class Engine:
-    """A model, ready to answer.
+    """A model prepared for inference: uint8 windows → logits and pooled features.
 
-    All work runs on one thread of the engine's own: CUDA graphs belong to the thread that
+    All work runs on one thread that the engine owns: CUDA graphs belong to the thread that
     captured them, and calls from several threads queue up in order.
 
     Args:
-        model: in evaluation mode; its weights are converted in place.
-        scaling: from uint8 windows to the model's input.
+        model: the network in evaluation mode; its weights are converted in place.
+        scaling: conversion of uint8 windows to the model's input.
         input_shape: (M, T) of one window.
-        config: the operator's choice.
+        config: accelerator, precision, backend and batch sizes.
 
     Raises:
-        ConfigError: see plan_execution.
+        ConfigError: the configuration does not fit this machine; see plan_execution.
     """
 
     def __init__(
@@ -124,7 +135,7 @@ class Engine:
 
     @property
     def max_batch(self) -> int:
-        """Most windows in one model call."""
+        """Largest number of windows in one model call."""
         return self.config.batch_sizes[-1]
 
     def logits(self, windows: Windows) -> Logits:
@@ -139,49 +150,51 @@ class Engine:
         Raises:
             ValueError: another shape or dtype.
         """
-        return self.answers(windows)[0]
+        return self.logits_and_features(windows)[0]
 
-    def answers(self, windows: Windows) -> tuple[Logits, Features]:
+    def logits_and_features(self, windows: Windows) -> tuple[Logits, Features]:
         """Logits and pooled features of any number of windows.
 
         Args:
             windows: (N, M, T) uint8, N ≥ 1.
 
         Returns:
-            (N, C) and (N, D) float32, row n from window n alone.
+            (N, C) and (N, D) float32; row n depends on window n only.
 
         Raises:
-            ValueError: another shape or dtype.
+            ValueError: there are no windows, or they have another shape or dtype.
         """
         if windows.dtype != np.uint8 or windows.shape[1:] != self.input_shape or not len(windows):
             raise ValueError(
-                f"windows are {windows.shape} {windows.dtype}, the model takes "
-                f"(N, {self.input_shape[0]}, {self.input_shape[1]}) uint8"
+                f"windows are {windows.shape} {windows.dtype}, but the model takes "
+                f"(N, {self.input_shape[0]}, {self.input_shape[1]}) uint8, N ≥ 1"
             )
         rows = self._thread.submit(self._rows, windows).result()
         return rows[:, : self._n_classes], rows[:, self._n_classes :]
 
     def close(self) -> None:
-        """End the engine's thread."""
+        """Stop the engine's thread, after the calls that are already queued."""
         self._thread.shutdown()
 
     def _prepare(self, model: VisionTransformer) -> None:
-        """Convert, compile, and answer once in every padded size."""
+        """Convert and compile the model, and run it once in every padded size."""
         if self.plan.device == "cpu":
-            torch.set_num_threads(self.config.n_threads)  # a setting of this very thread
+            torch.set_num_threads(self.config.n_threads)  # a per-thread setting
         model = model.to(self.plan.device, self._dtype)
-        model.head.float()  # the last product stays exact; see VisionTransformer.classify
+        model.head.float()  # the last product stays exact; see VisionTransformer.head_logits
         self._model: Callable[[Tensor], Tensor] = self._compiled(model)
         for size in self.config.batch_sizes:
             self._run(np.zeros((size, *self.input_shape), np.uint8))
 
     def _compiled(self, model: VisionTransformer) -> Callable[[Tensor], Tensor]:
         if self.plan.backend == "eager":
-            return model.answer
+            return model.logits_and_features
         mode = "reduce-overhead" if self.plan.device == "cuda" else "default"
         # Each padded size gets its own static graph; Dynamo's default stops compiling at eight.
         torch._dynamo.config.recompile_limit = max(16, 2 * len(self.config.batch_sizes))
-        compiled: Callable[[Tensor], Tensor] = torch.compile(model.answer, mode=mode, dynamic=False)
+        compiled: Callable[[Tensor], Tensor] = torch.compile(
+            model.logits_and_features, mode=mode, dynamic=False
+        )
         return compiled
 
     def _rows(self, windows: Windows) -> Features:
@@ -192,13 +205,14 @@ class Engine:
         return np.concatenate(chunks)
 
     def _run_or_halve(self, windows: Windows) -> Features:
-        """One padded batch; when the device's memory does not hold it, two of half the size."""
+        """Run one padded batch; if device memory does not suffice, run its two halves instead."""
         try:
             return self._run(windows)
         except torch.OutOfMemoryError:
             if len(windows) == 1:
                 raise
-            logger.warning("out of device memory n_windows=%d, halving", len(windows))
+            logger.warning("out of device memory, halving the batch n_windows=%d", len(windows))
+        # after the except block: the exception would keep tensors of the failed call alive
         torch.cuda.empty_cache()
         middle = len(windows) // 2
         halves = (windows[:middle], windows[middle:])
@@ -207,7 +221,7 @@ class Engine:
     @torch.inference_mode()
     def _run(self, windows: Windows) -> Features:
         batch = self._to_device(self._pad(windows))
-        rows = self._model(self._scaling.apply(batch).to(self._dtype))
+        rows = self._model(self._scaling.apply(batch).to(self._dtype))  # (padded N, C + D)
         return rows[: len(windows)].float().cpu().numpy()
 
     def _pad(self, windows: Windows) -> Windows:
@@ -219,4 +233,5 @@ class Engine:
         batch = torch.from_numpy(windows)
         if self.plan.device != "cuda":
             return batch.to(self.plan.device)
+        # only a copy from pinned memory is asynchronous
         return batch.pin_memory().to("cuda", non_blocking=True)

@@ -1,12 +1,12 @@
-"""ViT weights of other libraries, mapped onto ours by name.
+"""Import ViT weights of torchvision, timm or transformers, renamed to this project's names.
 
     torchvision    conv_proj, encoder.layers.encoder_layer_0.self_attention.in_proj_weight, …
     timm           patch_embed.proj, blocks.0.attn.qkv.weight, …     (our own names)
     transformers   vit.embeddings…, vit.encoder.layer.0.attention.attention.query.weight, … on
                    disk; vit.layers.0.attention.q_proj.weight, … in memory since 5.0
 
-An RGB patch embedding is summed to one channel: the same function for a grey image that was
-copied to three channels, at a third of the work. The guide's `best_model.pt` is any of these,
+An RGB patch embedding is summed to one channel: the same function of a grey image that was copied
+to three channels, at a third of the work. The guide's `best_model.pt` is any of these,
 possibly wrapped in a training state.
 
 Shapes: D width, P patches.
@@ -30,8 +30,9 @@ from acoustic.errors import CheckpointError
 State = dict[str, Tensor]
 
 HEAD_WIDTH = 64
-"""Width of one attention head in every published ViT; the weights do not tell."""
+"""Width of one attention head in every published ViT; it cannot be read from the weights."""
 
+# keys under which training states store the weights; name prefixes that wrappers add
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
 _PREFIXES = ("module.", "model.", "vit.")
 
@@ -68,10 +69,11 @@ _TRANSFORMERS = (
 
 
 def load_state(path: Path) -> State:
-    """Tensors of a .safetensors, .pt or .pth file; code in a pickle is never run.
+    """Load the tensors of a .safetensors, .pt, .pth or .bin file; never runs code from a pickle.
 
     Raises:
-        CheckpointError: unreadable, another type of file, or a pickle of more than tensors.
+        CheckpointError: the file is unreadable, of another type, or a pickle with other objects
+            than tensors.
     """
     if path.suffix == ".safetensors":
         try:
@@ -79,28 +81,30 @@ def load_state(path: Path) -> State:
         except (OSError, SafetensorError) as error:
             raise CheckpointError(f"{path.name} cannot be read: {error}") from error
     if path.suffix not in (".pt", ".pth", ".bin"):
-        raise CheckpointError(f"{path.name} is no .safetensors, .pt, .pth or .bin file")
+        raise CheckpointError(f"{path.name} is not a .safetensors, .pt, .pth or .bin file")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         raise CheckpointError(
-            f"{path.name} cannot be read as plain tensors (objects are refused)"
+            f"{path.name} cannot be read as plain tensors (objects are refused): "
+            "save only the state dict"
         ) from error
     return _unwrap(content, path.name)
 
 
 def import_vit(state: State, *, input_shape: tuple[int, int] | None = None) -> VisionTransformer:
-    """Our model with the weights of a torchvision, timm or transformers ViT.
+    """Build a VisionTransformer with the weights of a torchvision, timm or transformers ViT.
 
     Args:
-        state: names to tensors.
-        input_shape: (height, width) of the model's input; a square by default.
+        state: tensors by name, as from load_state.
+        input_shape: (height, width) of the model's input; None for the square that the position
+            embedding implies.
 
     Returns:
-        In evaluation mode, one input channel.
+        The model in evaluation mode, with one input channel.
 
     Raises:
-        CheckpointError: names of no known library, or shapes that do not fit.
+        CheckpointError: the names are not those of a known library, or the shapes do not fit.
     """
     ours, layer_norm_eps = _rename(_strip_prefixes(state))
     ours = _sum_channels(_fuse_qkv(ours))
@@ -108,11 +112,12 @@ def import_vit(state: State, *, input_shape: tuple[int, int] | None = None) -> V
         model = VisionTransformer(_architecture(ours, layer_norm_eps, input_shape))
         model.load_state_dict(ours)
     except (KeyError, RuntimeError, ValueError) as error:
-        raise CheckpointError(f"the weights are no ViT that can be imported: {error}") from error
+        raise CheckpointError(f"the weights are not a ViT that can be imported: {error}") from error
     return model.eval()
 
 
 def _unwrap(content: object, name: str) -> State:
+    # training states nest the weights, sometimes several levels deep
     while isinstance(content, dict):
         inner = next(
             (content[key] for key in _WRAPPERS if isinstance(content.get(key), dict)), None
@@ -120,7 +125,7 @@ def _unwrap(content: object, name: str) -> State:
         if inner is None:
             return {k: v for k, v in content.items() if isinstance(v, Tensor)}
         content = inner
-    raise CheckpointError(f"{name} holds no state dict")
+    raise CheckpointError(f"{name} does not contain a state dict")
 
 
 def _strip_prefixes(state: State) -> State:
@@ -130,7 +135,7 @@ def _strip_prefixes(state: State) -> State:
 
 
 def _rename(state: State) -> tuple[State, float]:
-    """Our names, and the epsilon that the library's layer norms use."""
+    """Tensors under our names, and the layer-norm epsilon of the library they come from."""
     if "conv_proj.weight" in state:
         return _substitute(state, _TORCHVISION), 1e-6
     if "embeddings.cls_token" in state:
@@ -150,7 +155,7 @@ def _substitute(state: State, rules: tuple[tuple[str, str], ...]) -> State:
 
 
 def _fuse_qkv(state: State) -> State:
-    """Separate query, key and value projections stacked into one."""
+    """Stack separate query, key and value projections into one `qkv`, in that order."""
     fused = {k: v for k, v in state.items() if not re.search(r"\.attn\.(query|key|value)\.", k)}
     for name in state:
         if match := re.fullmatch(r"(blocks\.\d+\.attn\.)query\.(weight|bias)", name):
@@ -161,6 +166,7 @@ def _fuse_qkv(state: State) -> State:
 
 
 def _sum_channels(state: State) -> State:
+    # grey image x copied to R, G and B: Σ_c w_c · x = (Σ_c w_c) · x
     key = "patch_embed.proj.weight"
     return {k: v.sum(dim=1, keepdim=True) if k == key else v for k, v in state.items()}
 
@@ -169,6 +175,7 @@ def _architecture(
     state: State, layer_norm_eps: float, input_shape: tuple[int, int] | None
 ) -> VitConfig:
     width, _, patch_size, _ = state["patch_embed.proj.weight"].shape
+    # pos_embed has one position for the class token and side² for the patches of a square
     side = math.isqrt(state["pos_embed"].shape[1] - 1) * patch_size
     height, columns = input_shape or (side, side)
     return VitConfig(

@@ -1,20 +1,20 @@
-"""What a window sounds like in 248 numbers, and a small classifier on them.
+"""Window statistics: 248 classical audio features, and a small classification head on them.
 
-A transformer of this size, learned from some thousand recordings, overlooks what the classical
-features of the field say at once: timbre, tonality and rhythm, averaged over the window. With this
-head beside it, it errs less (docs/recipe.md), so the small variants carry both.
+A small transformer trained on a few thousand recordings misses what classical features measure
+directly: timbre, tonality and rhythm, averaged over the window. A second head on these features
+reduces the error (docs/recipe.md), so the small variants have both.
 
     cepstra      timbre: mean and deviation over time, and deviation of the slopes; Tzanetakis and
                  Cook, Musical Genre Classification of Audio Signals (2002)
     bands        loudness of 32 band groups: mean and deviation
-    contrast     peak against valley in 16 groups of bands: mean and deviation; after Jiang et
+    contrast     peak minus valley in 16 groups of bands: mean and deviation; after Jiang et
                  al., Music Type Classification by Spectral Contrast Feature (2002)
     onsets       how much the bands rise from frame to frame: mean and deviation
     modulation   how fast 8 band groups and the onsets fluctuate: rhythm; after McKinney and
                  Breebaart, Features for Audio and Music Classification (2003)
 
-Everything is computed from the window that is there anyway, in float32 arithmetic, without a
-matrix product over the batch: a window's numbers do not depend on what shares its batch.
+Everything is computed from the model's own input window, in float32 and without a matrix product
+over the batch: a window's numbers do not depend on the other windows of its batch.
 
 Shapes: N windows, M mel bands, T frames, K cepstra, F features, D hidden width, C classes.
 """
@@ -31,18 +31,20 @@ from torch.nn import functional as F
 N_CEPSTRA = 20
 N_BANDS, N_CONTRASTS, N_MODULATED = 32, 16, 8
 MODULATION_EDGES = (1, 2, 3, 4, 5, 7, 10, 14, 20, 29, 41)
-"""Bins of the spectrum over the window's T frames; 1 is one period per window."""
+"""Edges of the modulation bands, in bins of the spectrum over T frames: bin k is k periods per
+window."""
 
 N_STATISTICS = (
     3 * N_CEPSTRA
     + 2 * (N_BANDS + N_CONTRASTS + 1)
     + (N_MODULATED + 1) * (len(MODULATION_EDGES) - 1)
 )
+# rfft of T frames has T // 2 + 1 bins; the last band ends with bin 40
 MIN_FRAMES = 2 * (MODULATION_EDGES[-1] - 1)
 
 
 def window_statistics(x_NMT: Tensor) -> Tensor:
-    """Features of normalised log-mel windows.
+    """248 statistics of each normalised log-mel window.
 
     Args:
         x_NMT: (N, M, T) float, M a multiple of 32, T ≥ MIN_FRAMES.
@@ -55,9 +57,11 @@ def window_statistics(x_NMT: Tensor) -> Tensor:
 
 
 def _window_statistics(x_NMT: Tensor) -> Tensor:
-    cepstra = _cepstra(x_NMT)
+    cepstra = _cepstra(x_NMT)  # (N, K, T)
+    # spectral flux (N, 1, T - 1): falls are clamped to 0, only rises count
     onsets = (x_NMT[:, :, 1:] - x_NMT[:, :, :-1]).clamp(min=0).mean(dim=1, keepdim=True)
-    groups = _grouped(x_NMT, N_CONTRASTS)
+    groups = _grouped(x_NMT, N_CONTRASTS)  # (N, 16, M / 16, T)
+    # (N, K + 32 + 16, T): cepstra, loudness of band groups, contrast
     curves = torch.cat([cepstra, _group_means(x_NMT, N_BANDS), groups.amax(2) - groups.amin(2)], 1)
     slopes = cepstra[:, :, 1:] - cepstra[:, :, :-1]
     parts = [
@@ -67,16 +71,18 @@ def _window_statistics(x_NMT: Tensor) -> Tensor:
         onsets.mean(dim=2),
         onsets.std(dim=2),
         _modulation(_group_means(x_NMT, N_MODULATED)).flatten(1),
+        # the first frame has no rise: one zero in front restores T frames
         _modulation(F.pad(onsets, (1, 0))).flatten(1),
     ]
     return torch.cat(parts, dim=1)
 
 
 class StatisticsHead(nn.Module):
-    """(N, 1, M, T) → (N, C) float32 logits, from the windows' statistics alone.
+    """Classification head on window statistics: (N, 1, M, T) → (N, C) float32 logits.
 
     Args:
-        hidden: D. n_classes: C.
+        hidden: D, width of the hidden layer.
+        n_classes: C, number of genres.
     """
 
     def __init__(self, hidden: int, n_classes: int) -> None:
@@ -87,7 +93,8 @@ class StatisticsHead(nn.Module):
         self.fc2 = nn.Linear(hidden, n_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits of a batch of windows."""
+        """Logits (N, C) of a batch of normalised windows (N, 1, M, T)."""
+        # clamped at 5 standard deviations, so that one outlier does not decide the logits
         features = self._normalise(window_statistics(x[:, 0])).clamp(-5, 5)
         hidden = F.gelu(_linear(features, self.fc1))
         return _linear(self.drop(hidden), self.fc2)
@@ -96,6 +103,7 @@ class StatisticsHead(nn.Module):
         if self.training:
             out: Tensor = self.norm(features)
             return out
+        # the buffers may be in half precision at inference; the arithmetic stays in float32
         mean, variance = self.norm.running_mean, self.norm.running_var
         assert mean is not None
         assert variance is not None
@@ -103,16 +111,18 @@ class StatisticsHead(nn.Module):
 
 
 def _linear(x_ND: Tensor, layer: nn.Linear) -> Tensor:
-    """A float32 linear layer as products and a sum, the same digits in every batch."""
+    """A float32 linear layer as products and a sum: the same digits for every batch size."""
     return (x_ND[:, None, :] * layer.weight.float()).sum(dim=-1) + layer.bias.float()
 
 
 def _cepstra(x_NMT: Tensor) -> Tensor:
-    """(N, K, T): DCT-II over the bands, orthonormal but for the first."""
+    """Cepstra (N, K, T): DCT-II over the bands, orthonormal except for row 0."""
+    # c[k] = √(2 / M) · Σ_m x[m] · cos(π / M · k · (m + ½)); row 0 lacks the factor √½
     n_mels = x_NMT.shape[1]
     order = torch.arange(N_CEPSTRA, device=x_NMT.device)[:, None]
     place = torch.arange(n_mels, device=x_NMT.device)[None] + 0.5
     basis = torch.cos(math.pi / n_mels * order * place) * math.sqrt(2 / n_mels)
+    # expanded to one product per window, so that the digits do not depend on N
     return torch.matmul(basis.expand(len(x_NMT), -1, -1), x_NMT)
 
 
@@ -126,7 +136,8 @@ def _group_means(x_NMT: Tensor, n_groups: int) -> Tensor:
 
 
 def _modulation(curves: Tensor) -> Tensor:
-    """(N, G, T) → (N, G, bands of MODULATION_EDGES) log magnitudes."""
+    """Log magnitudes of the modulation bands: (N, G, T) → (N, G, 10)."""
+    # mean removed and Hann taper, so that the mean level does not leak into the lowest bands
     taper = torch.hann_window(curves.shape[2], periodic=False, device=curves.device)
     level = curves - curves.mean(dim=2, keepdim=True)
     spectrum = torch.fft.rfft(level * taper, dim=2).abs()

@@ -1,8 +1,8 @@
 """Vision Transformer over a log-mel window.
 
 - one input channel, any patch grid, learned position embedding per patch;
-- linear patch embedding, or for small data a stem of stride-2 convolutions, plain or residual;
-- on request a second head on the window's statistics, for small data;
+- linear patch embedding, or for small data sets a stem of residual convolutions;
+- optionally a second head on the window's statistics, for small data sets;
 - fused qkv, scaled_dot_product_attention, exact (erf) GELU, pre-norm blocks;
 - parameter names follow timm's, so that published ViT weights load by key.
 
@@ -29,19 +29,22 @@ Pool = Literal["cls", "mean"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VitConfig:
-    """Architecture, stored in the checkpoint.
+    """Architecture of a VisionTransformer, stored in the checkpoint's config.json.
 
     Attributes:
         input_height: rows of the input, after any resize (M for a plain spectrogram).
         input_width: columns of the input, after any resize (T for a plain spectrogram).
         patch_size: side of a square patch; both input sides are multiples of it.
-        width: D. depth: blocks. heads: attention heads, a divisor of D.
-        mlp_ratio: hidden width of the MLP over D.
-        stem: how patches become tokens.
-        pool: how tokens become one vector.
-        statistics: hidden width of the head on window statistics; 0: there is none.
-        n_classes: C.
-        layer_norm_eps: 1e-6 in timm and torchvision, 1e-12 in transformers.
+        width: D, numbers per token.
+        depth: number of transformer blocks.
+        heads: number of attention heads per block, a divisor of D.
+        mlp_ratio: hidden width of the MLP divided by D.
+        stem: how patches become tokens: "linear" or "residual"; see `stems`.
+        pool: how tokens become one vector: "cls" (class token) or "mean" (over the patches).
+        statistics: hidden width of the head on window statistics; 0 for no such head.
+        n_classes: C, number of genres.
+        layer_norm_eps: epsilon of the layer norms: 1e-6 in timm and torchvision, 1e-12 in
+            transformers.
     """
 
     input_height: int = 128
@@ -51,7 +54,7 @@ class VitConfig:
     depth: int = 6
     heads: int = 3
     mlp_ratio: float = 4.0
-    stem: Stem = "conv"
+    stem: Stem = "residual"
     pool: Pool = "mean"
     statistics: int = 0
     n_classes: int = 16
@@ -63,23 +66,29 @@ class VitConfig:
             raise ValueError(f"every size must be positive: {self}")
         if self.input_height % self.patch_size or self.input_width % self.patch_size:
             raise ValueError(
-                f"input {self.input_height} x {self.input_width} is no multiple of the patch "
+                f"input {self.input_height} x {self.input_width} is not a multiple of the patch "
                 f"size {self.patch_size}"
             )
         if self.width % self.heads:
-            raise ValueError(f"width {self.width} is no multiple of {self.heads} heads")
+            raise ValueError(f"width {self.width} is not a multiple of the {self.heads} heads")
         if self.stem not in STEMS or self.pool not in ("cls", "mean"):
-            raise ValueError(f"unknown stem {self.stem!r} or pool {self.pool!r}")
+            raise ValueError(
+                f"stem is {self.stem!r} and pool {self.pool!r}, known are linear and residual, cls "
+                "and mean; release 0.2.0 also had conv: train such a checkpoint again"
+            )
         if self.stem != "linear" and self.patch_size & (self.patch_size - 1):
-            raise ValueError(f"a conv stem halves: patch size {self.patch_size} is no power of 2")
+            raise ValueError(
+                f"{self.stem} stems need a power-of-two patch size, got {self.patch_size}"
+            )
         if self.stem == "residual" and self.patch_size < 4:
-            raise ValueError(f"a residual stem needs a patch size of 4 or more: {self.patch_size}")
+            raise ValueError(f"a residual stem needs a patch size ≥ 4, got {self.patch_size}")
 
         if self.statistics < 0:
-            raise ValueError(f"statistics is {self.statistics}, a width or 0")
+            raise ValueError(f"statistics is {self.statistics}, must be 0 or a positive width")
         if self.statistics and (self.input_height % N_BANDS or self.input_width < MIN_FRAMES):
             raise ValueError(
-                f"window statistics need a multiple of {N_BANDS} bands and {MIN_FRAMES} frames: "
+                f"window statistics need a multiple of {N_BANDS} bands and "
+                f"at least {MIN_FRAMES} frames, got "
                 f"{self.input_height} x {self.input_width}"
             )
 
@@ -93,24 +102,22 @@ _LINEAR_CLS = VitConfig(stem="linear", pool="cls")
 
 VARIANTS: dict[str, VitConfig] = {
     "vit_nano": VitConfig(width=192, depth=6, heads=3, stem="residual", statistics=256),
-    "vit_nano_bare": VitConfig(width=192, depth=6, heads=3, stem="residual"),
-    "vit_nano_conv": VitConfig(width=192, depth=6, heads=3, statistics=256),
     "vit_tiny": VitConfig(width=192, depth=12, heads=3, stem="residual", statistics=256),
     "vit_small": VitConfig(width=384, depth=12, heads=6, stem="residual", statistics=256),
     "vit_b_16": replace(_LINEAR_CLS, width=768, depth=12, heads=12),
 }
-"""Known sizes. nano to small are for small data: a stem, and all but bare a head on statistics;
+"""Known sizes. nano to small are for small data: a residual stem and a head on statistics;
 vit_b_16 is the paper's ViT-B/16."""
 
 
 class VisionTransformer(nn.Module):
-    """(N, 1, height, width) float → (N, C) float32 logits.
+    """Vision Transformer classifier: (N, 1, height, width) float → (N, C) float32 logits.
 
-    `gradient_checkpointing`, off, trades time for memory in training; it has no effect on
-    inference, where nothing is stored for a backward pass.
+    `gradient_checkpointing`, False by default, trades time for memory in training; it has no
+    effect on inference, where nothing is stored for a backward pass.
 
     Args:
-        config: the architecture.
+        config: architecture; sizes, stem, pooling and heads.
 
     >>> model = VisionTransformer(VitConfig(depth=1))
     >>> tuple(model(torch.zeros(2, 1, 128, 144)).shape)
@@ -139,33 +146,34 @@ class VisionTransformer(nn.Module):
         """Logits of a batch of windows.
 
         Args:
-            x: (N, 1, input_height, input_width), the dtype of the weights.
+            x: (N, 1, input_height, input_width) normalised windows, in the dtype of the weights.
 
         Returns:
             (N, C) float32.
         """
-        opinions = self.opinions(x, self.encode(self.embed(x)))
-        return torch.stack(opinions).mean(dim=0)
+        logits_per_head = self.logits_per_head(x, self.pool(self.embed(x)))
+        return torch.stack(logits_per_head).mean(dim=0)
 
-    def answer(self, x: Tensor) -> Tensor:
+    def logits_and_features(self, x: Tensor) -> Tensor:
         """Logits and pooled features side by side: (N, C + D) float32."""
-        x_ND = self.encode(self.embed(x))
-        logits = torch.stack(self.opinions(x, x_ND)).mean(dim=0)
+        x_ND = self.pool(self.embed(x))
+        logits = torch.stack(self.logits_per_head(x, x_ND)).mean(dim=0)
         return torch.cat([logits, x_ND.float()], dim=1)
 
     def embed(self, x: Tensor) -> Tensor:
-        """Patch tokens with their positions, without the class token: (N, P, D)."""
+        """Patch tokens plus position embeddings, without the class token: (N, P, D)."""
+        # the class token's position, if there is one, comes first: take the last P
         positions = self.pos_embed[:, -self.config.n_patches :]
         tokens: Tensor = self.patch_embed(x) + positions
         return tokens
 
-    def encode(self, x_NPD: Tensor) -> Tensor:
+    def pool(self, x_NPD: Tensor) -> Tensor:
         """Pooled features (N, D) of any subset of the patch tokens."""
-        x_NPD = self.encode_tokens(x_NPD)
+        x_NPD = self.transform(x_NPD)
         return x_NPD[:, 0] if self.config.pool == "cls" else x_NPD.mean(dim=1)
 
-    def encode_tokens(self, x_NPD: Tensor) -> Tensor:
-        """The tokens after all blocks, (N, P, D), the class token first where there is one."""
+    def transform(self, x_NPD: Tensor) -> Tensor:
+        """Tokens after all blocks: (N, P, D), or (N, 1 + P, D) with the class token first."""
         if self.config.pool == "cls":
             cls = (self.cls_token + self.pos_embed[:, :1]).expand(len(x_NPD), -1, -1)
             x_NPD = torch.cat([cls, x_NPD], dim=1)
@@ -177,22 +185,22 @@ class VisionTransformer(nn.Module):
         out: Tensor = self.norm(x_NPD)
         return out
 
-    def opinions(self, x: Tensor, x_ND: Tensor) -> list[Tensor]:
-        """Logits (N, C) of each head; their mean is the model's answer.
+    def logits_per_head(self, x: Tensor, x_ND: Tensor) -> list[Tensor]:
+        """Logits (N, C) of each head; the model's logits are their mean.
 
-        Each head learns from a loss of its own: trained on the mean alone, the one that is ahead
-        would leave the other nothing to learn.
+        Each head is trained with its own loss: with a loss on the mean alone, the head that learns
+        faster would leave the other nothing to learn.
 
         Args:
-            x: (N, 1, input_height, input_width) the windows.
-            x_ND: their pooled features.
+            x: (N, 1, input_height, input_width) normalised windows.
+            x_ND: (N, D) pooled features of the same windows.
         """
-        opinions = [self.classify(x_ND)]
+        found = [self.head_logits(x_ND)]
         if self.statistics is not None:
-            opinions.append(self.statistics(x))
-        return opinions
+            found.append(self.statistics(x))
+        return found
 
-    def classify(self, x_ND: Tensor) -> Tensor:
+    def head_logits(self, x_ND: Tensor) -> Tensor:
         """Logits (N, C) of pooled features, always in float32.
 
         Written as products and a sum: a matrix product picks another kernel for another N, and
@@ -239,7 +247,7 @@ class Attention(nn.Module):
 
 
 class Mlp(nn.Module):
-    """Two linear layers with an exact GELU between."""
+    """Two linear layers with an exact (erf) GELU between them."""
 
     def __init__(self, config: VitConfig) -> None:
         super().__init__()
@@ -254,6 +262,7 @@ class Mlp(nn.Module):
 
 
 def _initialise(module: nn.Module) -> None:
+    # linear layers as in timm's ViT; other modules keep the defaults of torch
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)
         nn.init.zeros_(module.bias)

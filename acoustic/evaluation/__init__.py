@@ -1,1 +1,1 @@
-"""How good a checkpoint is, with intervals, against baselines and under corruption."""
+"""Evaluation of a checkpoint, with intervals, against baselines and under corruption."""

@@ -1,8 +1,8 @@
-"""What a model must beat, fitted on the same train clips and measured on the same valid clips.
+"""Baselines for a model, fitted on the same train clips and measured on the same valid clips.
 
 majority    the most frequent genre of the train clips
-SVM         hand-made features, RBF kernel: what one did before neural networks
-small CNN   trained like the ViT; see `acoustic.training.small_cnn`
+SVM         hand-made features, RBF kernel: usual before neural networks
+small CNN   trained like the ViT; see `acoustic.evaluation.small_cnn`
 
 Shapes: K clips, M mel bands, C classes.
 """
@@ -18,10 +18,12 @@ import numpy.typing as npt
 from scipy.fft import dct
 
 from acoustic.classify.checkpoint import Checkpoint
-from acoustic.evaluation.metrics import bootstrap, macro_f1
-from acoustic.training.dataset import Clip, Dataset
-from acoustic.training.small_cnn import small_cnn
-from acoustic.training.sources import LogMel
+from acoustic.data.dataset import Clip, Dataset
+from acoustic.data.sources import LogMel
+from acoustic.evaluation.metrics import macro_f1
+from acoustic.evaluation.small_cnn import small_cnn
+from acoustic.fitting.intervals import bootstrap
+from acoustic.levels import STORED_TOP_DB, dequantise
 
 logger = logging.getLogger(__name__)
 
@@ -38,18 +40,20 @@ def majority(train: Sequence[Clip], valid: Sequence[Clip]) -> Predictions:
 
 
 def hand_made_features(log_mel: LogMel) -> npt.NDArray[np.float64]:
-    """What a clip sounds like, in 157 numbers.
+    """Describe a clip by 157 hand-made features.
 
     Mean and deviation over time of 20 cepstra, their slopes, 32 band levels, the spectral
-    centroid, and the onset strength's own spectrum between 0.5 and 5 Hz as a picture of rhythm.
+    centroid, and the onset strength's own spectrum between 0.5 and 5 Hz as a measure of rhythm.
     """
-    levels_db = log_mel.astype(np.float64) * (80 / 255) - 80
+    levels_db = dequantise(log_mel.astype(np.float64), STORED_TOP_DB)
     cepstra = dct(levels_db, axis=0, norm="ortho")[:N_CEPSTRA]
     slopes = np.diff(cepstra, axis=1)
     groups = np.array_split(levels_db, min(N_BANDS, len(levels_db)))
     bands = np.stack([group.mean(axis=0) for group in groups])
     power = 10 ** (levels_db / 10)
     centroid = (np.arange(len(power))[:, None] * power).sum(axis=0) / power.sum(axis=0)
+    # Onset strength: mean rise of the levels. Of its spectrum every tenth bin is kept; at 24 frames
+    # per second a bin of 512 is 0.05 Hz wide.
     onset = np.maximum(np.diff(levels_db, axis=1), 0).mean(axis=0)
     rhythm = np.abs(np.fft.rfft(onset - onset.mean(), 512))[10:110:10] / len(onset)
     parts = [*(stat(x, axis=-1) for x in (cepstra, slopes, bands) for stat in (np.mean, np.std))]
@@ -63,9 +67,9 @@ def svm(train: Sequence[Clip], valid: Sequence[Clip]) -> Predictions:
 
 
 def svm_margins(train: Sequence[Clip], valid: Sequence[Clip]) -> npt.NDArray[np.float64]:
-    """(K,) lead of the support vector machine's best genre over its second."""
+    """(K,) lead of the best genre over the second best, in scores of a support vector machine."""
     scores = _fit_svm(train).decision_function([hand_made_features(c.log_mel) for c in valid])
-    if scores.ndim == 1:  # of two genres
+    if scores.ndim == 1:  # two genres have a single signed score
         return np.asarray(np.abs(scores))
     ordered = np.sort(scores, axis=1)
     return np.asarray(ordered[:, -1] - ordered[:, -2])
@@ -83,14 +87,14 @@ def _fit_svm(train: Sequence[Clip]) -> Any:
 def measure_baselines(
     dataset: Dataset, checkpoint: Checkpoint, n_windows: int, cnn_crops: int
 ) -> dict[str, dict[str, Any]]:
-    """Each baseline, fitted on all train clips and measured per data set.
+    """Fit each baseline on all train clips, and measure it per data set.
 
     Args:
-        dataset: train clips to learn, valid clips to predict; without train clips there is no
-            baseline.
-        checkpoint: whose labels, window length and scaling are used.
-        n_windows: that the CNN hears.
-        cnn_crops: that the CNN sees in training; 0 leaves it out.
+        dataset: train clips to fit on, valid clips to predict; without train clips the result is
+            empty.
+        checkpoint: checkpoint whose labels, window length and scaling are used.
+        n_windows: windows per clip that the CNN evaluates.
+        cnn_crops: number of crops that the CNN is trained on; 0 leaves the CNN out.
 
     Returns:
         Baseline → data set → accuracy and macro_f1 with intervals.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from acoustic.checkpoint_folder import Manifest
 from acoustic.evaluation.tables import interval, table
-from acoustic.manifest import Manifest
 from acoustic.postprocess.calibration import Calibration
 
 N_CONFUSIONS = 8
@@ -108,8 +108,8 @@ def _confusions(report: dict[str, Any]) -> str:
 
 def _calibration(calibration: Calibration, report: dict[str, Any]) -> str:
     rows = [
-        (n, temperature, calibration.review_thresholds.get(n, "–"))
-        for n, temperature in calibration.temperatures.items()
+        (n, each.temperature, "–" if each.review_threshold is None else each.review_threshold)
+        for n, each in calibration.windows.items()
     ]
     measured = report["pooled"]["calibration"]
     header = ("windows", "temperature", f"threshold for accuracy {calibration.review_accuracy}")

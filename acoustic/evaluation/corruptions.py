@@ -1,4 +1,4 @@
-"""What goes wrong with recordings, each fault at a stated strength, done to samples.
+"""Corruptions of audio samples at stated strengths, for robustness tests.
 
 noise          a sound is added at a signal-to-noise ratio (powers over the whole clip)
 mp3            encoded at a low constant bitrate
@@ -8,8 +8,8 @@ gain           turned down
 reverb         convolved with decaying noise, by reverberation time
 speed          played faster or slower, pitch and tempo together
 
-Every corruption takes (n,) float32 mono in [-1, 1] and gives bytes of a file, so that the service
-front end hears what a user would have uploaded.
+Every corruption takes (n,) float32 mono in [-1, 1] and returns the bytes of a file, so that the
+front end processes what a user would upload.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ NOISE_SNR_DB = (20, 10, 5, 0, -5)
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Corruption:
-    """One fault at one strength.
+    """One corruption at one strength.
 
     Attributes:
-        kind: family, such as "white noise".
-        strength: in words with its unit, such as "5 dB".
-        apply: samples, rate and generator → bytes of an audio file.
+        kind: kind of corruption, e.g. "white noise".
+        strength: strength as text with its unit, e.g. "5 dB"; "" for clean.
+        apply: maps samples, sample rate (Hz) and generator to the bytes of an audio file.
     """
 
     kind: str
@@ -44,10 +44,10 @@ class Corruption:
 
 
 def corruption_grid(recordings: dict[str, Sequence[Samples]]) -> list[Corruption]:
-    """All corruptions, clean first.
+    """All corruptions at all strengths, clean first.
 
     Args:
-        recordings: kind of noise → recordings of it, at the rate of the clips.
+        recordings: kind of noise → recordings of it, at the sample rate of the clips.
     """
     grid = [Corruption(kind="clean", strength="", apply=lambda x, rate, rng: to_wav(x, rate))]
     makers: dict[str, Callable[[int, np.random.Generator], Samples]] = {
@@ -68,7 +68,8 @@ def corruption_grid(recordings: dict[str, Sequence[Samples]]) -> list[Corruption
 
 
 def add_noise(x: Samples, noise: Samples, snr_db: float) -> Samples:
-    """X plus noise at a ratio of mean powers; scaled down where the sum passes full scale."""
+    """Add noise at a ratio of mean powers in dB; scale down if the sum exceeds full scale."""
+    # The noise is repeated or cut to the length of x, and scaled to mean(x²) / 10^(SNR / 10).
     looped = np.resize(noise, x.size)
     power = float(np.mean(looped.astype(np.float64) ** 2)) or 1e-12
     wanted = float(np.mean(x.astype(np.float64) ** 2)) / 10 ** (snr_db / 10)
@@ -77,35 +78,37 @@ def add_noise(x: Samples, noise: Samples, snr_db: float) -> Samples:
 
 
 def white_noise(n: int, rng: np.random.Generator) -> Samples:
-    """Equal power per hertz."""
+    """White noise: equal power per hertz."""
     return rng.standard_normal(n).astype(np.float32)
 
 
 def pink_noise(n: int, rng: np.random.Generator) -> Samples:
-    """Equal power per octave: a white spectrum over the square root of frequency."""
+    """Pink noise, equal power per octave: white spectrum over the square root of frequency."""
     spectrum = np.fft.rfft(rng.standard_normal(n))
     spectrum /= np.sqrt(np.maximum(np.arange(spectrum.size), 1))
     return np.asarray(np.fft.irfft(spectrum, n), np.float32)
 
 
 def low_pass(x: Samples, rate: int, cutoff_hz: int, rng: np.random.Generator) -> Samples:
-    """Butterworth of order 10."""
+    """Low-pass filter: Butterworth of order 10."""
     return np.asarray(sosfilt(butter(10, cutoff_hz, fs=rate, output="sos"), x), np.float32)
 
 
 def clip(x: Samples, rate: int, gain_db: int, rng: np.random.Generator) -> Samples:
-    """Normalised to full scale, amplified, cut off."""
+    """Normalise to full scale, amplify, and clip at full scale."""
     peak = float(np.abs(x).max()) or 1.0
     return np.asarray(np.clip(x / peak * 10 ** (gain_db / 20), -1, 1), np.float32)
 
 
 def gain(x: Samples, rate: int, gain_db: int, rng: np.random.Generator) -> Samples:
-    """Another level."""
+    """Change the level."""
     return np.asarray(x * 10 ** (gain_db / 20), np.float32)
 
 
 def reverb(x: Samples, rate: int, rt60_ms: int, rng: np.random.Generator) -> Samples:
-    """A room of white noise that decays by 60 dB in the reverberation time, direct sound kept."""
+    """Convolve with white noise that decays by 60 dB in `rt60_ms`; the direct sound is kept."""
+    # 60 dB are a factor of 10^−3 in amplitude. The tail has energy 0.7² against 1 of the direct
+    # sound, which is its first sample.
     n = rate * rt60_ms // 1000
     tail = rng.standard_normal(n) * 10 ** (-3 * np.arange(n) / n)
     tail *= 0.7 / np.sqrt(np.sum(tail**2))
@@ -115,20 +118,21 @@ def reverb(x: Samples, rate: int, rt60_ms: int, rng: np.random.Generator) -> Sam
 
 
 def speed(x: Samples, rate: int, percent: int, rng: np.random.Generator) -> Samples:
-    """Played at `percent` of its speed."""
+    """Play at `percent` of the original speed; tempo and pitch change together."""
     return np.asarray(soxr.resample(x, rate * percent / 100, rate), np.float32)
 
 
 def to_wav(x: Samples, rate: int) -> bytes:
-    """16-bit WAV, samples past full scale cut off."""
+    """Encode as 16-bit WAV; samples beyond full scale are clipped."""
     buffer = io.BytesIO()
     soundfile.write(buffer, np.clip(x, -1, 1), rate, format="WAV", subtype="PCM_16")
     return buffer.getvalue()
 
 
 def to_mp3(x: Samples, rate: int, kbps: int) -> bytes:
-    """Constant bitrate, MPEG-2 Layer III for rates below 32 kHz (8 to 160 kbit/s)."""
+    """Encode as MP3 of constant bitrate: MPEG-2 Layer III, so rates below 32 kHz only."""
     buffer = io.BytesIO()
+    # libsndfile has no bitrate option: its level 0 to 1 is linear from 160 down to 8 kbit/s.
     slowest, fastest = 8, 160
     level = (fastest - kbps) / (fastest - slowest)
     with soundfile.SoundFile(

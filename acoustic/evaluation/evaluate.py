@@ -1,4 +1,4 @@
-"""The whole evaluation of a checkpoint, as one JSON-ready dictionary."""
+"""Evaluate a checkpoint: all measures in one JSON-ready dictionary."""
 
 from __future__ import annotations
 
@@ -6,14 +6,18 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from acoustic.checkpoint_folder import CheckpointFolder
 from acoustic.classify.checkpoint import Checkpoint, load_checkpoint
 from acoustic.classify.engine import Engine
+from acoustic.data.dataset import Clip, Dataset
+from acoustic.data.groups import refuse_trained_on, without_repeats
+from acoustic.data.outliers import Outlier
+from acoustic.data.windows import cut_windows
 from acoustic.errors import ConfigError
 from acoustic.evaluation.baselines import measure_baselines
 from acoustic.evaluation.faults import N_CASES, measure_faults
@@ -21,36 +25,23 @@ from acoustic.evaluation.measure import (
     measure,
     measure_auto,
     measure_calibration,
-    measure_listening,
     measure_outliers,
+    measure_windows,
 )
 from acoustic.evaluation.parity import measure_parity
 from acoustic.evaluation.robustness import measure_robustness
-from acoustic.labels import LabelSet
-from acoustic.pipeline import Pipeline
-from acoustic.postprocess.calibration import (
-    Calibration,
-    Probabilities,
-    load_calibration,
-    track_probabilities,
-)
-from acoustic.postprocess.conformal import COVERAGES
-from acoustic.training.calibrate import (
+from acoustic.fitting.calibrate import (
     Calibrated,
     CalibrationConfig,
     apply_calibration,
     cross_fit,
 )
-from acoustic.training.dataset import Clip, Dataset
-from acoustic.training.outliers import Outlier
-from acoustic.training.tracks import (
-    Tracks,
-    hear,
-    open_engine,
-    refuse_trained_on,
-    without_repeats,
-)
-from acoustic.training.validate import cut_windows
+from acoustic.fitting.temperature import track_probabilities
+from acoustic.fitting.tracks import Tracks, evaluate_clips, open_engine
+from acoustic.labels import LabelSet
+from acoustic.pipeline import Pipeline
+from acoustic.postprocess.calibration import Calibration, Probabilities, load_calibration
+from acoustic.request import COVERAGES
 
 logger = logging.getLogger(__name__)
 
@@ -63,12 +54,12 @@ class EvaluationConfig:
     """What to measure.
 
     Attributes:
-        coverage: of the prediction sets, a multiple of 0.01 from 0.5 to 0.99.
-        with_baselines: fit the baselines on the train clips.
-        with_corruptions: run the corruption grid and the faults on clips with audio.
-        cnn_crops: crops that the small CNN sees in training.
-        fault_cases: made per fault, to see whether it raises its reason.
-        n_threads: of the engine.
+        coverage: coverage of the prediction sets, a multiple of 0.01 from 0.5 to 0.99.
+        with_baselines: whether to fit the baselines on the train clips.
+        with_corruptions: whether to run the corruption grid and the faults on clips with audio.
+        cnn_crops: number of crops that the small CNN is trained on; 0 leaves the CNN out.
+        fault_cases: cases made per fault to measure how often its reason is raised.
+        n_threads: CPU threads of the engine.
     """
 
     coverage: float = 0.9
@@ -86,25 +77,28 @@ class EvaluationConfig:
 
 
 def evaluate(
-    folder: Path, dataset: Dataset, outliers: Sequence[Outlier], config: EvaluationConfig
+    folder: CheckpointFolder,
+    dataset: Dataset,
+    outliers: Sequence[Outlier],
+    config: EvaluationConfig,
 ) -> dict[str, Any]:
     """Measure a calibrated checkpoint on the valid clips.
 
     Args:
-        folder: the checkpoint.
-        dataset: with its labels; train clips serve the baselines only.
-        outliers: held-out sounds that are no music; may be empty.
+        folder: checkpoint folder.
+        dataset: clips with the checkpoint's labels; train clips are for the baselines only.
+        outliers: held-out non-music sounds; may be empty.
         config: what to measure.
 
     Raises:
         CheckpointError: the checkpoint cannot be used.
-        ConfigError: no valid clip, or one that the model was trained on.
+        ConfigError: no clip in the valid split, or one of a group that the model was trained on.
     """
     checkpoint = load_checkpoint(folder)
-    calibration = load_calibration(folder, checkpoint.manifest.digest)
+    calibration = load_calibration(folder)
     valid = dataset.split("valid")
     if not valid:
-        raise ConfigError("there is no valid recording to evaluate on")
+        raise ConfigError("the valid split has no recordings to evaluate on")
     refuse_trained_on(folder, valid)
     engine = open_engine(checkpoint, config.n_threads)
     heard = _hear(engine, valid, calibration, config.coverage)
@@ -135,14 +129,14 @@ def evaluate(
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class _Heard:
-    """All valid tracks, calibrated by other tracks.
+class _Evaluated:
+    """All valid tracks, calibrated with a fit on other tracks.
 
     Attributes:
         tracks: K tracks.
-        unique: (K,) without recordings that an earlier data set has too.
-        calibrated: the K tracks after stage 3.
-        cross_fitted: whether by folds, or else by the checkpoint's own calibration.
+        unique: (K,) False for recordings that an earlier data set has too.
+        calibrated: calibrated answers of the K tracks.
+        cross_fitted: whether they are cross-fitted; else the checkpoint's calibration is applied.
     """
 
     tracks: Tracks
@@ -153,9 +147,9 @@ class _Heard:
 
 def _hear(
     engine: Engine, valid: Sequence[Clip], calibration: Calibration, coverage: float
-) -> _Heard:
-    """Cross-fit where the calibration was fitted on any of these groups, else apply it."""
-    tracks = hear(engine, valid)
+) -> _Evaluated:
+    """Evaluate tracks; cross-fit if the calibration was fitted on any of their groups."""
+    tracks = evaluate_clips(engine, valid)
     once = {id(clip) for clip in without_repeats(valid)}
     unique = np.array([id(clip) in once for clip in valid])
     seen = bool(set(tracks.groups) & set(calibration.groups))
@@ -165,11 +159,13 @@ def _hear(
         calibrated = cross_fit(tracks, N_WINDOWS, coverage, fit, unique)
     else:
         calibrated = apply_calibration(tracks, calibration, N_WINDOWS, coverage)
-    return _Heard(tracks=tracks, unique=unique, calibrated=calibrated, cross_fitted=seen)
+    return _Evaluated(tracks=tracks, unique=unique, calibrated=calibrated, cross_fitted=seen)
 
 
-def _measure_tracks(heard: _Heard, labels: LabelSet, calibration: Calibration) -> dict[str, Any]:
-    """Everything about the valid tracks, pooled and per data set."""
+def _measure_tracks(
+    heard: _Evaluated, labels: LabelSet, calibration: Calibration
+) -> dict[str, Any]:
+    """All measures of the valid tracks, pooled (each recording once) and per data set."""
     tracks, unique = heard.tracks, heard.unique
     raw = track_probabilities(tracks.take(unique).logits[N_WINDOWS], 1.0)
     sources = {}
@@ -178,9 +174,9 @@ def _measure_tracks(heard: _Heard, labels: LabelSet, calibration: Calibration) -
         part = tracks.take(chosen)
         sources[source] = {
             **measure(heard.calibrated.take(chosen), part.labels, labels),
-            "listening": measure_listening(part, calibration),
+            "by_windows": measure_windows(part, calibration),
         }
-        logger.info("%s accuracy %s", source, sources[source]["accuracy"])
+        logger.info("evaluated source=%s accuracy=%s", source, sources[source]["accuracy"])
     return {
         "pooled": measure(heard.calibrated.take(unique), tracks.labels[unique], labels),
         "auto": measure_auto(tracks.take(unique), calibration),
@@ -196,7 +192,7 @@ def _outlier_probabilities(
     logits = [
         engine.logits(cut_windows(outlier.log_mel, n_frames, N_WINDOWS)) for outlier in outliers
     ]
-    return track_probabilities(logits, calibration.temperature(N_WINDOWS), calibration.floor)
+    return track_probabilities(logits, calibration.at(N_WINDOWS).temperature, calibration.floor)
 
 
 def _identity(checkpoint: Checkpoint) -> dict[str, Any]:

@@ -1,8 +1,8 @@
-"""Whether each reason for a review is given where its cause was put in, and seldom elsewhere.
+"""Detection and false-alarm rate of each review reason on injected faults.
 
-Faults are made from held-out recordings: noise and clipping added, bands and most of the sound
-taken away, cut short, two genres spliced; and sounds that are no music. Each goes through the
-pipeline that serves.
+Faults are made from held-out recordings: noise and clipping added, upper bands or most of the
+sound removed, cut short, two genres spliced; non-music sounds are faults too. Each case is
+classified by the serving pipeline.
 """
 
 from __future__ import annotations
@@ -14,6 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from acoustic.data.dataset import Clip
+from acoustic.data.outliers import Outlier
+from acoustic.data.sources import read_waveform
 from acoustic.errors import InputError
 from acoustic.evaluation.corruptions import (
     Samples,
@@ -24,30 +27,28 @@ from acoustic.evaluation.corruptions import (
     to_wav,
     white_noise,
 )
-from acoustic.evaluation.metrics import bootstrap
+from acoustic.fitting.intervals import bootstrap
 from acoustic.pipeline import Pipeline
-from acoustic.training.dataset import Clip
-from acoustic.training.outliers import Outlier
-from acoustic.training.sources import read_waveform
-from acoustic.types import Effort
+from acoustic.request import Effort, RequestOptions
 
 logger = logging.getLogger(__name__)
 
 N_CASES = 200
 EFFORTS: tuple[Effort, ...] = ("balanced", "thorough")
 SHORT_S = 2.0
-HEARD_RATIO = 0.2
+AUDIBLE_RATIO = 0.2
 
 Maker = Callable[[np.random.Generator], Samples]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Fault:
-    """A cause and the reason that it should raise.
+    """A fault and the review reason that it should raise.
 
     Attributes:
-        cause: in words. code: of the reason.
-        make: draws one case: (n,) float32 mono.
+        cause: description of the fault, e.g. "cut to 2 s".
+        code: code of the review reason, e.g. "TOO_SHORT".
+        make: draws one case, (n,) float32 mono.
     """
 
     cause: str
@@ -64,10 +65,10 @@ def measure_faults(
     """Share of faulty cases, and of clean tracks, that get each reason.
 
     Args:
-        pipeline: that serves.
-        clips: held out from training; those without audio are left out.
-        outliers: held-out sounds that are no music.
-        n_cases: per fault.
+        pipeline: pipeline with the checkpoint, as in serving.
+        clips: clips held out from training; those without audio are left out.
+        outliers: held-out non-music sounds.
+        n_cases: number of cases per fault.
 
     Returns:
         n_cases, n_clean, `faults` (one row per fault and effort: share raised, with interval) and
@@ -89,12 +90,12 @@ def measure_faults(
 def list_faults(
     music: Sequence[tuple[int, Samples]], outliers: Sequence[Outlier], rate: int
 ) -> list[Fault]:
-    """Every fault; those that need sounds other than music only where there are some.
+    """List all faults, with one more for each kind of non-music sound.
 
     Args:
-        music: label and (n,) float32 of recordings.
-        outliers: other sounds.
-        rate: of both, Hz.
+        music: label and (n,) float32 waveform of each music recording.
+        outliers: non-music sounds; may be empty.
+        rate: sample rate of both, Hz.
     """
 
     def through(change: Callable[[Samples, np.random.Generator], Samples]) -> Maker:
@@ -124,9 +125,12 @@ def _measure(pipeline: Pipeline, fault: Fault, effort: Effort, n_cases: int) -> 
     rate = pipeline.preprocessor.config.mel.sample_rate
     raised = []
     for case in range(n_cases):
+        # Seeded by case and cause: adding a fault or more cases changes no other case.
         samples = fault.make(np.random.default_rng((case, len(fault.cause))))
         raised.append(fault.code in _reasons(pipeline, samples, rate, effort))
-    logger.info("%s, %s: %s in %.3f", fault.cause, effort, fault.code, np.mean(raised))
+    logger.info(
+        "cause=%s effort=%s code=%s raised=%.3f", fault.cause, effort, fault.code, np.mean(raised)
+    )
     return {
         "cause": fault.cause,
         "code": fault.code,
@@ -148,16 +152,16 @@ def _measure_clean(pipeline: Pipeline, waveforms: Sequence[Samples]) -> list[dic
 
 
 def _reasons(pipeline: Pipeline, samples: Samples, rate: int, effort: Effort) -> set[str]:
-    """Codes of the reply; a recording that is refused says why in another way."""
+    """Codes of the review reasons; none for a rejected input, which has an error instead."""
     try:
-        prediction = pipeline.classify(to_wav(samples, rate), effort=effort)
+        prediction = pipeline.classify(to_wav(samples, rate), RequestOptions(effort=effort))
     except InputError:
         return set()
     return {reason.code for reason in prediction.reasons}
 
 
 def _mostly_silent(x: Samples, rng: np.random.Generator) -> Samples:
-    n = round(HEARD_RATIO * x.size)
+    n = round(AUDIBLE_RATIO * x.size)
     start = int(rng.integers(x.size - n + 1))
     silent = np.zeros_like(x)
     silent[start : start + n] = x[start : start + n]
@@ -184,7 +188,7 @@ def _noise(rate: int, rng: np.random.Generator) -> Samples:
 
 
 def _picks(sounds: Sequence[Samples], rate: int) -> Maker:
-    """Five seconds or more of a recording, at some level."""
+    """Maker of a random part of a recording, 5 s or longer, at a random level."""
 
     def make(rng: np.random.Generator) -> Samples:
         x = sounds[int(rng.integers(len(sounds)))]

@@ -12,14 +12,12 @@ import numpy as np
 from acoustic.evaluation.metrics import (
     ECE_BINS,
     Flags,
-    Interval,
     Labels,
     Scores,
     accuracy,
     accuracy_at_coverage,
     aurc,
     auroc,
-    bootstrap,
     brier,
     confusion,
     ece_null_p95,
@@ -28,34 +26,30 @@ from acoustic.evaluation.metrics import (
     macro_f1,
     risk_coverage,
 )
+from acoustic.fitting.calibrate import Calibrated
+from acoustic.fitting.intervals import Interval, bootstrap
+from acoustic.fitting.scores import adaptive_ece, negative_log_likelihood
+from acoustic.fitting.tracks import Tracks
 from acoustic.labels import LabelSet
 from acoustic.postprocess.aggregation import Aggregation, aggregate
-from acoustic.postprocess.calibration import (
-    Calibration,
-    Logits,
-    Probabilities,
-    adaptive_ece,
-    negative_log_likelihood,
-)
+from acoustic.postprocess.calibration import Calibration, Logits, Probabilities
 from acoustic.preprocess.segments import WINDOWS_BY_EFFORT, split_rounds
-from acoustic.training.calibrate import Calibrated
-from acoustic.training.tracks import Tracks
 
 AGGREGATIONS: tuple[Aggregation, ...] = ("mean_probability", "mean_logit", "vote")
 AUTO_MARGINS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
-"""Leads of the best genre at which effort auto may stop: 0 never listens on, 1 always."""
+"""Leads of the best genre at which effort auto stops: 0 after one round, 1 after all rounds."""
 
 KEPT = 0.7
-"""Share of the tracks that is kept when the least confident are sent to a person."""
+"""Share of the tracks that is not reviewed when the least confident are."""
 
 
 def measure(calibrated: Calibrated, labels: Labels, names: LabelSet) -> dict[str, Any]:
-    """Everything about tracks that were heard and calibrated one way.
+    """All measures of calibrated tracks.
 
     Args:
-        calibrated: K tracks after stage 3.
-        labels: (K,) truth.
-        names: the C labels.
+        calibrated: calibrated answers of K tracks.
+        labels: (K,) true class indices.
+        names: label set of the C genres.
     """
     probabilities = calibrated.probabilities
     return {
@@ -80,7 +74,7 @@ def measure(calibrated: Calibrated, labels: Labels, names: LabelSet) -> dict[str
 
 
 def own_genres(probabilities: Probabilities, labels: Labels) -> dict[str, Any]:
-    """Accuracy when the answer is chosen among the genres that occur in the data only."""
+    """Accuracy when only the genres that occur in the data can be answered."""
     present = np.unique(labels)
     restricted = present[probabilities[:, present].argmax(axis=1)]
     value = _interval(lambda p, y: float((p == y).mean()), restricted, labels)
@@ -88,7 +82,7 @@ def own_genres(probabilities: Probabilities, labels: Labels) -> dict[str, Any]:
 
 
 def measure_calibration(probabilities: Probabilities, labels: Labels) -> dict[str, Any]:
-    """Adaptive ECE, the band that a calibrated model would stay in, and the diagram's points."""
+    """Adaptive ECE, its 95th percentile for a calibrated model, and the reliability diagram."""
     confidence = probabilities.max(axis=1)
     correct = probabilities.argmax(axis=1) == labels
     bins = np.array_split(np.argsort(confidence, kind="stable"), ECE_BINS)
@@ -107,13 +101,13 @@ def measure_calibration(probabilities: Probabilities, labels: Labels) -> dict[st
     }
 
 
-def measure_listening(tracks: Tracks, calibration: Calibration) -> list[dict[str, Any]]:
-    """Accuracy by number of windows and way of joining them."""
+def measure_windows(tracks: Tracks, calibration: Calibration) -> list[dict[str, Any]]:
+    """Accuracy by number of windows and aggregation method."""
     rows = []
     for n, logits in tracks.logits.items():
         for method in AGGREGATIONS:
             probabilities = np.stack(
-                [aggregate(each, calibration.temperature(n), method) for each in logits]
+                [aggregate(each, calibration.at(n).temperature, method) for each in logits]
             )
             value = _interval(accuracy, probabilities, tracks.labels)
             rows.append({"windows": n, "aggregation": method, "accuracy": value})
@@ -121,16 +115,17 @@ def measure_listening(tracks: Tracks, calibration: Calibration) -> list[dict[str
 
 
 def measure_auto(tracks: Tracks, calibration: Calibration) -> list[dict[str, Any]]:
-    """What effort auto costs and gains, by the lead below which it listens on.
+    """Mean number of windows and accuracy of effort auto, by the lead at which it stops.
 
     Args:
-        tracks: heard through the windows of thorough.
-        calibration: fitted on these tracks or on others: only its temperatures are used.
+        tracks: tracks evaluated with the windows of effort thorough.
+        calibration: fitted on these tracks or on others: only temperatures and floor are used.
     """
     logits = tracks.logits[max(WINDOWS_BY_EFFORT.values())]
     heard = [_by_round(each, calibration) for each in logits]
     rows = []
     for margin in AUTO_MARGINS:
+        # The first round whose lead reaches the margin, else the last round.
         stops = [next((r for r in each if r[1] >= margin), each[-1]) for each in heard]
         correct = np.array([r[2] for r in stops]) == tracks.labels
         windows = float(np.mean([r[0] for r in stops]))
@@ -140,12 +135,12 @@ def measure_auto(tracks: Tracks, calibration: Calibration) -> list[dict[str, Any
 
 
 def _by_round(logits: Logits, calibration: Calibration) -> list[tuple[int, float, int]]:
-    """Windows heard, lead of the best genre, and that genre, after each round of auto."""
+    """(windows evaluated, lead of the best genre, that genre) after each round of auto."""
     heard: list[int] = []
     found = []
     for each in split_rounds(len(logits)):
         heard = sorted([*heard, *each])
-        temperature = calibration.temperature(len(heard))
+        temperature = calibration.at(len(heard)).temperature
         p = aggregate(logits[heard], temperature, "mean_probability", calibration.floor)
         second, best = np.sort(p)[-2:]
         found.append((len(heard), float(best - second), int(p.argmax())))
@@ -155,12 +150,12 @@ def _by_round(logits: Logits, calibration: Calibration) -> list[tuple[int, float
 def measure_outliers(
     music: Probabilities, outliers: Probabilities, kinds: list[str]
 ) -> list[dict[str, Any]]:
-    """How well 1 − confidence and entropy tell other sounds from music, per kind of sound.
+    """AUROC of 1 − confidence and of entropy for detecting non-music, per kind of sound.
 
     Args:
-        music: (K, C) of music that the model never saw.
-        outliers: (L, C) of sounds that are no music.
-        kinds: of the L sounds.
+        music: (K, C) probabilities of music that the model was not trained on.
+        outliers: (L, C) probabilities of non-music sounds.
+        kinds: kinds of the L sounds.
     """
     scores = {
         "entropy": (entropies(music), entropies(outliers)),
@@ -215,7 +210,7 @@ def _per_genre(predicted: Labels, labels: Labels, names: LabelSet) -> dict[str, 
 
 
 def _per_family(predicted: Labels, labels: Labels, names: LabelSet) -> dict[str, dict[str, Any]]:
-    """Recall of families with their siblings told apart, and merged."""
+    """Recall of each family, with its genres kept apart and with them merged."""
     called, true = _families(predicted, names), _families(labels, names)
     rows: dict[str, dict[str, Any]] = {}
     for first in np.unique(true):
@@ -234,7 +229,7 @@ def _per_family(predicted: Labels, labels: Labels, names: LabelSet) -> dict[str,
 
 
 def _families(indices: Labels, names: LabelSet) -> Labels:
-    """Genres replaced by the first sibling of their family."""
+    """(K,) genres, each replaced by the first genre of its family."""
     parents = [label.parent or label.name for label in names.labels]
     return np.array([parents.index(parents[i]) for i in indices], np.int64)
 
@@ -244,13 +239,13 @@ def _mean(values: Flags | Scores) -> float:
 
 
 def _interval(statistic: Any, *arrays: Any) -> dict[str, float] | None:
-    """None where the measure has no value, as the AUROC of errors where there are none."""
+    """Value with interval; None if undefined, e.g. the AUROC of errors where there are none."""
     found = bootstrap(statistic, *arrays)
     return found.to_dict() if np.isfinite(found.value) else None
 
 
 def _two_sample_interval(positive: Scores, negative: Scores) -> Interval:
-    """AUROC with both samples resampled."""
+    """AUROC with its bootstrap interval, both samples resampled."""
     rng = np.random.default_rng(0)
     drawn = [
         auroc(rng.choice(positive, len(positive)), rng.choice(negative, len(negative)))

@@ -5,64 +5,19 @@ Shapes: K tracks, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
-
 import numpy as np
 import numpy.typing as npt
 
-from acoustic.postprocess.calibration import Probabilities, adaptive_ece
+from acoustic.fitting.intervals import N_BOOTSTRAP
+from acoustic.fitting.scores import adaptive_ece
+from acoustic.postprocess.calibration import Probabilities
+from acoustic.postprocess.uncertainty import entropy
 
 Labels = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 Scores = npt.NDArray[np.float64]
 
-N_BOOTSTRAP = 1000
 ECE_BINS = 10
-
-
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """A value with its 95 % bootstrap interval over tracks."""
-
-    value: float
-    low: float
-    high: float
-
-    def to_dict(self) -> dict[str, float]:
-        """JSON form, rounded to four digits."""
-        return {name: round(number, 4) for name, number in asdict(self).items()}
-
-    def __str__(self) -> str:
-        return f"{self.value:.3f} ({self.low:.3f}–{self.high:.3f})"
-
-
-def bootstrap(
-    statistic: Callable[..., float], *arrays: npt.NDArray[np.generic], seed: int = 0
-) -> Interval:
-    """A statistic with its percentile interval.
-
-    Args:
-        statistic: function of the arrays.
-        arrays: each with K rows; rows are resampled together.
-        seed: of the resampling.
-
-    Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapter 13.
-
-    >>> coin = np.array([True, False] * 100)
-    >>> bootstrap(lambda flags: float(flags.mean()), coin).value
-    0.5
-    """
-    rng = np.random.default_rng(seed)
-    n = len(arrays[0])
-    drawn = [
-        statistic(*(array[chosen] for array in arrays))
-        for chosen in rng.integers(n, size=(N_BOOTSTRAP, n))
-    ]
-    finite = [value for value in drawn if np.isfinite(value)]
-    value = statistic(*arrays)
-    low, high = np.percentile(finite, (2.5, 97.5)) if finite else (value, value)
-    return Interval(value, float(low), float(high))
 
 
 def accuracy(probabilities: Probabilities, labels: Labels) -> float:
@@ -82,6 +37,7 @@ def macro_f1(predicted: Labels, labels: Labels) -> float:
 
     A genre that is never predicted counts as 0.
     """
+    # F1 = 2 · hits / (predicted + true), from precision hits / predicted and recall hits / true.
     classes = np.unique(labels)
     hits = np.array([((predicted == c) & (labels == c)).sum() for c in classes])
     called = np.array([(predicted == c).sum() for c in classes])
@@ -98,19 +54,20 @@ def brier(probabilities: Probabilities, labels: Labels) -> float:
 
 def entropies(probabilities: Probabilities) -> Scores:
     """(K,) entropy over its maximum log C, in [0, 1]."""
-    safe = np.maximum(probabilities, 1e-12)
-    return np.asarray(-(safe * np.log(safe)).sum(axis=1) / np.log(probabilities.shape[1]))
+    return np.asarray(entropy(probabilities) / np.log(probabilities.shape[1]))
 
 
 def ece_null_p95(probabilities: Probabilities, seed: int = 0) -> float:
-    """What the adaptive ECE of a perfectly calibrated model would stay below 95 times in 100.
+    """95th percentile of the adaptive ECE that a perfectly calibrated model would have.
 
-    A finite sample never has an ECE of 0: labels are drawn from the model's own probabilities,
-    and the ECE is taken again, many times (Vaicenavicius et al., Evaluating Model Calibration,
-    2019).
+    A finite sample never has an ECE of 0. Labels are therefore drawn from the model's own
+    probabilities, and the ECE is computed from them, N_BOOTSTRAP times (Vaicenavicius et al.,
+    Evaluating Model Calibration, 2019).
     """
     rng = np.random.default_rng(seed)
     cumulative = probabilities.cumsum(axis=1)
+    # A label is the number of cumulative probabilities below a uniform draw. Rounding may leave the
+    # last one below 1, which would give the label C.
     cumulative[:, -1] = 1.0
     drawn = [
         adaptive_ece(
@@ -126,7 +83,7 @@ def ece_null_p95(probabilities: Probabilities, seed: int = 0) -> float:
 def auroc(positive: Scores, negative: Scores) -> float:
     """Probability that a positive scores above a negative; ties count half.
 
-    Nan where one side is empty.
+    NaN if one side is empty.
     """
     if not len(positive) or not len(negative):
         return float("nan")
@@ -137,7 +94,7 @@ def auroc(positive: Scores, negative: Scores) -> float:
 
 
 def error_auroc(confidence: Scores, correct: Flags) -> float:
-    """How well low confidence finds the errors: AUROC of 1 − confidence, errors positive."""
+    """AUROC of 1 − confidence for detecting wrong answers, which are the positives."""
     return auroc(1 - confidence[~correct], 1 - confidence[correct])
 
 

@@ -1,7 +1,7 @@
-"""The same recording through the training data and through the serving front end.
+"""Compare the stored spectrograms of the training data with those of the serving front end.
 
-Some recordings exist both as audio and as a stored spectrogram. Where the two paths disagree, a
-model is trained on something else than it will hear.
+Some recordings exist both as audio and as a stored spectrogram. If the two differ, a model is
+trained on another input than it gets in serving.
 """
 
 from __future__ import annotations
@@ -12,31 +12,31 @@ from typing import Any
 
 import numpy as np
 
+from acoustic.data.dataset import Clip
+from acoustic.data.sources import LogMel
 from acoustic.errors import InputError
-from acoustic.evaluation.metrics import bootstrap
+from acoustic.fitting.intervals import bootstrap
+from acoustic.levels import db_per_level, renormalise
 from acoustic.pipeline import Pipeline
-from acoustic.postprocess.calibration import Logits, Probabilities
-from acoustic.training.dataset import Clip
-from acoustic.training.sources import LogMel
+from acoustic.postprocess.calibration import Logits, Probabilities, softmax
 
 logger = logging.getLogger(__name__)
 
-DB_PER_STEP = 80 / 255
 MAX_SHIFT = 2
 Triple = tuple[float, bool, float]
 
 
 def measure_parity(pipeline: Pipeline, clips: Sequence[Clip]) -> dict[str, Any] | None:
-    """Compare features and answers of recordings that are there twice.
+    """Compare features and answers of recordings available as both audio and spectrogram.
 
     Args:
-        pipeline: that serves; ten windows are heard.
-        clips: of all data sets; joined by their track name.
+        pipeline: pipeline with the checkpoint, as in serving; ten windows are evaluated per track.
+        clips: clips of all data sets, joined by their track name.
 
     Returns:
-        n_tracks, how many the front end refused, the median over tracks of the median feature
-        difference in dB, and the share of tracks with the same best genre; None where no recording
-        is there twice.
+        n_tracks, the number that the front end rejected, the median and the largest over tracks of
+        the median feature difference in dB, the share of tracks with the same best genre, and the
+        median probability difference; None if no recording is available as both.
     """
     stored = {clip.track: clip for clip in clips if clip.track and clip.path is None}
     pairs = [(stored[c.track], c) for c in clips if c.path is not None and c.track in stored]
@@ -66,9 +66,11 @@ def _compare(pipeline: Pipeline, spectrogram: Clip, audio: Clip) -> Triple | Non
         logger.warning("refused file=%s code=%s", audio.path.name, error.code)
         return None
     mel = pipeline.preprocessor.config.mel
-    starts = [round(s.start_s * mel.sample_rate / mel.hop_length) for s in features.segments]
+    starts = [round(s.start_s * mel.sample_rate / mel.hop_length) for s in features.facts.segments]
+    # Both are (S, M, T) uint8, in steps of DB_PER_STEP.
     windows = _aligned(spectrogram.log_mel, starts, features.log_mel)
-    difference = np.abs(windows.astype(np.float64) - features.log_mel) * DB_PER_STEP
+    difference = np.abs(windows.astype(np.float64) - features.log_mel)
+    difference *= db_per_level(mel.top_db)
     served, trained = (
         _probabilities(pipeline.classifier.engine.logits(x)) for x in (features.log_mel, windows)
     )
@@ -80,16 +82,16 @@ def _compare(pipeline: Pipeline, spectrogram: Clip, audio: Clip) -> Triple | Non
 
 
 def _aligned(log_mel: LogMel, starts: list[int], wanted: LogMel) -> LogMel:
-    """Windows of a stored spectrogram, moved by up to MAX_SHIFT frames to where they fit best.
+    """Windows of a stored spectrogram, shifted by up to MAX_SHIFT frames to where they fit best.
 
-    The origin of the stored time axis is only known to a frame or two.
+    The origin of the stored time axis is known only to within a frame or two.
     """
     last, n_frames = log_mel.shape[1] - wanted.shape[2], wanted.shape[2]
 
     def cut(shift: int) -> LogMel:
         firsts = [min(max(start + shift, 0), last) for start in starts]
         windows = np.stack([log_mel[:, first : first + n_frames] for first in firsts])
-        return np.asarray(windows + (255 - windows.max(axis=(1, 2), keepdims=True)))
+        return renormalise(windows)
 
     def misfit(windows: LogMel) -> float:
         return float(np.median(np.abs(windows.astype(np.float64) - wanted)))
@@ -98,5 +100,4 @@ def _aligned(log_mel: LogMel, starts: list[int], wanted: LogMel) -> LogMel:
 
 
 def _probabilities(logits: Logits) -> Probabilities:
-    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray((exponentials / exponentials.sum(axis=1, keepdims=True)).mean(axis=0))
+    return np.asarray(softmax(logits).mean(axis=0))

@@ -1,6 +1,6 @@
-"""Pictures of an evaluation: confusion, reliability, risk–coverage, auto, corruptions.
+"""Figures of an evaluation: confusion, reliability, risk–coverage, auto, corruptions.
 
-matplotlib is the extra acousticsense[plots].
+They need matplotlib, the extra acousticsense[plots].
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ import numpy as np
 
 Report = dict[str, Any]
 Draw = Callable[[Any, Report], Any]
-"""pyplot and the report to a figure."""
+"""Function of pyplot and the report that returns a figure."""
 
 DPI = 110
 
 
 def draw_pictures(report: Report, folder: Path) -> list[str]:
-    """Write the PNG files.
+    """Draw the figures of an evaluation into PNG files.
 
     Args:
-        report: of `evaluate`.
-        folder: made if missing.
+        report: result of `evaluate`.
+        folder: folder of the files; created if missing.
 
     Returns:
         File names, in the order of the page.
@@ -46,9 +46,9 @@ def save_figures(folder: Path, figures: dict[str, Draw], report: Report) -> list
     """Draw each figure into its file.
 
     Args:
-        folder: made if missing.
-        figures: file name → what draws it.
-        report: what is drawn.
+        folder: folder of the files; created if missing.
+        figures: file name → function that draws the figure.
+        report: report to draw.
 
     Returns:
         File names.
@@ -126,9 +126,9 @@ def _auto(pyplot: Any, report: Report) -> Any:
     for row, y in zip(rows, accuracy, strict=True):
         axes.annotate(f"{row['margin']:g}", (row["windows"], y), textcoords="offset points",
                       xytext=(5, 6), fontsize=8)  # fmt: skip
-    axes.set_xlabel("windows heard per track, mean")
+    axes.set_xlabel("windows evaluated per track, mean")
     axes.set_ylabel("accuracy")
-    axes.set_title("Effort auto: it listens on while the lead is below the number")
+    axes.set_title("Effort auto: another round while the lead is below the number")
     return figure
 
 

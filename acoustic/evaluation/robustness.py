@@ -1,4 +1,4 @@
-"""Accuracy under every corruption, through the pipeline that serves."""
+"""Accuracy under every corruption, measured with the serving pipeline."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import Any
 
 import numpy as np
 
+from acoustic.data.dataset import Clip
+from acoustic.data.outliers import Outlier
+from acoustic.data.sources import read_waveform
 from acoustic.errors import InputError
 from acoustic.evaluation.corruptions import Corruption, Samples, corruption_grid
-from acoustic.evaluation.metrics import bootstrap
+from acoustic.fitting.intervals import bootstrap
 from acoustic.pipeline import Pipeline
-from acoustic.training.dataset import Clip
-from acoustic.training.outliers import Outlier
-from acoustic.training.sources import read_waveform
 
 logger = logging.getLogger(__name__)
 
 LOUD_NOISE_DB = 5
-"""Noise kinds are averaged over the SNR from here down."""
+"""Highest SNR that counts as loud noise in the summary, dB."""
 
 
 def measure_robustness(
@@ -28,18 +28,20 @@ def measure_robustness(
     """Accuracy of clips with audio, clean and corrupted.
 
     Args:
-        pipeline: that serves; three windows are heard.
-        clips: held out from training; those without audio are left out.
-        outliers: held-out recordings for noise.
+        pipeline: pipeline with the checkpoint, as in serving; three windows are evaluated per
+            track.
+        clips: clips held out from training; those without audio are left out.
+        outliers: held-out non-music recordings, used as noise.
 
     Returns:
-        n_tracks, one row per corruption (kind, strength, accuracy with interval, refused: how
-        many files the front end would not take, which count as wrong), and summaries.
+        n_tracks, one row per corruption (kind, strength, accuracy with interval, refused: number
+        of files that the front end rejected, which count as wrong), and summaries.
     """
     audible = [clip for clip in clips if clip.path is not None]
     kinds = sorted({outlier.kind for outlier in outliers})
     recordings = {kind: [o.waveform for o in outliers if o.kind == kind] for kind in kinds}
     rate = pipeline.preprocessor.config.mel.sample_rate
+    # Fewer than five recordings are too few to stand for a kind of noise.
     grid = list(corruption_grid({k: v for k, v in recordings.items() if len(v) >= 5}))
     answers: list[list[str]] = [[] for _ in grid]
     for index, clip in enumerate(audible):
@@ -69,7 +71,7 @@ def _row(corruption: Corruption, answers: list[str], labels: list[str]) -> dict[
 def _answer(
     pipeline: Pipeline, corruption: Corruption, waveform: Samples, rate: int, index: int
 ) -> str:
-    """The genre, or "" where the front end refuses what is left of the audio."""
+    """Answered genre, or "" if the front end rejects the corrupted audio."""
     rng = np.random.default_rng((index, len(corruption.kind), len(corruption.strength)))
     try:
         return pipeline.classify(corruption.apply(waveform, rate, rng)).predictions[0].genre
@@ -78,7 +80,10 @@ def _answer(
 
 
 def _summaries(rows: list[dict[str, Any]]) -> dict[str, float]:
-    """Means over kinds of noise, and their ratio to clean."""
+    """Mean accuracy in loud noise, and the ratio of noisy to clean accuracy.
+
+    The ratio takes all kinds of noise at an SNR of 0 to 20 dB.
+    """
     clean = rows[0]["accuracy"]["value"]
     noisy = [
         (float(row["strength"].removesuffix(" dB")), row["accuracy"]["value"])

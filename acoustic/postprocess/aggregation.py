@@ -1,4 +1,4 @@
-"""From the windows of a track to one distribution.
+"""Aggregation: logits of a track's windows → one probability distribution over genres.
 
 Shapes: S windows, C classes.
 """
@@ -20,12 +20,12 @@ def aggregate(
     """Calibrated probabilities of a track.
 
     Args:
-        logits: (S, C) float32.
-        temperature: positive.
+        logits: (S, C) float32, one row per window.
+        temperature: calibration temperature, positive.
         method: "mean_probability" (default of the service, at least as good as a vote on every
             set that was tried), "mean_logit" (a product of experts), or "vote" (the guide's 4.1:
             the share of windows whose best genre it is, ties broken by the mean probability).
-        floor: probability that is spread evenly over all genres, in [0, 1).
+        floor: probability spread evenly over all genres, in [0, 1).
 
     Returns:
         (C,) float64, sums to 1; the order of the windows does not matter.
@@ -54,5 +54,6 @@ def _mean(windows: Probabilities) -> Probabilities:
 def _vote(windows: Probabilities, mean_probability: Probabilities) -> Probabilities:
     n_windows, n_classes = windows.shape
     votes = np.bincount(windows.argmax(axis=1), minlength=n_classes) / n_windows
+    # far below 1 / S, the share of one vote: it decides between equal counts only
     tie_break = 1e-6
     return np.asarray((votes + tie_break * mean_probability) / (1 + tie_break))

@@ -1,6 +1,6 @@
-"""The answer one level up: where siblings share the probability, their family may be sure.
+"""Family of a prediction: a reliable answer one level up when sibling genres split the probability.
 
-"Rock 0.45, Metal 0.40" is no answer to rely on; "Rock & Metal 0.85" is.
+"Rock 0.45, Metal 0.40" is not a reliable answer; "Rock & Metal 0.85" is.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from acoustic.prediction import Family, GenreScore
 def find_family(
     scores: tuple[GenreScore, ...], labels: LabelSet, min_confidence: float, min_margin: float
 ) -> Family | None:
-    """The family that is sure where the genre is not.
+    """The best genre's family, if it is reliable where the genre alone is not.
 
     Args:
-        scores: all genres, most probable first.
-        labels: with their parents.
-        min_confidence: probability from which a genre, or a family, is relied upon.
-        min_margin: lead below which neither is: of a genre over the next, of a family over the
-            best genre outside it.
+        scores: probabilities of all genres, most probable first; at least two.
+        labels: genres of the model with their parents.
+        min_confidence: lowest reliable probability of a genre or a family, in [0, 1].
+        min_margin: lowest reliable lead, in [0, 1]: of a genre over the next one, of a family over
+            the best genre outside it.
 
     Returns:
-        The best genre's family, if the genre is not to be relied upon and the family is; None
-        otherwise, or where it has no siblings.
+        The family, or None if the genre is reliable, the family is not, or the genre has no
+        siblings.
     """
     best, rival = scores[0], scores[1]
     is_sure = best.probability >= min_confidence

@@ -3,35 +3,43 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
 
+from acoustic.checkpoint_folder import CheckpointFolder
 from acoustic.digest import config_digest
 from acoustic.errors import InvalidOptionError
 from acoustic.labels import LabelSet
-from acoustic.manifest import load_manifest
 from acoustic.postprocess.aggregation import Aggregation, aggregate
 from acoustic.postprocess.calibration import (
     Calibration,
     Probabilities,
+    WindowCalibration,
     calibrated_probabilities,
     load_calibration,
 )
-from acoustic.postprocess.conformal import COVERAGES, SET_METHODS, SetMethod, prediction_sets
+from acoustic.postprocess.conformal import SET_METHODS, SetMethod, prediction_sets
 from acoustic.postprocess.families import find_family
 from acoustic.postprocess.reasons import Evidence, ReviewThresholds, find_reasons
+from acoustic.postprocess.rounds import RoundResult
 from acoustic.postprocess.rules import Rule, Rules
 from acoustic.postprocess.uncertainty import measure_uncertainty
-from acoustic.prediction import GenreScore, Prediction, PredictionSet, WindowScore
+from acoustic.prediction import (
+    AppliedRule,
+    CalibratedModel,
+    GenreScore,
+    Prediction,
+    PredictionSet,
+    WindowScore,
+)
 from acoustic.profiling import StageTimer
+from acoustic.request import RequestOptions, check_coverage
 from acoustic.types import TrackLogits
 
-COVERAGE_LIMITS = f"limits are {COVERAGES[0]:.2f} to {COVERAGES[-1]:.2f} in steps of 0.01"
-USUAL_TOP_K = 5
-UNFITTED_CONFIDENCE = 0.5
-"""Where neither the settings nor the calibration say from where an answer is relied upon."""
+DEFAULT_TOP_K = 5
+DEFAULT_MIN_CONFIDENCE = 0.5
+"""Confidence threshold when neither the settings nor the calibration set one."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,12 +47,13 @@ class PostprocessConfig:
     """Settings of stage 3.
 
     Attributes:
-        aggregation: from windows to the track.
-        coverage: of the prediction set where the caller wants no other, 0.50 to 0.99.
-        set_method: of the prediction set; see `conformal`.
-        auto_margin: lead of the best genre over the second below which effort auto listens on,
-            in [0, 1].
-        rules: music-knowledge rules.
+        aggregation: how the windows' probabilities become the track's: "mean_probability",
+            "mean_logit" or "vote" (the guide's 4.1).
+        coverage: coverage of the prediction set where the caller asks for no other, 0.50 to 0.99.
+        set_method: method of the prediction set: "lac", "aps" or "raps"; see `conformal`.
+        auto_margin: lead of the best genre over the second, in [0, 1], below which effort auto
+            evaluates another round.
+        rules: music-knowledge rules, in the order in which they are applied.
         review: thresholds of the review flag.
     """
 
@@ -60,10 +69,29 @@ class PostprocessConfig:
             raise ValueError(f"unknown aggregation {self.aggregation!r}")
         if self.set_method not in SET_METHODS:
             raise ValueError(f"unknown set_method {self.set_method!r}")
-        if round(self.coverage, 6) not in COVERAGES:
-            raise ValueError(f"coverage is {self.coverage}, {COVERAGE_LIMITS}")
+        try:
+            check_coverage(self.coverage)
+        except InvalidOptionError as error:
+            raise ValueError(error.message) from error
         if not 0 <= self.auto_margin <= 1:
             raise ValueError(f"auto_margin is {self.auto_margin}, limits are 0 to 1")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Answered:
+    """Probabilities of one track and what was read from them.
+
+    Attributes:
+        scores: all genres, most probable first.
+        probabilities: (C,) after the rules.
+        rules_applied: rules that changed them.
+        members: prediction set, None where there is no quantile.
+    """
+
+    scores: tuple[GenreScore, ...]
+    probabilities: Probabilities
+    rules_applied: tuple[AppliedRule, ...]
+    members: PredictionSet | None
 
 
 class Postprocessor:
@@ -71,7 +99,7 @@ class Postprocessor:
 
     Args:
         labels: the C genres in the order of the logits.
-        calibration: of the model that made the logits.
+        calibration: calibration of the model that made the logits.
         window_s: length of one model window, seconds.
         config: settings.
 
@@ -88,117 +116,145 @@ class Postprocessor:
     ) -> None:
         self.config = config
         self.labels = labels
-        self._calibration = calibration
+        self.calibration = calibration
         self._window_s = window_s
         self._rules = Rules(config.rules, labels)
         enabled = tuple(rule for rule in config.rules if rule.enabled)
         self._digest = config_digest(replace(config, rules=enabled), calibration)
 
     @classmethod
-    def from_folder(cls, folder: Path, config: PostprocessConfig | None = None) -> Postprocessor:
+    def from_folder(
+        cls, folder: CheckpointFolder, config: PostprocessConfig | None = None
+    ) -> Postprocessor:
         """Stage 3 with a checkpoint's labels and calibration.
 
         Raises:
-            CheckpointError: the folder cannot be used.
+            CheckpointError: the calibration cannot be used.
             ConfigError: a rule names a genre or a feature that does not exist.
         """
-        manifest = load_manifest(folder)
-        calibration = load_calibration(folder, manifest.digest)
-        config = config or PostprocessConfig()
-        return cls(manifest.labels, calibration, manifest.mel.window_s, config)
+        calibration = load_calibration(folder)
+        return cls(folder.labels, calibration, folder.mel.window_s, config or PostprocessConfig())
 
-    def process(
-        self,
-        track: TrackLogits,
-        *,
-        file: str = "",
-        top_k: int | None = None,
-        timeline: bool = False,
-        coverage: float | None = None,
-    ) -> Prediction:
-        """Prediction of one track.
-
-        Args:
-            track: (S, C) logits with the summary of stage 1.
-            file: name under which the audio came in.
-            top_k: genres in the reply, 1 to C; None for five, or all where there are fewer.
-            timeline: whether to list every window's own best genre.
-            coverage: of the prediction set; None for the configured one.
+    def with_config(self, config: PostprocessConfig) -> Postprocessor:
+        """The same checkpoint with other settings; nothing is read again.
 
         Raises:
-            InvalidOptionError: top_k out of range, or a coverage that the calibration does not
-                support.
+            ConfigError: a rule names a genre or a feature that does not exist.
         """
-        check_top_k(top_k, len(self.labels))
+        return Postprocessor(self.labels, self.calibration, self._window_s, config)
+
+    def process(self, track: TrackLogits, options: RequestOptions | None = None) -> Prediction:
+        """Prediction of one track; see `process_round`."""
+        return self.process_round(track, options).prediction
+
+    def process_round(
+        self, track: TrackLogits, options: RequestOptions | None = None
+    ) -> RoundResult:
+        """Prediction of one track, and whether effort auto should evaluate more of it.
+
+        Args:
+            track: (S, C) logits with the facts of stage 1.
+            options: what the caller asked for; defaults if None.
+
+        Raises:
+            InvalidOptionError: top_k above C, or a coverage that the calibration does not support.
+        """
+        options = options or RequestOptions()
+        options.check_model(len(self.labels))
         timer = StageTimer()
         with timer.stage("postprocess"):
-            n_windows = len(track.logits)
-            temperature = self._calibration.temperature(n_windows)
-            calibrated = aggregate(
-                track.logits, temperature, self.config.aggregation, self._calibration.floor
-            )
-            probabilities, rules_applied = self._rules.apply(calibrated, track.features)
-            ranking = np.argsort(-probabilities, kind="stable")
-            scores = tuple(self._score(int(i), float(probabilities[i])) for i in ranking)
-            uncertainty = measure_uncertainty(
-                probabilities, track.logits, track.distance, self._calibration
-            )
-            members = self._prediction_set(calibrated, probabilities, n_windows, coverage)
-            limits = self._limits(n_windows)
-            family = find_family(
-                scores, self.labels, limits.min_confidence or 0.0, limits.min_margin
-            )
+            fitted = self.calibration.at(len(track.logits))
+            answered = self._answer(track, fitted, options.coverage)
+            limits = self._limits(fitted)
+            scores = answered.scores
             evidence = Evidence(
                 scores=scores,
-                uncertainty=uncertainty,
-                features=track.features,
-                confusion=self._confusion(scores, members),
+                uncertainty=measure_uncertainty(
+                    answered.probabilities, track.logits, track.distance, fitted
+                ),
+                facts=track.facts,
+                confusion=self._confusion(scores, answered.members),
                 window_s=self._window_s,
             )
             reasons = find_reasons(evidence, limits)
-            windows = self._timeline(track, temperature) if timeline else None
-        return Prediction(
-            file=file,
-            features=track.features,
-            predictions=scores[: USUAL_TOP_K if top_k is None else top_k],
-            prediction_set=members,
+            family = find_family(
+                scores, self.labels, limits.min_confidence or 0.0, limits.min_margin
+            )
+            windows = self._timeline(track, fitted.temperature) if options.timeline else None
+        facts, model = track.facts, track.model
+        prediction = Prediction(
+            file=options.file,
+            duration_s=facts.info.duration_s,
+            format=facts.info.format,
+            segments=tuple((each.start_s, each.end_s) for each in facts.segments),
+            top_genre=scores[0].genre,
+            confidence=scores[0].probability,
+            predictions=scores[: options.top_k or DEFAULT_TOP_K],
+            prediction_set=answered.members,
             family=family,
-            uncertainty=uncertainty,
+            uncertainty=evidence.uncertainty,
             needs_review=bool(reasons),
             reasons=reasons,
-            rules_applied=rules_applied,
-            listen_on=self._listens_on(scores, track),
-            timeline=windows,
-            model=track.model,
-            temperature=temperature,
-            config_digest=config_digest(track.features.front_end_digest, self._digest),
+            rules_applied=answered.rules_applied,
+            quality=facts.quality,
+            descriptors=facts.descriptors,
+            model=CalibratedModel(
+                name=model.name,
+                version=model.version,
+                digest=model.digest,
+                device=model.device,
+                precision=model.precision,
+                temperature=fitted.temperature,
+            ),
+            config_digest=config_digest(facts.front_end_digest, self._digest),
+            content_sha256=facts.content_sha256,
+            cached=facts.cached,
             timings_ms={**track.timings_ms, **timer.timings_ms},
+            timeline=windows,
         )
-
-    def _listens_on(self, scores: tuple[GenreScore, ...], track: TrackLogits) -> bool:
         margin = scores[0].probability - scores[1].probability
-        return track.features.n_unheard > 0 and margin < self.config.auto_margin
+        wants_another = facts.n_remaining > 0 and margin < self.config.auto_margin
+        return RoundResult(prediction=prediction, wants_another=wants_another)
+
+    def _answer(
+        self, track: TrackLogits, fitted: WindowCalibration, coverage: float | None
+    ) -> _Answered:
+        calibrated = aggregate(
+            track.logits, fitted.temperature, self.config.aggregation, self.calibration.floor
+        )
+        probabilities, rules_applied = self._rules.apply(calibrated, track.facts)
+        # stable, so that equal probabilities keep the model's order and answers are reproducible
+        ranking = np.argsort(-probabilities, kind="stable")
+        return _Answered(
+            scores=tuple(
+                GenreScore(genre=self.labels.names[i], probability=float(probabilities[i]))
+                for i in ranking
+            ),
+            probabilities=probabilities,
+            rules_applied=rules_applied,
+            members=self._prediction_set(calibrated, probabilities, fitted, coverage),
+        )
 
     def _prediction_set(
         self,
         calibrated: Probabilities,
         probabilities: Probabilities,
-        n_windows: int,
+        fitted: WindowCalibration,
         coverage: float | None,
     ) -> PredictionSet | None:
-        """By the probabilities before the rules, which the quantile was fitted to.
+        """The set by the probabilities before the rules, which the quantile was fitted to.
 
-        The answer itself is always in, so that the coverage can only rise.
+        The answer itself is always a member, so the coverage can only rise.
         """
-        wanted = self.config.coverage if coverage is None else check_coverage(coverage)
+        wanted = self.config.coverage if coverage is None else coverage
         method = self.config.set_method
-        quantile = self._calibration.quantile(method, n_windows, wanted)
+        quantile = fitted.quantile(method, wanted)
         if quantile is None:
             if coverage is None:
                 return None
             raise InvalidOptionError(
                 f"a coverage of {coverage:g} is not supported: the calibration rests on "
-                f"{self._calibration.n_tracks} tracks"
+                f"{self.calibration.n_tracks} tracks"
             )
         members = prediction_sets(calibrated[None], quantile, method)[0]
         members[probabilities.argmax()] = True
@@ -206,14 +262,14 @@ class Postprocessor:
         genres = tuple(self.labels.names[i] for i in order if members[i])
         return PredictionSet(coverage=round(wanted, 2), genres=genres)
 
-    def _limits(self, n_windows: int) -> ReviewThresholds:
-        """The configured thresholds; where they say None, those of the calibration."""
-        configured, fitted = self.config.review, self._calibration
-        confidence = fitted.review_threshold(n_windows)
+    def _limits(self, fitted: WindowCalibration) -> ReviewThresholds:
+        """The configured thresholds; where they are None, those of the calibration."""
+        configured = self.config.review
+        confidence = fitted.review_threshold
         found: dict[str, Any] = {
-            "min_confidence": UNFITTED_CONFIDENCE if confidence is None else confidence,
-            "max_segment_disagreement": fitted.limit("segment_disagreement", n_windows),
-            "max_distance": fitted.limit("distance", n_windows),
+            "min_confidence": DEFAULT_MIN_CONFIDENCE if confidence is None else confidence,
+            "max_segment_disagreement": fitted.limits.get("segment_disagreement"),
+            "max_distance": fitted.limits.get("distance"),
         }
         missing = {k: v for k, v in found.items() if getattr(configured, k) is None}
         return replace(configured, **missing)
@@ -222,7 +278,7 @@ class Postprocessor:
         self, scores: tuple[GenreScore, ...], members: PredictionSet | None
     ) -> tuple[str, float] | None:
         """The likeliest mistake of this answer that the prediction set does not rule out."""
-        known = self._calibration.confusions.get(scores[0].genre, {})
+        known = self.calibration.confusions.get(scores[0].genre, {})
         possible = members.genres if members else (scores[1].genre,)
         found = [(share, genre) for genre, share in known.items() if genre in possible]
         if not found:
@@ -231,36 +287,13 @@ class Postprocessor:
         return genre, share
 
     def _timeline(self, track: TrackLogits, temperature: float) -> tuple[WindowScore, ...]:
-        windows = calibrated_probabilities(track.logits, temperature, self._calibration.floor)
+        windows = calibrated_probabilities(track.logits, temperature, self.calibration.floor)
         return tuple(
             WindowScore(
-                segment=segment,
+                start_s=segment.start_s,
+                end_s=segment.end_s,
                 genre=self.labels.names[int(row.argmax())],
                 probability=float(row.max()),
             )
-            for segment, row in zip(track.features.segments, windows, strict=True)
+            for segment, row in zip(track.facts.segments, windows, strict=True)
         )
-
-    def _score(self, index: int, probability: float) -> GenreScore:
-        return GenreScore(genre=self.labels.names[index], probability=probability)
-
-
-def check_coverage(coverage: float) -> float:
-    """Refuse a coverage for which no quantile is ever stored.
-
-    Raises:
-        InvalidOptionError: not within 0.50 to 0.99 in steps of 0.01.
-    """
-    if round(coverage, 6) not in COVERAGES:
-        raise InvalidOptionError(f"coverage is {coverage:g}, {COVERAGE_LIMITS}")
-    return coverage
-
-
-def check_top_k(top_k: int | None, n_classes: int) -> None:
-    """Refuse a number of genres that the model cannot list.
-
-    Raises:
-        InvalidOptionError: not within 1 to C.
-    """
-    if top_k is not None and not 1 <= top_k <= n_classes:
-        raise InvalidOptionError(f"top_k is {top_k}, limits are 1 to {n_classes}")

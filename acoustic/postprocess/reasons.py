@@ -1,44 +1,49 @@
-"""Why a person should look: each reason is a named number that passed its threshold.
+"""Review reasons: why a person should check a prediction; each is a number past its threshold.
 
 code                 number                                       passes when
 LOW_CONFIDENCE       probability of the best genre                below
 CLOSE_RIVAL          best − second best probability               below
 KNOWN_CONFUSION      share of such answers that were the rival    above
-SEGMENTS_DISAGREE    disagreement of the track's parts            above
+SEGMENTS_DISAGREE    disagreement between segments of the track   above
 NOT_MUSIC            distance from the training data              above
 TOO_SHORT            seconds of audio, against one model window   below
 MOSTLY_SILENT        share of silent frames                       above
 CLIPPED              share of samples at full scale               above
 NARROW_BAND          upper edge of the spectrum, Hz               below
 NOISY                estimated signal-to-noise ratio, dB          below
+
+GUIDE_UNCERTAIN (entropy, above) stands for the first three where `guide` sets its limit.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from acoustic.prediction import GenreScore, Reason, Uncertainty
-from acoustic.types import FeatureSummary
+from acoustic.prediction import NOT_MUSIC, GenreScore, Reason, Uncertainty
+from acoustic.types import TrackFacts
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReviewThresholds:
-    """Limits of the reasons; operators change them in the running service.
+    """Thresholds of the review reasons; can be changed while the service runs.
 
-    None stands for what the calibration found: the confidence that reaches its review accuracy,
-    the disagreement and the distance that few of its tracks pass.
+    None means the value fitted by the calibration: the confidence that reaches its review
+    accuracy, and the disagreement and the distance that few of its tracks exceed.
 
     Attributes:
-        min_confidence: probability in [0, 1], or None.
-        min_margin: probability in [0, 1].
-        max_confusion: share in [0, 1] of the calibration's answers; only of a genre in the
-            prediction set.
-        max_segment_disagreement: in [0, 1], or None.
-        max_distance: in [0, 1], or None.
-        max_silence_ratio: in [0, 1].
-        max_clipping_ratio: in [0, 1].
-        min_bandwidth_hz: Hz.
-        min_snr_db: dB, by a rough estimate.
+        min_confidence: lowest probability of the best genre, in [0, 1], or None.
+        min_margin: lowest lead of the best genre over the second, probability in [0, 1].
+        max_confusion: highest share of calibration answers with the best genre whose true genre
+            was another one of the prediction set, in [0, 1].
+        max_segment_disagreement: highest disagreement between segments, in [0, 1], or None.
+        max_distance: highest distance from the training data, in [0, 1], or None.
+        max_silence_ratio: highest share of silent frames, in [0, 1].
+        max_clipping_ratio: highest share of samples at full scale, in [0, 1].
+        min_bandwidth_hz: lowest upper edge of the spectrum, Hz.
+        min_snr_db: lowest signal-to-noise ratio, dB, by a rough estimate.
+        guide: the guide's review rule (its section 4.2): entropy in [0, 1] above which an answer
+            is reviewed, 0.7 in the guide. Replaces the three reasons about the confidence; None
+            keeps them.
     """
 
     min_confidence: float | None = None
@@ -50,14 +55,18 @@ class ReviewThresholds:
     max_clipping_ratio: float = 0.01
     min_bandwidth_hz: float = 5_000.0
     min_snr_db: float = 6.5
+    guide: float | None = None
 
     def __post_init__(self) -> None:
         for name in self.__slots__:
             value = getattr(self, name)
             if value is None:
                 continue
+            # probabilities, shares and distances end at 1; Hz and dB have no upper limit
             if value < 0 or (not name.endswith(("_hz", "_db")) and value > 1):
-                raise ValueError(f"{name} is {value}, outside its range")
+                raise ValueError(
+                    f"{name} is {value}, outside its range: ≥ 0, and ≤ 1 unless in Hz or dB"
+                )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,7 +76,7 @@ class Evidence:
     Attributes:
         scores: all genres, most probable first.
         uncertainty: of the same track.
-        features: container facts and quality.
+        facts: facts of the container and quality of the sound.
         confusion: the genre of the prediction set that the best one is most often answered for,
             and the share of such answers; None if there is none.
         window_s: length of one model window, seconds.
@@ -75,17 +84,17 @@ class Evidence:
 
     scores: tuple[GenreScore, ...]
     uncertainty: Uncertainty
-    features: FeatureSummary
+    facts: TrackFacts
     confusion: tuple[str, float] | None
     window_s: float
 
 
 def find_reasons(evidence: Evidence, limits: ReviewThresholds) -> tuple[Reason, ...]:
-    """All reasons that hold, in the order of the module's table.
+    """Review reasons of one track, in the order of the module's table.
 
     Args:
-        evidence: of one track.
-        limits: thresholds; a reason whose threshold is None is not drawn.
+        evidence: numbers of the track.
+        limits: thresholds; a reason whose threshold is None is skipped.
     """
     candidates = [*_of_the_answer(evidence, limits), *_of_the_sound(evidence, limits)]
     return tuple(reason for reason in candidates if reason is not None)
@@ -94,29 +103,39 @@ def find_reasons(evidence: Evidence, limits: ReviewThresholds) -> tuple[Reason, 
 def _of_the_answer(evidence: Evidence, limits: ReviewThresholds) -> list[Reason | None]:
     best, rival = evidence.scores[0], evidence.scores[1]
     uncertainty, margin = evidence.uncertainty, best.probability - rival.probability
+    # without a known confusion the share is 0, which is above no threshold
     true_genre, share = evidence.confusion or ("", 0.0)
+    if limits.guide is not None:
+        by_confidence = [
+            _above("GUIDE_UNCERTAIN", uncertainty.entropy, limits.guide,
+                   f"The genres are spread too evenly to rely on {best.genre}."),
+        ]  # fmt: skip
+    else:
+        by_confidence = [
+            _below("LOW_CONFIDENCE", best.probability, limits.min_confidence,
+                   f"{best.genre} is only {best.probability:.0%} probable."),
+            _below("CLOSE_RIVAL", margin, limits.min_margin,
+                   f"{rival.genre} is almost as probable as {best.genre}."),
+            _above("KNOWN_CONFUSION", share, limits.max_confusion,
+                   f"{share:.0%} of the answers {best.genre} on known tracks were {true_genre}."),
+        ]  # fmt: skip
     return [
-        _below("LOW_CONFIDENCE", best.probability, limits.min_confidence,
-               f"{best.genre} is only {best.probability:.0%} probable."),
-        _below("CLOSE_RIVAL", margin, limits.min_margin,
-               f"{rival.genre} is almost as probable as {best.genre}."),
-        _above("KNOWN_CONFUSION", share, limits.max_confusion,
-               f"{share:.0%} of the answers {best.genre} on known tracks were {true_genre}."),
+        *by_confidence,
         _above("SEGMENTS_DISAGREE", uncertainty.segment_disagreement,
                limits.max_segment_disagreement,
                "Different parts of the track sound like different genres."),
-        _above("NOT_MUSIC", uncertainty.distance, limits.max_distance,
-               "This sounds unlike the music that the model knows; it may be no music."),
+        _above(NOT_MUSIC, uncertainty.distance, limits.max_distance,
+               "This sounds unlike the music that the model knows; it may not be music."),
     ]  # fmt: skip
 
 
 def _of_the_sound(evidence: Evidence, limits: ReviewThresholds) -> list[Reason | None]:
-    quality, duration_s = evidence.features.quality, evidence.features.info.duration_s
+    quality, duration_s = evidence.facts.quality, evidence.facts.info.duration_s
     return [
         _below("TOO_SHORT", duration_s, evidence.window_s,
                f"There are only {duration_s or 0:.1f} s of audio."),
         _above("MOSTLY_SILENT", quality.silence_ratio, limits.max_silence_ratio,
-               f"{quality.silence_ratio:.0%} of what was heard is silence."),
+               f"{quality.silence_ratio:.0%} of the evaluated audio is silence."),
         _above("CLIPPED", quality.clipping_ratio, limits.max_clipping_ratio,
                "The recording is distorted: many samples are at full scale."),
         _below("NARROW_BAND", quality.bandwidth_hz, limits.min_bandwidth_hz,
@@ -127,6 +146,7 @@ def _of_the_sound(evidence: Evidence, limits: ReviewThresholds) -> list[Reason |
 
 
 def _below(code: str, value: float | None, threshold: float | None, message: str) -> Reason | None:
+    # a value equal to its threshold does not give a reason
     if value is None or threshold is None or value >= threshold:
         return None
     return Reason(code=code, value=value, threshold=threshold, message=message)

@@ -1,16 +1,63 @@
-"""Several rounds of listening to one track as one: what effort `auto` has heard so far.
+"""Rounds of windows: how effort `auto` decides to go on, and several rounds as one track.
+
+`evaluate_in_rounds` is the only place that decides. It is a generator, because its callers differ
+in how they evaluate a round: the library in a call, the service by awaiting its stages, a batch
+job many tracks at a time.
 
 Shapes: S windows of one track, C classes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from acoustic.types import Descriptors, FeatureSummary, Quality, TrackLogits
+from acoustic.errors import InputError
+from acoustic.prediction import Prediction
+from acoustic.types import Descriptors, Quality, TrackFacts, TrackLogits
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RoundResult:
+    """Answer about a track after some rounds.
+
+    Attributes:
+        prediction: answer by all windows evaluated so far.
+        wants_another: whether the two best genres are close and windows are left to evaluate.
+    """
+
+    prediction: Prediction
+    wants_another: bool
+
+
+def evaluate_in_rounds() -> Generator[int, RoundResult | InputError, Prediction]:
+    """Ask for rounds until the answer is clear or no windows are left.
+
+    Yields:
+        The number of the round to evaluate next, from 0. The caller sends back the answer by
+        that round and all before it, or the InputError that the round raised.
+
+    Returns:
+        The last answer. A later round that fails (the rest of the track is silent or damaged)
+        leaves the answer of the rounds before it.
+
+    Raises:
+        InputError: the first round failed.
+    """
+    prediction: Prediction | None = None
+    number = 0
+    while True:
+        outcome = yield number
+        if isinstance(outcome, InputError):
+            if prediction is None:
+                raise outcome
+            return prediction
+        prediction = outcome.prediction
+        if not outcome.wants_another:
+            return prediction
+        number += 1
 
 
 def merge_rounds(rounds: Sequence[TrackLogits]) -> TrackLogits:
@@ -20,28 +67,28 @@ def merge_rounds(rounds: Sequence[TrackLogits]) -> TrackLogits:
     the tempo is that of the round with the clearest beat.
 
     Args:
-        rounds: of the same track and model, at least one.
+        rounds: at least one, of the same track and model.
     """
     if len(rounds) == 1:
         return rounds[0]
     weights = np.array([len(each.logits) for each in rounds], float)
     weights /= weights.sum()
-    segments = [segment for each in rounds for segment in each.features.segments]
+    segments = [segment for each in rounds for segment in each.facts.segments]
     order = sorted(range(len(segments)), key=lambda i: segments[i].start_s)
     last = rounds[-1]
-    features = replace(
-        last.features,
+    facts = replace(
+        last.facts,
         segments=tuple(segments[i] for i in order),
-        quality=_quality([each.features for each in rounds], weights),
-        descriptors=_descriptors([each.features for each in rounds], weights),
-        cached=all(each.features.cached for each in rounds),
+        quality=_quality([each.facts for each in rounds], weights),
+        descriptors=_descriptors([each.facts for each in rounds], weights),
+        cached=all(each.facts.cached for each in rounds),
     )
     distances = [each.distance for each in rounds if each.distance is not None]
     steps = {name for each in rounds for name in each.timings_ms}
     return replace(
         last,
         logits=np.concatenate([each.logits for each in rounds])[order],
-        features=features,
+        facts=facts,
         distance=float(np.dot(weights, distances)) if len(distances) == len(rounds) else None,
         timings_ms={n: sum(each.timings_ms.get(n, 0.0) for each in rounds) for n in sorted(steps)},
     )
@@ -50,8 +97,9 @@ def merge_rounds(rounds: Sequence[TrackLogits]) -> TrackLogits:
 Weights = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 
 
-def _quality(rounds: list[FeatureSummary], weights: Weights) -> Quality:
+def _quality(rounds: list[TrackFacts], weights: Weights) -> Quality:
     found = [each.quality for each in rounds]
+    # decibels are averaged as powers: the mean level is that of all windows joined
     powers = [10 ** (each.rms_db / 10) for each in found]
     return Quality(
         rms_db=float(10 * np.log10(np.dot(weights, powers))),
@@ -62,7 +110,7 @@ def _quality(rounds: list[FeatureSummary], weights: Weights) -> Quality:
     )
 
 
-def _descriptors(rounds: list[FeatureSummary], weights: Weights) -> Descriptors:
+def _descriptors(rounds: list[TrackFacts], weights: Weights) -> Descriptors:
     found = [each.descriptors for each in rounds]
     clearest = max(found, key=lambda each: each.tempo_confidence)
     return replace(

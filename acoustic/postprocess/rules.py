@@ -1,8 +1,8 @@
-"""Music-knowledge rules: what a musician would hold against an answer, or for it.
+"""Music-knowledge rules: log-odds adjustments of genre probabilities from descriptors.
 
 A rule names genres, a weight in log-odds, and conditions on the descriptors or the quality of the
-sound; where all of them hold, the odds of its genres are multiplied by exp(log_odds) and the
-distribution is normalised again. So "× 0.3" of the guide (its section 4.2) is −1.2 log-odds.
+sound; if all of them hold, the odds of its genres are multiplied by exp(log_odds) and the
+distribution is normalised again. "× 0.3" in the guide (its section 4.2) is −1.2 log-odds.
 
 Rules are off unless `acousticsense rules fit` has shown on held-out tracks that they help.
 Shapes: C classes.
@@ -19,10 +19,11 @@ from acoustic.errors import ConfigError
 from acoustic.labels import GENRES, LabelSet
 from acoustic.postprocess.calibration import Probabilities
 from acoustic.prediction import AppliedRule
-from acoustic.types import Descriptors, FeatureSummary, Quality
+from acoustic.types import Descriptors, Quality, TrackFacts
 
 DESCRIPTORS = tuple(field.name for field in fields(Descriptors))
 QUALITIES = tuple(field.name for field in fields(Quality))
+# largest |log_odds| of one rule: a factor of exp(5) ≈ 148
 MAX_LOG_ODDS = 5.0
 
 
@@ -32,8 +33,8 @@ class Condition:
 
     Attributes:
         feature: a field of Descriptors or Quality, such as "tempo_bpm".
-        above: the number must be larger; None for no such bound.
-        below: the number must be smaller; None for no such bound.
+        above: exclusive lower bound in the unit of the feature, or None.
+        below: exclusive upper bound in the unit of the feature, or None.
     """
 
     feature: str
@@ -52,14 +53,14 @@ class Condition:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rule:
-    """One piece of knowledge.
+    """A change of the log-odds of some genres, under conditions on the track.
 
     Attributes:
-        name: shown in the reply.
-        when: conditions that must all hold.
-        genres: names or aliases whose odds change.
-        log_odds: by how much, natural logarithm, within ±MAX_LOG_ODDS.
-        enabled: whether it is applied.
+        name: name of the rule, shown in the reply.
+        when: conditions; the rule fires if all of them hold.
+        genres: names or aliases of the genres whose odds change.
+        log_odds: change of the log-odds, natural logarithm, within ±MAX_LOG_ODDS.
+        enabled: whether the rule is applied.
     """
 
     name: str
@@ -81,12 +82,12 @@ class Rules:
     """The enabled rules of a model, checked against its genres.
 
     Args:
-        rules: all of them; those that are not enabled are checked for misspelt names, and left out.
-        labels: the C genres.
+        rules: all configured rules; disabled ones are checked for misspelt names, then ignored.
+        labels: the C genres, in the order of the logits.
 
     Raises:
-        ConfigError: an enabled rule names a genre that the model does not have, or any rule one
-            that nobody knows, or a feature that does not exist.
+        ConfigError: an enabled rule names a genre that the model does not have, or any rule names
+            an unknown genre or feature.
     """
 
     def __init__(self, rules: Sequence[Rule], labels: LabelSet) -> None:
@@ -96,17 +97,17 @@ class Rules:
         self._names = labels.names
 
     def apply(
-        self, probabilities: Probabilities, features: FeatureSummary
+        self, probabilities: Probabilities, facts: TrackFacts
     ) -> tuple[Probabilities, tuple[AppliedRule, ...]]:
         """The distribution after all rules that fire, in their order, and what each one did.
 
         Args:
             probabilities: (C,) calibrated.
-            features: of the same track.
+            facts: what stage 1 found out about the same track.
         """
         applied = []
         for rule, genres in self._active:
-            if not fires(rule, features):
+            if not fires(rule, facts):
                 continue
             changed = shift_odds(probabilities, genres, rule.log_odds)
             applied.append(
@@ -123,24 +124,25 @@ class Rules:
 
 
 def shift_odds(probabilities: Probabilities, genres: list[int], log_odds: float) -> Probabilities:
-    """Odds of some genres times exp(log_odds), normalised over the last axis."""
+    """Multiply the odds of some genres by exp(log_odds) and normalise over the last axis."""
     weighted = probabilities.copy()
     weighted[..., genres] *= np.exp(log_odds)
     return np.asarray(weighted / weighted.sum(axis=-1, keepdims=True))
 
 
-def fires(rule: Rule, features: FeatureSummary) -> bool:
+def fires(rule: Rule, facts: TrackFacts) -> bool:
     """Whether all conditions of a rule hold."""
-    return all(each.holds(_value(each.feature, features)) for each in rule.when)
+    return all(each.holds(_value(each.feature, facts)) for each in rule.when)
 
 
 def check_names(rule: Rule, labels: LabelSet) -> None:
-    """Refuse a rule with a feature or a genre that neither the model nor our default set has.
+    """Raise if a rule names an unknown feature or an unknown genre.
 
-    A rule that is off may speak of genres that this very model does not have.
+    A genre is known if the model or the default label set has it: a disabled rule may name genres
+    that this model does not have.
 
     Raises:
-        ConfigError: it names one.
+        ConfigError: the rule names an unknown feature or genre.
     """
     for condition in rule.when:
         if condition.feature not in (*DESCRIPTORS, *QUALITIES):
@@ -154,10 +156,10 @@ def check_names(rule: Rule, labels: LabelSet) -> None:
 
 
 def find_genres(rule: Rule, labels: LabelSet) -> list[int]:
-    """Positions of a rule's genres.
+    """Positions of a rule's genres among the model's labels.
 
     Raises:
-        ConfigError: it names a genre that the model does not have, or an unknown feature.
+        ConfigError: the rule names a genre that the model does not have, or an unknown feature.
     """
     check_names(rule, labels)
     for genre in rule.genres:
@@ -167,11 +169,11 @@ def find_genres(rule: Rule, labels: LabelSet) -> list[int]:
 
 
 def fitting(rules: Sequence[Rule], labels: LabelSet) -> tuple[Rule, ...]:
-    """The rules without genres that a model does not have; rules that lose all are left out."""
+    """Rules restricted to the genres of a model; rules that lose all genres are left out."""
     kept = [(rule, tuple(genre for genre in rule.genres if genre in labels)) for rule in rules]
     return tuple(replace(rule, genres=genres) for rule, genres in kept if genres)
 
 
-def _value(feature: str, features: FeatureSummary) -> float:
-    source = features.descriptors if feature in DESCRIPTORS else features.quality
+def _value(feature: str, facts: TrackFacts) -> float:
+    source = facts.descriptors if feature in DESCRIPTORS else facts.quality
     return float(getattr(source, feature))

@@ -21,7 +21,8 @@ from pathlib import Path
 
 import numpy as np
 
-from acoustic.types import AudioInfo, Descriptors, Effort, Quality, Segment, TrackFeatures
+from acoustic.request import Effort
+from acoustic.types import AudioInfo, Descriptors, Quality, Segment, TrackFacts, TrackFeatures
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +30,7 @@ TRIM_TO_RATIO = 0.9
 """A full folder is trimmed to this share of its limit, oldest use first."""
 
 
-FEATURES_VERSION = 4
+FEATURES_VERSION = 5
 """Counted up when the code makes other features of the same bytes and settings."""
 
 RESCAN_EVERY = 256
@@ -77,9 +78,11 @@ class FeatureCache:
             self._folder.mkdir(parents=True, exist_ok=True)
             self._folder_bytes = sum(size for _, size, _ in _entries(self._folder))
 
-    def get(self, content_sha256: str, effort: Effort, part: int = 0) -> TrackFeatures | None:
+    def get(
+        self, content_sha256: str, effort: Effort, round_number: int = 0
+    ) -> TrackFeatures | None:
         """The entry without timings, or None."""
-        key = self._key(content_sha256, effort, part)
+        key = self._key(content_sha256, effort, round_number)
         with self._lock:
             if features := self._memory.get(key):
                 self._memory.move_to_end(key)
@@ -89,9 +92,9 @@ class FeatureCache:
             self._remember(key, features)
         return features
 
-    def put(self, effort: Effort, features: TrackFeatures, part: int = 0) -> None:
+    def put(self, effort: Effort, features: TrackFeatures, round_number: int = 0) -> None:
         """Keep one track's features. A full or read-only folder is logged, not an error."""
-        key = self._key(features.content_sha256, effort, part)
+        key = self._key(features.facts.content_sha256, effort, round_number)
         entry = replace(features, timings_ms={})
         self._remember(key, entry)
         if self._folder is None:
@@ -101,8 +104,8 @@ class FeatureCache:
         except OSError as error:
             logger.warning("feature cache folder cannot be written error=%s", error.strerror)
 
-    def _key(self, content_sha256: str, effort: Effort, part: int) -> str:
-        name = f"{FEATURES_VERSION}:{content_sha256}:{self._digest}:{effort}:{part}"
+    def _key(self, content_sha256: str, effort: Effort, round_number: int) -> str:
+        name = f"{FEATURES_VERSION}:{content_sha256}:{self._digest}:{effort}:{round_number}"
         return hashlib.sha256(name.encode()).hexdigest()
 
     def _remember(self, key: str, features: TrackFeatures) -> None:
@@ -172,18 +175,11 @@ def _entries(folder: Path) -> list[tuple[float, int, Path]]:
 
 
 def features_to_bytes(features: TrackFeatures) -> bytes:
-    """Everything but the content's hash and the timings, without pickle.
+    """The features as bytes, without their timings and without pickle.
 
     A digest, then two arrays: the spectrogram, and the rest as JSON.
     """
-    facts = {
-        "segments": [[s.start_s, s.end_s] for s in features.segments],
-        "info": asdict(features.info),
-        "quality": asdict(features.quality),
-        "descriptors": asdict(features.descriptors),
-        "front_end_digest": features.front_end_digest,
-        "n_unheard": features.n_unheard,
-    }
+    facts = asdict(features.facts)
     file = io.BytesIO()
     np.save(file, features.log_mel, allow_pickle=False)
     np.save(file, np.frombuffer(json.dumps(facts).encode(), np.uint8), allow_pickle=False)
@@ -199,14 +195,13 @@ def features_from_bytes(entry: bytes, content_sha256: str) -> TrackFeatures | No
     file = io.BytesIO(content)
     log_mel = np.load(file, allow_pickle=False)
     facts = json.loads(np.load(file, allow_pickle=False).tobytes())
+    restored = TrackFacts(
+        segments=tuple(Segment(**each) for each in facts.pop("segments")),
+        info=AudioInfo(**facts.pop("info")),
+        quality=Quality(**facts.pop("quality")),
+        descriptors=Descriptors(**facts.pop("descriptors")),
+        **facts,
+    )
     return TrackFeatures(
-        log_mel=log_mel,
-        segments=tuple(Segment(start_s=a, end_s=b) for a, b in facts["segments"]),
-        info=AudioInfo(**facts["info"]),
-        quality=Quality(**facts["quality"]),
-        descriptors=Descriptors(**facts["descriptors"]),
-        content_sha256=content_sha256,
-        front_end_digest=facts["front_end_digest"],
-        n_unheard=facts["n_unheard"],
-        cached=True,
+        log_mel=log_mel, facts=replace(restored, content_sha256=content_sha256, cached=True)
     )

@@ -1,9 +1,9 @@
-"""The one door through which audio bytes become samples: upload, reference and batch alike.
+"""Single entry point for decoding audio bytes to samples: HTTP, CLI and batch all use it.
 
-Magic bytes choose the decoder; a `DecodeGuard` counts what comes out against limits in seconds,
+Magic bytes choose the decoder; a `DecodeGuard` checks what is decoded against limits in seconds,
 in decoded bytes and in resampled samples. Nothing is allocated from a header and no header's
 duration is trusted: a few kilobytes can claim hours, so every limit is checked before the block
-that would break it.
+that would exceed it.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from acoustic.errors import UnsupportedAudioError
 from acoustic.preprocess import containers
 from acoustic.preprocess.decode_sndfile import ClampedBytesIO, SndfileReader
 from acoustic.preprocess.guard import DecodeGuard, DecodeLimits
-from acoustic.preprocess.mp3_length import with_stated_length
-from acoustic.preprocess.mp3_ranges import (
+from acoustic.preprocess.mp3.length import with_stated_length
+from acoustic.preprocess.mp3.ranges import (
     RangesUnavailableError,
     fetch_segments,
     read_frame_table,
@@ -31,7 +31,7 @@ from acoustic.types import AudioInfo, Segment
 
 
 class AudioReader(Protocol):
-    """An opened file that decodes any segment of itself."""
+    """An opened audio file that decodes any segment on request."""
 
     info: AudioInfo
 
@@ -39,14 +39,14 @@ class AudioReader(Protocol):
         """Decode one segment, mixed down to mono at the file's own rate.
 
         Args:
-            segment: part of the track; what lies past the end is left out.
+            segment: part of the track, in seconds; audio past the end of the track is left out.
 
         Returns:
-            The samples that exist, possibly fewer than asked for.
+            The samples that exist, possibly fewer than the segment asks for.
 
         Raises:
-            AudioDecodeError: undecodable data, or samples that are not finite or absurd.
-            AudioTooLongError: the request's decoded bytes would pass the limit.
+            AudioDecodeError: undecodable data, or samples that are not finite or too large.
+            AudioTooLongError: the request's decoded bytes would exceed the limit.
         """
 
 
@@ -55,10 +55,10 @@ def open_audio(data: bytes, limits: DecodeLimits | None = None) -> AudioReader:
 
     Args:
         data: the file's bytes.
-        limits: what decoding may cost.
+        limits: bounds on what decoding may cost; None for the defaults.
 
     Raises:
-        InvalidRequestError: no bytes.
+        InvalidRequestError: `data` is empty.
         UnsupportedAudioError: a format, sample rate or channel count outside the limits, or a
             container whose decoder is not installed.
         AudioDecodeError: the header cannot be read, or there is no audio.
@@ -81,40 +81,44 @@ def open_audio(data: bytes, limits: DecodeLimits | None = None) -> AudioReader:
 
 
 class RangedReader:
-    """An opened file of which only the bytes are fetched that the wanted segments need.
+    """An opened audio file that fetches only the bytes that the requested segments need.
 
     Args:
-        file: to read from.
-        limits: what decoding may cost.
+        file: ranged file to decode from.
+        limits: bounds on what decoding may cost; None for the defaults.
 
     Raises:
         RangesUnavailableError: the file must be read whole.
-        InputError: any of the refusals of `open_audio`.
+        InputError: any error that `open_audio` raises.
     """
 
     def __init__(self, file: RangedFile, limits: DecodeLimits | None = None) -> None:
         container = containers.sniff(file.peek(0, containers.HINT_BYTES))
         if container in containers.FOREIGN:
-            raise RangesUnavailableError(f"{container} is read whole")
+            raise RangesUnavailableError(f"{container} files cannot be read by ranges")
         self._file, self._limits = file, limits or DecodeLimits()
         self._table = read_frame_table(file) if container == "MP3" else None
         self._reader = self._opened(())
         self.info = self._reader.info
 
     def expect(self, segments: Sequence[Segment]) -> None:
-        """Fetch what some segments need, before they are read.
+        """Fetch the bytes that some segments need; call it before reading them.
+
+        Args:
+            segments: parts of the track that are read next.
 
         Raises:
             RangesUnavailableError: the file must be read whole.
         """
         if self._table is not None:
+            # A new reader: bytes that the old one has seen may be replaced by this fetch.
             self._reader = self._opened(segments)
 
     def read(self, segment: Segment) -> Waveform:
         """Decode one segment; see `AudioReader.read`.
 
         Raises:
-            Exception: what fetching has raised.
+            Exception: the error of a failed fetch, as its store raised it.
         """
         try:
             waveform = self._reader.read(segment)
@@ -132,7 +136,7 @@ class RangedReader:
         return reader
 
     def _check_fetched(self) -> None:
-        """An exception in a decoder's callback is lost: the decoder sees an end of the file."""
+        """Raise the error of a failed fetch, which the decoder took for the end of the file."""
         if self._file.failure is not None:
             raise self._file.failure
 
@@ -144,18 +148,18 @@ class RangedReader:
 def decode_whole(
     data: bytes, sample_rate: int, limits: DecodeLimits | None = None
 ) -> npt.NDArray[np.float32]:
-    """All of a file at one rate, for training and tests.
+    """Decode a whole file at one sample rate, for training and tests.
 
     Args:
         data: the file's bytes.
-        sample_rate: Hz wanted.
-        limits: what decoding may cost.
+        sample_rate: sample rate of the result, Hz.
+        limits: bounds on what decoding may cost; None for the defaults.
 
     Returns:
         (n,) float32 mono.
 
     Raises:
-        InputError: any of the refusals of `open_audio` and `read`.
+        InputError: any error that `open_audio` or `read` raises.
     """
     limits = limits or DecodeLimits()
     reader = open_audio(data, limits)

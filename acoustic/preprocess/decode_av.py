@@ -1,8 +1,8 @@
 """AAC, M4A, WMA and WebM through PyAV, for installations with the `formats` extra.
 
-The same door as `decode`: the demuxer is fixed by the sniffed container, frames are counted
-against the same limits and mixed down as they come. Timestamps, not the header, say where a
-frame lies; decoding starts a little early, because AAC needs the frame before.
+The detected container fixes the demuxer; frames are counted against the same limits as in
+`decode_sndfile` and mixed down one by one. Timestamps, not the header, give the position of a
+frame; decoding starts a little early, because AAC needs the frame before.
 """
 
 from __future__ import annotations
@@ -16,29 +16,29 @@ import numpy as np
 import numpy.typing as npt
 
 from acoustic.errors import AudioDecodeError
-from acoustic.preprocess.guard import DecodeGuard, mix_down
-from acoustic.preprocess.waveform import Waveform
+from acoustic.preprocess.guard import DecodeGuard
+from acoustic.preprocess.waveform import Waveform, mix_down
 from acoustic.types import AudioInfo, Segment
 
 DEMUXERS = {"MP4": "mov", "AAC": "aac", "WMA": "asf", "WebM": "matroska"}
 CODECS = "aac,alac,flac,mp3,opus,libopus,vorbis,wmav1,wmav2,wmapro"
-"""Nothing else in the file is decoded: a cover picture could be a bomb of its own."""
+"""Codecs that are decoded, no others: a cover picture could be a decompression bomb."""
 
-RUN_UP_S = 0.2
+RUN_UP_S = 0.2  # seconds decoded and dropped before a segment
 
 
 class AvReader:
-    """An opened file that decodes any segment of itself; see `decode_sndfile.SndfileReader`.
+    """An opened AAC, MP4, WMA or WebM file that decodes any segment; see `decode.AudioReader`.
 
     Args:
         data: the file's bytes.
-        container: one of DEMUXERS.
-        guard: counts and checks what is decoded.
+        container: name of the container, a key of DEMUXERS.
+        guard: counts what is decoded and checks it against the limits.
 
     Raises:
-        AudioDecodeError: no readable audio stream.
-        UnsupportedAudioError: a layout outside the limits.
-        AudioTooLongError: longer than the limit.
+        AudioDecodeError: the file has no readable audio stream.
+        UnsupportedAudioError: a sample rate or channel count outside the limits.
+        AudioTooLongError: the track is longer than the limit.
     """
 
     def __init__(self, data: bytes, container: str, guard: DecodeGuard) -> None:
@@ -53,10 +53,12 @@ class AvReader:
             "the audio's header cannot be read",
         )
         if not self._file.streams.audio:
-            raise AudioDecodeError(f"the {container} file holds no audio stream")
+            raise AudioDecodeError(f"the {container} file has no audio stream")
         self._stream = self._file.streams.audio[0]
+        # FFmpeg reports None or 0 where it does not know; the guard rejects 0.
         rate, channels = self._stream.rate or 0, self._stream.channels or 0
         guard.check_layout(rate, channels)
+        # Only the sample format is converted, so a frame keeps its length and position.
         self._convert = av.AudioResampler(format="flt", layout=self._stream.layout, rate=rate)
         duration_s = _wrapped(self._measure_duration_s, "the audio's packets cannot be read")
         guard.check_duration(duration_s)
@@ -67,14 +69,19 @@ class AvReader:
     def read(self, segment: Segment) -> Waveform:
         """Decode one segment, mixed down to mono at the file's own rate.
 
+        Args:
+            segment: part of the track, in seconds.
+
         Raises:
-            AudioDecodeError: undecodable data, or samples that are not finite or absurd.
-            AudioTooLongError: the request's decoded bytes would pass the limit.
+            AudioDecodeError: undecodable data, or samples that are not finite or too large.
+            AudioTooLongError: the request's decoded bytes would exceed the limit.
         """
         rate = self.info.sample_rate
         start = round(segment.start_s * rate)
         end = round(segment.end_s * rate)
         out = np.zeros(max(0, end - start), np.float32)
+        # Timestamps place the blocks: a hole between two blocks stays 0, and what no block
+        # reaches at the end is cut off.
         n_covered = 0
         n_clipped = n_samples = 0
         for position, block in self._blocks(segment):
@@ -92,9 +99,10 @@ class AvReader:
         )
 
     def _blocks(self, segment: Segment) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
-        """First frame and (frames, channels) samples of each piece up to the segment's end."""
+        """Position and (frames, channels) samples of each block, up to the end of the segment."""
         base = self._stream.time_base
         target_s = max(0.0, segment.start_s - RUN_UP_S)
+        # Timestamps are in units of `base` seconds and may start at any value, not only at 0.
         origin_s = float((self._stream.start_time or 0) * base)
         _wrapped(
             lambda: self._file.seek(int((target_s + origin_s) / base), stream=self._stream),
@@ -114,12 +122,12 @@ class AvReader:
                 yield round(time_s * self.info.sample_rate), np.asarray(block, np.float32)
 
     def _to_float(self, frame: Any) -> list[Any]:
-        """The frame as packed float32; refuses a stream that changes its rate or layout."""
+        """The frame as packed float32; rejects a stream that changes its rate or layout."""
         parts = _wrapped(lambda: self._convert.resample(frame), "the audio changes its layout")
         return [part for part in parts if part.samples]
 
     def _measure_duration_s(self) -> float:
-        """The duration that the container states, or a count of packets where it states none.
+        """Seconds of audio: as the container states them, else summed over the packets.
 
         Raw AAC states none, and FFmpeg's guess from the first frames' bitrate may be far off.
         """
@@ -133,13 +141,13 @@ class AvReader:
         counted = 0.0
         for packet in self._file.demux(self._stream):
             counted += float((packet.duration or 0) * base)
-            if counted > limit:
+            if counted > limit:  # enough for the guard to reject it
                 break
         return counted
 
 
 def _wrapped(call: Callable[[], Any], message: str) -> Any:
-    """The call's result, with FFmpeg's errors as ours."""
+    """Return the result of the call; raise FFmpeg's errors as AudioDecodeError."""
     try:
         return call()
     except (av.FFmpegError, ValueError, EOFError, OSError) as error:

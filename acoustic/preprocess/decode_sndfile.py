@@ -1,8 +1,8 @@
 """WAV, FLAC, Ogg, MP3, AIFF, AU, CAF and W64 through libsndfile, one segment at a time.
 
-Reading is block-wise and blocks are mixed down to mono as they come, so that a file costs the
-memory of one block, whatever its channels. Streamed FLAC (a header without a length) is legal
-and is counted by decoding it once.
+A file is decoded in blocks, and each block is mixed down to mono at once, so extra channels
+cost the memory of one block only. Streamed FLAC (a header without a length) is legal; its
+frames are counted by decoding it once.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ import numpy.typing as npt
 import soundfile as sf
 
 from acoustic.errors import AudioDecodeError, UnsupportedAudioError
-from acoustic.preprocess.guard import DecodeGuard, mix_down
-from acoustic.preprocess.waveform import Waveform
+from acoustic.preprocess.guard import DecodeGuard
+from acoustic.preprocess.waveform import Waveform, mix_down
 from acoustic.types import AudioInfo, Segment
 
 BLOCK_BYTES = 1 << 20
 """Decoded float32 bytes per block, over all channels."""
 
 RUN_UP_S = 0.2
-"""Decoded and dropped before a segment that does not start where the last one ended."""
+"""Seconds decoded and dropped before a segment that does not start where the last one ended."""
 
 UNKNOWN_FRAMES = 2**62
 """libsndfile reports 2^63 − 1 frames for a FLAC stream without a length."""
@@ -33,15 +33,15 @@ SNDFILE_FORMATS = {
     "WAV": "WAV", "WAVEX": "WAV", "RF64": "WAV", "W64": "W64", "FLAC": "FLAC", "OGG": "Ogg",
     "MP3": "MP3", "AIFF": "AIFF", "AU": "AU", "CAF": "CAF",
 }  # fmt: skip
-"""libsndfile's own verdict must be on the list as well: its names → ours."""
+"""libsndfile's format names → ours. A file that it detects as any other format is rejected."""
 
 
 class SndfileReader:
-    """An opened file that decodes any segment of itself.
+    """An opened audio file that decodes any segment on request.
 
     Args:
-        open_stream: gives a binary file at its start; may be called again.
-        guard: counts and checks what is decoded.
+        open_stream: returns a binary file at its start; may be called more than once.
+        guard: counts what is decoded and checks it against the limits.
 
     Raises:
         UnsupportedAudioError: a format, sample rate or channel count outside the limits.
@@ -95,9 +95,10 @@ class SndfileReader:
         return sound
 
     def _count_frames(self) -> int:
-        """The header's frames, or a count of them where the header has none."""
+        """Number of frames by the header, or counted by decoding where the header has none."""
         if self._sound.frames < UNKNOWN_FRAMES:
             return int(self._sound.frames)
+        # This pass counts against the limit on decoded bytes as well, so it ends.
         n_frames = 0
         while n := len(self._read_block(UNKNOWN_FRAMES)):
             n_frames += n
@@ -105,8 +106,9 @@ class SndfileReader:
         return n_frames
 
     def _seek_with_run_up(self, frame: int) -> None:
-        """Land a little early and decode up to the place: an MP3 frame may need bits of frames
-        before it, and is silent where a seek has left those out.
+        """Seek to a little before `frame` and decode up to it.
+
+        An MP3 frame may need bits of the frames before it and is silent where a seek skips them.
         """
         if frame == self._position:
             return
@@ -116,7 +118,7 @@ class SndfileReader:
             n_run_up -= n
 
     def _seek(self, frame: int) -> None:
-        """Go to a frame; a codec that cannot seek (GSM, some ADPCM) is decoded up to it."""
+        """Seek to a frame; a codec that cannot seek (GSM, some ADPCM) is decoded up to it."""
         if frame == self._position:
             return
         try:
@@ -125,22 +127,23 @@ class SndfileReader:
             self._skip_to(frame)
 
     def _skip_to(self, frame: int) -> None:
-        if frame < self._position:
+        if frame < self._position:  # the only way back without seeking is to start again
             self._sound = self._open()
         while self._position < frame and len(self._read_block(frame - self._position)):
             pass
 
     def _read_block(self, n_wanted: int) -> npt.NDArray[np.float32]:
-        """Up to one block, (frames, channels); fewer frames than possible only at the end."""
+        """Decode up to one block, (frames, channels); it is short only at the end of the file."""
         channels = self._sound.channels
         n_block = min(n_wanted, max(1, BLOCK_BYTES // (4 * channels)))
-        self._guard.count(n_block, channels)
+        self._guard.count(n_block, channels)  # before decoding, so the limit is never exceeded
+        # NaN marks the rows that libsndfile has not written, in case it ends with an error.
         block = np.full((n_block, channels), np.nan, np.float32)
         try:
             block = self._sound.read(out=block, always_2d=True)
         except sf.LibsndfileError as error:
             # A FLAC stream without a length ends with an error, after its last samples were
-            # delivered: they stand before the first untouched row.
+            # written: they are the rows before the first one that is still NaN.
             untouched = np.flatnonzero(np.isnan(block[:, 0]))
             n_got = int(untouched[0]) if untouched.size else len(block)
             if n_got == 0 and self._sound.frames < UNKNOWN_FRAMES:
@@ -151,7 +154,7 @@ class SndfileReader:
 
 
 class _Stream(sf.SoundFile):  # type: ignore[misc]  # soundfile has no type information
-    """A sound file that is not sought after every read.
+    """A SoundFile without the seek that soundfile makes after every read.
 
     soundfile seeks to where it already is after each read of a seekable file, which resets an
     MP3 decoder: the first 60 ms of the next block then come out as silence.
@@ -162,12 +165,13 @@ class _Stream(sf.SoundFile):  # type: ignore[misc]  # soundfile has no type info
 
 
 class ClampedBytesIO(io.BytesIO):
-    """Seeks before the start, which damaged headers ask for, end at the start: libsndfile's
-    callback has no way to hear of an exception.
+    """A BytesIO in which a seek before the start goes to position 0.
+
+    Damaged headers ask for such seeks, and libsndfile's callback cannot report an exception.
     """
 
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
-        """Go somewhere, the start at the earliest."""
+        """Seek; positions before the start clamp to 0."""
         try:
             return super().seek(offset, whence)
         except (ValueError, OverflowError):

@@ -1,178 +1,91 @@
-"""Noise reduction and compression of what the model hears, off by default.
+"""The guide's noise reduction and compressor (its section 4.1), off by default.
 
-Both work on the power of the STFT, before the mel bands and without an inverse transform: the
-model needs no waveform. The guide's own versions (its section 4.1) work on samples; they are in
-`enhance_seed`, so that its claims can be tested.
-
-denoise   `quantile`: a noise floor per bin, from its quiet frames, smoothed over frequency so that
-          a held tone is no noise; it is taken off where the window's signal-to-noise ratio is low.
-          Sources: Martin, Noise Power Spectral Density Estimation Based on Optimal Smoothing and
-          Minimum Statistics (2001); Berouti, Schwartz and Makhoul, Enhancement of Speech Corrupted
-          by Acoustic Noise (1979), for the spectral floor.
-compress  `level`: a downward compressor on the level of each frame, with attack and release, so
-          that it changes levels and makes no harmonics. Source: Giannoulis, Massberg and Reiss,
-          Digital Dynamic Range Compressor Design (2012).
-
-Shapes: T frames, K frequency bins.
+Both work on the samples of each window before the spectrogram. Neither is recommended: the
+subtraction takes whatever sounds in the first second for noise, and the compressor bends the wave
+sample by sample, which is distortion. docs/claims.md has their measured effect.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
-from scipy.ndimage import median_filter
 
-from acoustic.preprocess.enhance_seed import compress_samples, subtract_first_second
-from acoustic.preprocess.mel import MelConfig
-
-Denoise = Literal["none", "quantile", "seed"]
-Compress = Literal["none", "level", "seed"]
-Powers = npt.NDArray[np.float32]
+Enhancement = Literal["none", "guide"]
 Samples = npt.NDArray[np.float32]
 
-FULL_SCALE_SINE_RMS_DB = 10 * math.log10(0.5)
-SMOOTHED_BINS = 31
-"""Width of the median over frequency, 334 Hz at the default geometry: wider than a held tone."""
+N_FFT, HOP = 2048, 512
+NOISE_S = 1.0
+OVER_SUBTRACTION = 0.5
+FLOOR_RATIO = 0.01
+GUIDE_THRESHOLD_DB = -20.0
+GUIDE_RATIO = 4.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EnhanceConfig:
-    """What is done to the sound.
+    """What is done to the sound before the spectrogram.
 
     Attributes:
-        denoise: "none", "quantile" or "seed".
-        compress: "none", "level" or "seed".
-        noise_quantile: share of a bin's frames taken as its noise, in (0, 1).
-        over_subtraction: multiple of the noise that is taken off.
-        floor_ratio: share of a bin's power that always stays, in (0, 1].
-        max_snr_db: windows above this estimated signal-to-noise ratio are left alone, dB.
-        threshold_db: level above which the compressor acts, dB full scale.
-        ratio: dB in over dB out above the threshold, at least 1.
-        attack_s: time constant while the level rises, seconds.
-        release_s: while it falls, seconds.
+        denoise: "none", or "guide" for its spectral subtraction.
+        compress: "none", or "guide" for its compressor.
     """
 
-    denoise: Denoise = "none"
-    compress: Compress = "none"
-    noise_quantile: float = 0.2
-    over_subtraction: float = 2.0
-    floor_ratio: float = 0.05
-    max_snr_db: float = 15.0
-    threshold_db: float = -20.0
-    ratio: float = 4.0
-    attack_s: float = 0.01
-    release_s: float = 0.2
+    denoise: Enhancement = "none"
+    compress: Enhancement = "none"
 
     def __post_init__(self) -> None:
-        if self.denoise not in get_args(Denoise) or self.compress not in get_args(Compress):
-            raise ValueError(f"unknown denoise {self.denoise!r} or compress {self.compress!r}")
-        if not 0 < self.noise_quantile < 1 or not 0 < self.floor_ratio <= 1:
-            raise ValueError("noise_quantile and floor_ratio are shares between 0 and 1")
-        if self.ratio < 1 or self.attack_s <= 0 or self.release_s <= 0 or self.threshold_db >= 0:
-            raise ValueError("ratio is 1 or more, times are positive, threshold_db is below 0 dB")
-        if self.over_subtraction < 0:
-            raise ValueError(f"over_subtraction is {self.over_subtraction}, must not be negative")
-
-
-class Enhancer:
-    """The configured changes.
-
-    Args:
-        config: which, and how strong.
-        mel: geometry of the frames.
-    """
-
-    def __init__(self, config: EnhanceConfig, mel: MelConfig) -> None:
-        self.config = config
-        self._mel = mel
+        for name in ("denoise", "compress"):
+            value = getattr(self, name)
+            if value not in get_args(Enhancement):
+                raise ValueError(f"{name} is {value!r}, known are none and guide")
 
     @property
     def is_on(self) -> bool:
         """Whether anything is changed."""
-        return (self.config.denoise, self.config.compress) != ("none", "none")
-
-    def waveform(self, samples: Samples) -> Samples:
-        """The guide's changes, on (n,) float32 samples; the input where they are off."""
-        if self.config.denoise == "seed":
-            samples = subtract_first_second(samples, self._mel.sample_rate)
-        return compress_samples(samples) if self.config.compress == "seed" else samples
-
-    def power(self, bins: Powers) -> Powers:
-        """Our changes, on the (T, K) power of the bins."""
-        if self.config.denoise == "quantile":
-            bins = subtract_noise(bins, self.config)
-        if self.config.compress == "level":
-            bins = compress_levels(bins, self.config, self._mel)
-        return bins
+        return (self.denoise, self.compress) != ("none", "none")
 
 
-def subtract_noise(bins: Powers, config: EnhanceConfig) -> Powers:
-    """Power without its steady noise.
+def enhance(samples: Samples, sample_rate: int, config: EnhanceConfig) -> Samples:
+    """The samples after the configured changes; the input itself where all are off.
 
     Args:
-        bins: (T, K) power.
-        config: strengths and the gate.
-
-    Returns:
-        (T, K); the input itself where the window is clean enough.
+        samples: (n,) float32 of one window.
+        sample_rate: sample rate, Hz.
+        config: which changes.
     """
-    noise = estimate_noise(bins, config.noise_quantile)
-    if estimated_snr_db(bins, noise) > config.max_snr_db:
-        return bins
-    left = bins - np.float32(config.over_subtraction) * noise
-    return np.asarray(np.maximum(left, np.float32(config.floor_ratio) * bins), np.float32)
+    if config.denoise == "guide":
+        samples = subtract_first_second(samples, sample_rate)
+    return compress_samples(samples) if config.compress == "guide" else samples
 
 
-def estimate_noise(bins: Powers, quantile: float) -> Powers:
-    """(K,) mean power of the noise.
-
-    The power of noise in a bin is exponentially distributed, so its q-quantile is −ln(1 − q) times
-    its mean; the median over neighbouring bins leaves held tones out.
-    """
-    quiet = np.quantile(bins, quantile, axis=0) / -math.log1p(-quantile)
-    return np.asarray(median_filter(quiet, SMOOTHED_BINS, mode="nearest"), np.float32)
-
-
-def estimated_snr_db(bins: Powers, noise: Powers) -> float:
-    """Of the whole window, dB: what is left of its power without the noise, over the noise."""
-    noise_power = float(noise.sum(dtype=np.float64))
-    signal = float(bins.mean(axis=0, dtype=np.float64).sum()) - noise_power
-    if noise_power <= 0:
-        return math.inf
-    return 10 * math.log10(max(signal, 1e-9 * noise_power) / noise_power)
-
-
-def compress_levels(bins: Powers, config: EnhanceConfig, mel: MelConfig) -> Powers:
-    """Power with loud frames turned down.
+def subtract_first_second(samples: Samples, sample_rate: int) -> Samples:
+    """Spectral subtraction whose noise is the mean magnitude of the first second.
 
     Args:
-        bins: (T, K) power.
-        config: threshold, ratio and times.
-        mel: geometry of the frames.
+        samples: (n,) float32.
+        sample_rate: Hz.
 
     Returns:
-        (T, K); every frame changed by one gain.
+        (n,) float32; half of the noise is taken off each magnitude, 1 % of it stays, and the
+        phase is kept.
     """
-    over_db = np.maximum(frame_levels_db(bins, mel) - config.threshold_db, 0)
-    wanted_db = -over_db * (1 - 1 / config.ratio)
-    hop_s = mel.hop_length / mel.sample_rate
-    attack, release = (math.exp(-hop_s / t) for t in (config.attack_s, config.release_s))
-    gains_db = np.empty_like(wanted_db)
-    gain_db = wanted_db[0]
-    for t, target_db in enumerate(wanted_db):
-        keep = attack if target_db < gain_db else release
-        gain_db = keep * gain_db + (1 - keep) * target_db
-        gains_db[t] = gain_db
-    return np.asarray(bins * np.power(10.0, gains_db / 10)[:, None], np.float32)
+    from scipy.signal import istft, stft  # slow to import, and hardly ever used
+
+    _, _, spectrum = stft(samples, sample_rate, nperseg=N_FFT, noverlap=N_FFT - HOP)
+    magnitude = np.abs(spectrum)
+    n_noise = max(1, round(NOISE_S * sample_rate / HOP))
+    noise = magnitude[:, :n_noise].mean(axis=1, keepdims=True)
+    left = np.maximum(magnitude - OVER_SUBTRACTION * noise, FLOOR_RATIO * magnitude)
+    changed = spectrum * left / np.maximum(magnitude, 1e-12)
+    _, waveform = istft(changed, sample_rate, nperseg=N_FFT, noverlap=N_FFT - HOP)
+    return np.asarray(np.resize(waveform, samples.size), np.float32)
 
 
-def frame_levels_db(bins: Powers, mel: MelConfig) -> npt.NDArray[np.float64]:
-    """(T,) level of each frame, dB; a sine of full scale is at 0 dB."""
-    window_energy = 3 / 8 * mel.n_fft  # of a Hann window
-    mean_square = 2 * bins.sum(axis=1, dtype=np.float64) / (mel.n_fft * window_energy)
-    levels_db = 10 * np.log10(np.maximum(mean_square, 1e-12)) - FULL_SCALE_SINE_RMS_DB
-    return np.asarray(levels_db)
+def compress_samples(samples: Samples) -> Samples:
+    """Every sample above −20 dB full scale is turned down to a quarter of its excess in dB."""
+    level_db = 20 * np.log10(np.maximum(np.abs(samples), 1e-10))
+    over_db = np.maximum(level_db - GUIDE_THRESHOLD_DB, 0)
+    return np.asarray(samples * np.power(10.0, -over_db * (1 - 1 / GUIDE_RATIO) / 20), np.float32)

@@ -1,4 +1,4 @@
-"""What one request may cost, and the checks that hold it: shared by all decoders."""
+"""Limits on decoding one request, and the checks that enforce them, for all decoders."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ FULL_SCALE = 0.9995
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DecodeLimits:
-    """What one request may cost.
+    """Limits on what decoding one request may cost.
 
     Attributes:
-        min_sample_rate: Hz; below it the resampler multiplies the audio.
-        max_sample_rate: Hz.
-        max_channels: channels.
-        max_duration_s: longest track, by its header or by counting.
+        min_sample_rate: lowest accepted rate, Hz; below it resampling multiplies the samples.
+        max_sample_rate: highest accepted rate, Hz.
+        max_channels: largest accepted number of channels.
+        max_duration_s: longest accepted track, seconds, by its header or by counting.
         max_decoded_bytes: decoded float32 bytes over all channels, per request.
         max_resampled_samples: mono samples after resampling, per request.
-        max_abs_sample: largest magnitude, full scale being 1.
+        max_abs_sample: largest accepted magnitude of a sample; full scale is 1.
     """
 
     min_sample_rate: int = 4_000
@@ -45,10 +45,10 @@ class DecodeLimits:
 
 
 class DecodeGuard:
-    """Counts what one request decodes and refuses what is over a limit.
+    """Counts what one request decodes and rejects what exceeds a limit.
 
     Args:
-        limits: what decoding may cost.
+        limits: bounds on what decoding may cost.
     """
 
     def __init__(self, limits: DecodeLimits) -> None:
@@ -56,58 +56,71 @@ class DecodeGuard:
         self._decoded_bytes = 0
 
     def check_layout(self, sample_rate: int, channels: int) -> None:
-        """Refuse sample rates and channel counts outside the limits.
+        """Reject sample rates and channel counts outside the limits.
+
+        Args:
+            sample_rate: sample rate of the file, Hz.
+            channels: number of channels.
 
         Raises:
-            UnsupportedAudioError: outside.
+            UnsupportedAudioError: the sample rate or number of channels is outside the limits.
         """
         limits = self.limits
         if not limits.min_sample_rate <= sample_rate <= limits.max_sample_rate:
             raise UnsupportedAudioError(
                 f"the sample rate is {sample_rate} Hz, limits are "
-                f"{limits.min_sample_rate} to {limits.max_sample_rate} Hz"
+                f"{limits.min_sample_rate} to {limits.max_sample_rate} Hz; resample the file"
             )
         if not 1 <= channels <= limits.max_channels:
             raise UnsupportedAudioError(
-                f"the audio has {channels} channels, limit is {limits.max_channels}"
+                f"the audio has {channels} channels, limit is {limits.max_channels}; mix it down"
             )
 
     def check_duration(self, duration_s: float) -> None:
-        """Refuse empty and endless tracks.
+        """Reject empty tracks and tracks longer than the limit.
+
+        Args:
+            duration_s: duration of the track, seconds.
 
         Raises:
-            AudioDecodeError: no audio.
-            AudioTooLongError: longer than the limit.
+            AudioDecodeError: the track has no audio.
+            AudioTooLongError: the track is longer than the limit.
         """
         if duration_s <= 0:
             raise AudioDecodeError("the file holds no audio: 0 samples")
         if duration_s > self.limits.max_duration_s:
             raise AudioTooLongError(
                 f"the audio is {_minutes(duration_s)}, limit is "
-                f"{_minutes(self.limits.max_duration_s)}"
+                f"{_minutes(self.limits.max_duration_s)}; shorten the file"
             )
 
     def count(self, n_frames: int, channels: int) -> None:
-        """Count a block before it is decoded.
+        """Count a block against the limit on decoded bytes, before it is decoded.
+
+        Args:
+            n_frames: frames of the block, one sample per channel each.
+            channels: number of channels.
 
         Raises:
-            AudioTooLongError: the request's decoded bytes pass the limit.
+            AudioTooLongError: the request's decoded bytes exceed the limit.
         """
-        self._decoded_bytes += 4 * n_frames * channels
+        self._decoded_bytes += 4 * n_frames * channels  # 4 bytes per float32
         if self._decoded_bytes > self.limits.max_decoded_bytes:
             raise AudioTooLongError(
-                f"decoding takes more than {self.limits.max_decoded_bytes >> 20} MiB, the limit"
+                f"the audio decodes to more than {self.limits.max_decoded_bytes >> 20} MiB, "
+                "the limit; shorten the file"
             )
 
     def inspect(self, block: npt.NDArray[np.float32]) -> int:
-        """Refuse what no music file holds; the number of samples at full scale.
+        """Reject non-finite or too large samples; return the number of clipped samples.
 
         Args:
             block: (frames, channels) float32, at least one sample.
 
         Raises:
-            AudioDecodeError: samples that are not finite, or absurdly large.
+            AudioDecodeError: samples that are not finite, or larger than `max_abs_sample`.
         """
+        # A NaN or infinity becomes the maximum, so one pass covers every check.
         peak = float(np.abs(block).max())
         if not math.isfinite(peak):
             raise AudioDecodeError("the audio holds samples that are not finite numbers")
@@ -117,14 +130,6 @@ class DecodeGuard:
                 "(full scale is 1)"
             )
         return int(np.count_nonzero(np.abs(block) >= FULL_SCALE)) if peak >= FULL_SCALE else 0
-
-
-def mix_down(block: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Mean over the channels of (frames, channels); a product is far cheaper than a mean."""
-    channels = block.shape[1]
-    if channels == 1:
-        return block[:, 0]
-    return block @ np.full(channels, 1 / channels, np.float32)
 
 
 def _minutes(duration_s: float) -> str:

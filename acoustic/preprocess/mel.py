@@ -10,70 +10,26 @@ Shapes: M mel bands, T frames, K = n_fft / 2 + 1 frequency bins.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
 import scipy.fft
 
+from acoustic.geometry import MelConfig
+
 BLOCK_FRAMES = 64
-"""Frames per FFT call: 64 × 2048 float32 stay in the second-level cache."""
+"""Frames per FFT call: 64 × 2048 float32 fit in the second-level cache."""
 
 MIN_POWER = 1e-10
-"""librosa's `amin`: power below it counts as this much, so silence has a finite level."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class MelConfig:
-    """Geometry of the front end. It belongs to the checkpoint that was trained with it.
-
-    Attributes:
-        sample_rate: Hz, mono.
-        n_fft: samples per frame, and FFT length.
-        hop_length: samples from one frame to the next.
-        n_mels: mel bands, M.
-        f_min: lower edge of the first band, Hz.
-        f_max: upper edge of the last band, Hz, at most half the sample rate.
-        top_db: depth of the dB scale below the window's maximum.
-        n_frames: frames of one window, T.
-    """
-
-    sample_rate: int = 22_050
-    n_fft: int = 2048
-    hop_length: int = 915
-    n_mels: int = 128
-    f_min: float = 0.0
-    f_max: float = 11_025.0
-    top_db: float = 80.0
-    n_frames: int = 144
-
-    def __post_init__(self) -> None:
-        positive = (self.sample_rate, self.n_fft, self.hop_length, self.n_mels, self.n_frames)
-        if min(positive) < 1 or self.top_db <= 0:
-            raise ValueError(f"every size of the mel geometry must be positive: {self}")
-        if not 0 <= self.f_min < self.f_max <= self.sample_rate / 2:
-            raise ValueError(
-                f"f_min {self.f_min} Hz and f_max {self.f_max} Hz must be rising and at most "
-                f"{self.sample_rate / 2} Hz, half the sample rate"
-            )
-
-    @property
-    def window_samples(self) -> int:
-        """Samples that fill exactly `n_frames` frames."""
-        return (self.n_frames - 1) * self.hop_length + self.n_fft
-
-    @property
-    def window_s(self) -> float:
-        """Length of one window in seconds."""
-        return self.window_samples / self.sample_rate
+"""librosa's `amin`: lower powers are raised to it, so that silence has a finite level."""
 
 
 class MelSpectrogram:
-    """Log-mel with its window and filterbank prepared once.
+    """Computes log-mel spectrograms, with window and filterbank prepared once.
 
     Args:
-        config: the geometry.
+        config: geometry of the spectrograms.
 
     >>> mel = MelSpectrogram(MelConfig(n_frames=4))
     >>> mel(np.zeros(mel.config.window_samples, np.float32)).shape
@@ -82,12 +38,13 @@ class MelSpectrogram:
 
     def __init__(self, config: MelConfig) -> None:
         self.config = config
+        # Periodic Hann as in librosa: the period is n_fft, not n_fft - 1 as np.hanning has it.
         n = np.arange(config.n_fft)
         self._window = (0.5 - 0.5 * np.cos(2 * np.pi * n / config.n_fft)).astype(np.float32)
         self._filters = mel_filterbank(config)
 
     def __call__(self, waveform: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Log-mel of a waveform, dB relative to its maximum.
+        """Log-mel spectrogram of a waveform, dB relative to the spectrogram's maximum.
 
         Args:
             waveform: (n,) float32 mono at the config's sample rate, n ≥ n_fft.
@@ -100,34 +57,46 @@ class MelSpectrogram:
         """
         return power_to_db(self.power(waveform), self.config.top_db)
 
-    def power(
-        self,
-        waveform: npt.NDArray[np.float32],
-        change: Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]] | None = None,
-    ) -> npt.NDArray[np.float32]:
+    def power(self, waveform: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Mel power spectrogram, (M, T) float32, before the logarithm.
+
+        Computed in blocks of frames: the bins of a whole window would leave the cache.
 
         Args:
             waveform: (n,) float32 mono at the config's sample rate, n ≥ n_fft.
-            change: (T, K) power of the bins → what goes on to the mel bands; None changes nothing.
 
         Raises:
             ValueError: fewer samples than one frame.
         """
-        config = self.config
-        if waveform.size < config.n_fft:
-            raise ValueError(f"{waveform.size} samples are less than one frame, {config.n_fft}")
-        frames = np.lib.stride_tricks.sliding_window_view(waveform, config.n_fft)
-        frames = frames[:: config.hop_length]
-        mel = np.empty((config.n_mels, len(frames)), np.float32)
-        if change is not None:  # it needs the whole window at once
-            bins = np.concatenate([self._bins(block) for block in _blocks(frames)])
-            return np.asarray(self._filters @ change(bins).T, np.float32)
+        frames = self._frames(waveform)
+        mel = np.empty((self.config.n_mels, len(frames)), np.float32)
         for i, block in enumerate(_blocks(frames)):
-            mel[:, i * BLOCK_FRAMES : (i + 1) * BLOCK_FRAMES] = self._filters @ self._bins(block).T
+            mel[:, i * BLOCK_FRAMES : (i + 1) * BLOCK_FRAMES] = self.to_mel(self._bins(block))
         return mel
 
+    def bins(self, waveform: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Power of the frequency bins, (T, K) float32; `to_mel` maps them to the mel bands.
+
+        Raises:
+            ValueError: fewer samples than one frame.
+        """
+        return np.concatenate([self._bins(each) for each in _blocks(self._frames(waveform))])
+
+    def to_mel(self, bins: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """(M, T) mel power of (T, K) bin power."""
+        return np.asarray(self._filters @ bins.T, np.float32)
+
+    def _frames(self, waveform: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """(T, n_fft) view of the waveform, a frame per hop; nothing is copied."""
+        config = self.config
+        if waveform.size < config.n_fft:
+            raise ValueError(f"{waveform.size} samples are less than one frame of {config.n_fft}")
+        # (T, n_fft), a view: overlapping frames are not copied until a block is windowed.
+        frames = np.lib.stride_tricks.sliding_window_view(waveform, config.n_fft)
+        return frames[:: config.hop_length]
+
     def _bins(self, frames: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        # `frames * window` is a new array, so the FFT may overwrite it; (block, K).
         spectrum = scipy.fft.rfft(frames * self._window, axis=1, overwrite_x=True)
         return np.asarray(spectrum.real**2 + spectrum.imag**2)
 
@@ -164,6 +133,8 @@ def mel_filterbank(config: MelConfig) -> npt.NDArray[np.float32]:
     """
     edges_hz = mel_band_edges_hz(config)
     bins_hz = np.fft.rfftfreq(config.n_fft, 1 / config.sample_rate)
+    # (M + 2, K): height of each edge above each bin, Hz. Band m rises from edge m to m + 1 and
+    # falls to edge m + 2; a factor of 2 / (its base) makes the area of each triangle 1.
     ramps = edges_hz[:, None] - bins_hz[None, :]
     widths = np.diff(edges_hz)[:, None]
     rising = -ramps[:-2] / widths[:-1]
@@ -179,6 +150,7 @@ def mel_band_edges_hz(config: MelConfig) -> npt.NDArray[np.float64]:
     return _mel_to_hz(np.linspace(low, high, config.n_mels + 2))
 
 
+# Slaney's scale: linear up to 1 kHz = 15 mel, then 27 mel per factor of 6.4.
 _LINEAR_HZ_PER_MEL = 200.0 / 3
 _BREAK_HZ = 1000.0
 _BREAK_MEL = _BREAK_HZ / _LINEAR_HZ_PER_MEL
@@ -195,3 +167,12 @@ def _mel_to_hz(mel: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     linear = mel * _LINEAR_HZ_PER_MEL
     log = _BREAK_HZ * np.exp(_LOG_STEP * (mel - _BREAK_MEL))
     return np.where(mel < _BREAK_MEL, linear, log)
+
+
+def tile_frames(log_mel: npt.NDArray[np.float32], n_frames: int) -> npt.NDArray[np.float32]:
+    """Repeat a short spectrogram along time until it fills the window (the guide's section 2.3).
+
+    Repeating frames, not samples, makes no click at the seam.
+    """
+    n_missing = n_frames - log_mel.shape[1]
+    return log_mel if n_missing <= 0 else np.pad(log_mel, ((0, 0), (0, n_missing)), mode="wrap")

@@ -6,11 +6,11 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from acoustic.checkpoint_folder import CheckpointFolder
 from acoustic.digest import config_digest
 from acoustic.errors import (
     AudioDecodeError,
@@ -18,19 +18,22 @@ from acoustic.errors import (
     InvalidOptionError,
     SilentAudioError,
 )
-from acoustic.manifest import load_manifest
+from acoustic.example import example_wav
+from acoustic.geometry import MelConfig
+from acoustic.levels import quantise
 from acoustic.preprocess.cache import CacheConfig, FeatureCache
 from acoustic.preprocess.decode import AudioReader, RangedReader, open_audio
 from acoustic.preprocess.descriptors import describe
-from acoustic.preprocess.enhance import EnhanceConfig, Enhancer
+from acoustic.preprocess.enhance import EnhanceConfig, enhance
 from acoustic.preprocess.guard import DecodeLimits
-from acoustic.preprocess.mel import MelConfig, MelSpectrogram, power_to_db
+from acoustic.preprocess.mel import MelSpectrogram, power_to_db, tile_frames
 from acoustic.preprocess.quality import measure_quality
 from acoustic.preprocess.ranged_file import RangedFile
 from acoustic.preprocess.segments import WINDOWS_BY_EFFORT, plan_rounds
 from acoustic.preprocess.waveform import Waveform, resample
 from acoustic.profiling import StageTimer
-from acoustic.types import Effort, Segment, TrackFeatures
+from acoustic.request import Effort
+from acoustic.types import Segment, TrackFacts, TrackFeatures
 
 Samples = npt.NDArray[np.float32]
 
@@ -46,8 +49,9 @@ class PreprocessConfig:
         mel: geometry, which the checkpoint fixes.
         limits: what decoding one request may cost.
         min_duration_s: shortest track that is classified.
-        silence_db: a track whose windows are all below this level is refused, dB full scale.
-        enhance: what is done to the sound before the model hears it; nothing by default.
+        silence_db: windows below this level, dB full scale, do not vote; a track that has only
+            such windows is refused.
+        enhance: what is done to the sound before the spectrogram; nothing by default.
     """
 
     mel: MelConfig = field(default_factory=MelConfig)
@@ -78,36 +82,32 @@ class Preprocessor:
         self.config = config
         self.digest = config_digest(config)
         self._cache = FeatureCache(cache, self.digest) if cache else None
-        self._mel = MelSpectrogram(config.mel)
-        self._enhancer = Enhancer(config.enhance, config.mel)
+        self.spectrogram = MelSpectrogram(config.mel)
 
     @classmethod
     def from_folder(
         cls,
-        folder: Path,
+        folder: CheckpointFolder,
         config: PreprocessConfig | None = None,
         cache: CacheConfig | None = None,
     ) -> Preprocessor:
         """Stage 1 with a checkpoint's geometry.
 
         Args:
-            folder: the checkpoint; only its config.json is read.
+            folder: the checkpoint.
             config: settings; the geometry in them is replaced.
             cache: bounds of the feature cache, None for no cache.
-
-        Raises:
-            CheckpointError: the folder cannot be used.
         """
-        config = replace(config or PreprocessConfig(), mel=load_manifest(folder).mel)
-        return cls(config, cache)
+        return cls(replace(config or PreprocessConfig(), mel=folder.mel), cache)
 
-    def process(self, data: bytes, effort: Effort, part: int = 0) -> TrackFeatures:
+    def process(self, data: bytes, effort: Effort, round_number: int = 0) -> TrackFeatures:
         """Features of one track, or of one round of windows of effort `auto`.
 
         Args:
             data: an audio file's bytes.
-            effort: how many windows are heard.
-            part: which round of `auto`; the result tells how many windows are left after it.
+            effort: how many windows are evaluated.
+            round_number: which round of `auto`, from 0; the result states how many windows are
+                left after it.
 
         Returns:
             (S, M, T) uint8 windows with their segments, quality and container facts.
@@ -121,23 +121,26 @@ class Preprocessor:
         timer = StageTimer()
         with timer.stage("hash"):
             content_sha256 = hashlib.sha256(data).hexdigest()
-            cached = self._cache.get(content_sha256, effort, part) if self._cache else None
+            cached = self._cache.get(content_sha256, effort, round_number) if self._cache else None
         if cached is not None:
-            return replace(cached, cached=True, timings_ms=timer.timings_ms)
+            facts = replace(cached.facts, cached=True)
+            return replace(cached, facts=facts, timings_ms=timer.timings_ms)
         with timer.stage("decode"):
             reader = open_audio(data, self.config.limits)
-        features = self._extract(reader, effort, part, content_sha256, timer)
+        features = self._extract(reader, effort, round_number, content_sha256, timer)
         if self._cache:
-            self._cache.put(effort, features, part)
+            self._cache.put(effort, features, round_number)
         return features
 
-    def process_ranged(self, file: RangedFile, effort: Effort, part: int = 0) -> TrackFeatures:
+    def process_ranged(
+        self, file: RangedFile, effort: Effort, round_number: int = 0
+    ) -> TrackFeatures:
         """The same features from the bytes that they need; the content's hash stays unknown.
 
         Args:
             file: fetches what is read.
-            effort: how many windows are heard.
-            part: which round of `auto`.
+            effort: how many windows are evaluated.
+            round_number: which round of `auto`, from 0.
 
         Raises:
             RangesUnavailableError: the file must be read whole.
@@ -146,24 +149,35 @@ class Preprocessor:
         timer = StageTimer()
         with timer.stage("decode"):
             reader = RangedReader(file, self.config.limits)
-        return self._extract(reader, effort, part, "", timer)
+        return self._extract(reader, effort, round_number, "", timer)
+
+    def warm_up(self) -> None:
+        """Process a made-up sound once; nothing enters the cache."""
+        reader = open_audio(example_wav(), self.config.limits)
+        self._extract(reader, "fast", 0, "", StageTimer())
 
     def _extract(
-        self, reader: AudioReader, effort: Effort, part: int, content_sha256: str, timer: StageTimer
+        self,
+        reader: AudioReader,
+        effort: Effort,
+        round_number: int,
+        content_sha256: str,
+        timer: StageTimer,
     ) -> TrackFeatures:
         mel = self.config.mel
         with timer.stage("decode"):
             rounds = self._plan(reader.info.duration_s or 0.0, effort)
-            segments = rounds[part]
+            segments = rounds[round_number]
             if isinstance(reader, RangedReader):
                 reader.expect(segments)
             decoded = [_read_complete(reader, segment) for segment in segments]
         with timer.stage("resample"):
             windows = [self._fit(s, w) for s, w in zip(segments, decoded, strict=True)]
-            heard = self._audible(windows)
+            audible = self._audible(windows)
         with timer.stage("mel"):
-            powers = [self._mel.power(window.samples) for window in heard]
-            enhanced = self._enhanced([window.samples for window in heard], powers)
+            samples = [window.samples for window in audible]
+            powers = [self.spectrogram.power(each) for each in samples]
+            enhanced = self.enhanced_powers(samples, powers)
             log_mels = [power_to_db(tile_frames(p, mel.n_frames), mel.top_db) for p in enhanced]
         with timer.stage("quality"):
             quality = measure_quality(
@@ -175,16 +189,17 @@ class Preprocessor:
         with timer.stage("descriptors"):
             windows_db = np.stack(log_mels)
             descriptors = describe(windows_db, mel)
-        return TrackFeatures(
-            log_mel=quantise(windows_db, mel.top_db),
-            segments=tuple(window.segment for window in heard),
+        facts = TrackFacts(
+            segments=tuple(window.segment for window in audible),
             info=reader.info,
             quality=quality,
             descriptors=descriptors,
             content_sha256=content_sha256,
             front_end_digest=self.digest,
-            n_unheard=sum(len(later) for later in rounds[part + 1 :]),
-            timings_ms=timer.timings_ms,
+            n_remaining=sum(len(later) for later in rounds[round_number + 1 :]),
+        )
+        return TrackFeatures(
+            log_mel=quantise(windows_db, mel.top_db), facts=facts, timings_ms=timer.timings_ms
         )
 
     def _plan(self, duration_s: float, effort: Effort) -> Sequence[Sequence[Segment]]:
@@ -194,14 +209,18 @@ class Preprocessor:
             )
         return plan_rounds(duration_s, self.config.mel.window_s, effort)
 
-    def _enhanced(self, windows: list[Samples], powers: list[Samples]) -> list[Samples]:
-        """Mel powers that the model hears; quality is always measured on the sound as it came."""
-        if not self._enhancer.is_on:
+    def enhanced_powers(self, windows: list[Samples], powers: list[Samples]) -> list[Samples]:
+        """Mel powers for the model; quality is always measured on the sound as it came.
+
+        Args:
+            windows: (n,) float32 samples of each window.
+            powers: (M, T) mel power of each window, unchanged.
+        """
+        config = self.config.enhance
+        if not config.is_on:
             return powers
-        return [
-            self._mel.power(self._enhancer.waveform(samples), self._enhancer.power)
-            for samples in windows
-        ]
+        rate = self.config.mel.sample_rate
+        return [self.spectrogram.power(enhance(each, rate, config)) for each in windows]
 
     def _fit(self, segment: Segment, waveform: Waveform) -> _Window:
         """At the mel's rate and one window long; a gap left by rounding is closed with zeros."""
@@ -214,14 +233,14 @@ class Preprocessor:
 
     def _audible(self, windows: list[_Window]) -> list[_Window]:
         """The windows above the silence limit: silence must not vote."""
-        heard = [window for window in windows if window.level_db >= self.config.silence_db]
-        if not heard:
+        audible = [window for window in windows if window.level_db >= self.config.silence_db]
+        if not audible:
             loudest_db = max(window.level_db for window in windows)
             raise SilentAudioError(
                 f"the audio is silent: its loudest part is at {loudest_db:.0f} dB full scale, "
                 f"limit is {self.config.silence_db:.0f} dB"
             )
-        return heard
+        return audible
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -233,20 +252,6 @@ class _Window:
     def level_db(self) -> float:
         mean_square = float(np.mean(np.square(self.samples, dtype=np.float64)))
         return 10 * math.log10(max(mean_square, 1e-12))
-
-
-def quantise(log_mel: npt.NDArray[np.float32], top_db: float) -> npt.NDArray[np.uint8]:
-    """DB in [-top_db, 0] to uint8 steps of top_db / 255, the precision of the training data."""
-    return np.round((log_mel + top_db) * (255 / top_db)).astype(np.uint8)
-
-
-def tile_frames(log_mel: npt.NDArray[np.float32], n_frames: int) -> npt.NDArray[np.float32]:
-    """Repeat a short spectrogram along time until it fills the window (the guide's 2.3).
-
-    Repeating frames, not samples, makes no click at the seam.
-    """
-    n_missing = n_frames - log_mel.shape[1]
-    return log_mel if n_missing <= 0 else np.pad(log_mel, ((0, 0), (0, n_missing)), mode="wrap")
 
 
 def _read_complete(reader: AudioReader, segment: Segment) -> Waveform:

@@ -1,6 +1,6 @@
-"""Numbers about the sound itself: level, silence, clipping, bandwidth, a rough SNR.
+"""Audio quality of a track: level, silence, clipping, bandwidth, a rough SNR.
 
-They explain an uncertain answer; they never change one. Source of each is in its function.
+The numbers explain an uncertain answer; they never change one. Each function defines its number.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from acoustic.preprocess.mel import MelConfig, mel_band_edges_hz
+from acoustic.geometry import MelConfig
+from acoustic.preprocess.mel import mel_band_edges_hz
 from acoustic.types import Quality
 
 FRAME_S = 0.05
@@ -18,10 +19,10 @@ SILENCE_DB = -60.0
 """A 50 ms frame below this level, relative to full scale, is silent."""
 
 BAND_EDGE_DB = -65.0
-"""A band whose mean level is lower than this under the loudest band carries no sound."""
+"""A band whose mean level, relative to the loudest band's, is below this carries no sound."""
 
-NOISE_QUANTILE = 0.1
-MIN_DB = -120.0
+NOISE_QUANTILE = 0.1  # of a band's frames, by power: taken as its noise
+MIN_DB = -120.0  # lowest level reported, relative to full scale
 
 
 def measure_quality(
@@ -30,13 +31,14 @@ def measure_quality(
     mel_power: npt.NDArray[np.float32],
     mel: MelConfig,
 ) -> Quality:
-    """Quality over all windows of one track.
+    """Measure the quality over all decoded windows of one track.
 
     Args:
-        waveforms: one (n,) float32 per decoded window, silent ones as well; full scale 1, at
-            the mel's sample rate.
-        clipping_ratio: counted by the decoder at the file's own rate, before mixing down.
-        mel_power: (M, frames) float32, the windows that are not silent side by side.
+        waveforms: one (n,) float32 per decoded window, silent ones included; full scale is 1,
+            the sample rate is the mel's.
+        clipping_ratio: share of clipped samples in [0, 1], counted by the decoder at the file's
+            own rate, before mixing down.
+        mel_power: (M, frames) float32, the windows that are not silent, joined along time.
         mel: geometry of `mel_power`.
 
     Returns:
@@ -60,15 +62,16 @@ def bandwidth_hz(mel_power: npt.NDArray[np.float32], mel: MelConfig) -> float:
 
 
 def snr_estimate_db(mel_power: npt.NDArray[np.float32]) -> float:
-    """Mean over the bands of their mean power over their quietest tenth, dB, in [0, 80].
+    """Estimate the SNR, dB in [0, 80]: a band's mean power over its quietest tenth, averaged.
 
-    Bands count alike, because noise shows in those where the music is weak; bands without sound
-    are left out. A sustained chord has no quiet frames and reads low: this is a hint, not a
-    measurement.
+    All bands have the same weight, because noise shows in those where the music is weak; bands
+    without sound are left out. A sustained chord has no quiet frames and gives a low value: this
+    is a hint, not a measurement.
     """
     heard = mel_power[_audible_bands(mel_power)]
     signal = np.maximum(heard.mean(axis=1, dtype=np.float64), 1e-20)
     noise = np.quantile(heard, NOISE_QUANTILE, axis=1)
+    # The bound on the noise limits a band to 80 dB, where its quietest tenth is digital silence.
     ratios_db = 10 * np.log10(signal / np.maximum(noise, signal * 1e-8))
     return float(np.clip(ratios_db.mean(), 0.0, 80.0))
 
@@ -81,6 +84,7 @@ def _audible_bands(mel_power: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
 def _frame_levels_db(
     waveform: npt.NDArray[np.float32], sample_rate: int
 ) -> npt.NDArray[np.float64]:
+    # Frames do not overlap; a remainder shorter than one is dropped, a short waveform is one frame.
     n_frame = min(max(1, round(FRAME_S * sample_rate)), waveform.size)
     n_frames = waveform.size // n_frame
     frames = waveform[: n_frames * n_frame].reshape(n_frames, n_frame)

@@ -1,7 +1,7 @@
-"""A file of which only the parts that are touched are fetched.
+"""A seekable file that fetches only the byte ranges that are read, e.g. from an object store.
 
-Decoders read it like any file; a read of bytes that are not there yet fetches their blocks, by
-one request for those that lie side by side. What is known without fetching can be filled in.
+Decoders read it like any file; a read of missing bytes fetches their blocks, with one request
+for adjacent blocks. Bytes that are known without fetching can be filled in.
 """
 
 from __future__ import annotations
@@ -12,22 +12,23 @@ from collections.abc import Callable, Iterator
 BLOCK_BYTES = 16 << 10
 
 Fetch = Callable[[int, int], bytes]
-"""Start and stop, bytes → the bytes between them, exactly; raises what its store raises."""
+"""Start and stop in bytes → exactly the bytes between them; raises what its store raises."""
 
 _MISSING, _FETCHED, _FILLED = 0, 1, 2
 
 
 class RangedFile(io.RawIOBase):
-    """A seekable file over ranges of another one.
+    """A seekable file over byte ranges of a stored one.
 
     Args:
-        fetch: gets a range.
-        size_bytes: of the whole file.
+        fetch: function that returns one range of the stored file.
+        size_bytes: size of the whole file, bytes.
 
     Attributes:
-        fetched_bytes: so far.
-        failure: what a read in a decoder's callback has raised, which no exception can leave;
-            whoever decodes must look at it.
+        size_bytes: size of the whole file, bytes.
+        fetched_bytes: bytes fetched so far.
+        failure: error of the last failed read, or None. An exception cannot leave a decoder's
+            callback, so the code that decodes must check this after each call.
     """
 
     def __init__(self, fetch: Fetch, size_bytes: int) -> None:
@@ -42,6 +43,7 @@ class RangedFile(io.RawIOBase):
 
     def require(self, start: int, stop: int) -> None:
         """Fetch the blocks of a range that are neither fetched nor filled."""
+        # Whole blocks: the start is rounded down, the stop rounded up (-(-a // b) is a ceiling).
         first = max(0, start) // BLOCK_BYTES
         end = -(-min(stop, self.size_bytes) // BLOCK_BYTES)
         for begun, ended in self._runs(_MISSING, first, end):
@@ -51,17 +53,17 @@ class RangedFile(io.RawIOBase):
             self.fetched_bytes += there - here
 
     def peek(self, start: int, stop: int) -> bytes:
-        """Bytes of a range, fetched where needed; fewer at the end of the file."""
+        """Return the bytes of a range, fetching missing ones; fewer at the end of the file."""
         self.require(start, stop)
         return bytes(self._content[start : min(stop, self.size_bytes)])
 
     def whole(self) -> bytes:
-        """All bytes, the missing ones fetched."""
+        """Return all bytes of the file, fetching what is missing or filled in."""
         self.gaps()
         return self.peek(0, self.size_bytes)
 
     def gaps(self) -> list[tuple[int, int]]:
-        """Start and stop of everything that is not fetched, in order."""
+        """Return start and stop of all ranges not fetched, in order; drops what was filled in."""
         self._blocks = bytearray(0 if b == _FILLED else b for b in self._blocks)
         return [
             (begun * BLOCK_BYTES, min(ended * BLOCK_BYTES, self.size_bytes))
@@ -69,14 +71,14 @@ class RangedFile(io.RawIOBase):
         ]
 
     def fill(self, start: int, content: bytes) -> None:
-        """Put made-up bytes into a whole gap; they count as there until `gaps` is asked again."""
+        """Fill one whole gap with made-up bytes, which count as present until the next `gaps`."""
         stop = start + len(content)
         self._content[start:stop] = content
         first, end = start // BLOCK_BYTES, -(-stop // BLOCK_BYTES)
         self._blocks[first:end] = bytes([_FILLED]) * (end - first)
 
     def _runs(self, state: int, first: int, end: int) -> Iterator[tuple[int, int]]:
-        """Blocks side by side that are in a state."""
+        """Start and stop of each run of adjacent blocks in `state`, from `first` up to `end`."""
         block = first
         while block < end:
             begun = block
@@ -87,34 +89,34 @@ class RangedFile(io.RawIOBase):
             else:
                 block += 1
 
-    # ---- the file
+    # ---- io.RawIOBase
 
     def readable(self) -> bool:
-        """Yes."""
+        """Return True: the file supports reading."""
         return True
 
     def seekable(self) -> bool:
-        """Yes."""
+        """Return True: the file supports seeking."""
         return True
 
     def tell(self) -> int:
-        """Position, bytes."""
+        """Return the current position, bytes from the start."""
         return self._position
 
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
-        """Go somewhere; a place before the start, which damaged headers ask for, is the start."""
+        """Seek; positions before the start, which damaged headers ask for, clamp to 0."""
         origin = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self.size_bytes}
         self._position = max(0, origin[whence] + offset)
         return self._position
 
     def readinto(self, buffer: bytearray | memoryview, /) -> int:  # type: ignore[override]
-        """Bytes from the position on."""
+        """Read from the position into `buffer`; return the number of bytes, 0 at the end."""
         stop = min(self._position + len(buffer), self.size_bytes)
         n = max(0, stop - self._position)
         if n:
             try:
                 self.require(self._position, stop)
-            except Exception as error:
+            except Exception as error:  # lost inside a C decoder: keep it for the caller
                 self.failure = error
                 raise
             buffer[:n] = self._content[self._position : stop]

@@ -1,1 +1,1 @@
-"""The recipe that makes a checkpoint from labelled log-mel clips."""
+"""Training of a checkpoint from labelled log-mel clips."""

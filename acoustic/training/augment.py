@@ -1,6 +1,6 @@
-"""Augmentation of log-mel crops, all in the mel domain, so no audio is needed.
+"""Augmentation of log-mel crops in the mel domain; no audio is needed.
 
-Order of the signal: tempo and pitch (resampling the two axes), an equaliser, additive noise
+Order of the steps: tempo and pitch (resampling the two axes), an equaliser, additive noise
 (a sum of powers), a random low-pass (some training sources are band-limited; without it a
 model learns the codec instead of the music), a blur or sharpening across the bands (some
 spectrograms were recovered from pictures and are smoother than those of audio), renormalisation
@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-TOP_DB = 80.0
+from acoustic.levels import STORED_TOP_DB, dequantise
+
 N_WAVES = 6
 
 
@@ -29,15 +30,15 @@ class AugmentConfig:
     """Strength of each augmentation.
 
     Attributes:
-        tempo_factors: range of frames read per frame kept.
-        pitch_factors: range of mel bands read per band kept.
+        tempo_factors: range of the number of frames read per frame of the crop; above 1 is faster.
+        pitch_factors: range of the number of bands read per band of the crop; above 1 is lower.
         tilt_db: largest level change between the lowest and the highest band, dB.
-        equaliser_db: deviation of each of the equaliser's slow waves over the bands, dB; another
-            studio should not be another genre.
+        equaliser_db: standard deviation of each slow wave of the equaliser over the bands, dB; the
+            sound of a studio should not decide the genre.
         noise_probability: share of crops that get noise, in [0, 1].
         noise_snr_db: range of the signal-to-noise ratio, dB.
         low_pass_probability: share of crops that lose their upper bands, in [0, 1].
-        low_pass_bands: range of the first band that is lost.
+        low_pass_bands: range of the first band that is lost, as a band number from 0.
         blur: range of the weight that a band gives to its two neighbours; below 0 sharpens.
         mask_bands: widest frequency mask, bands; two are drawn.
         mask_frames: longest time mask, frames; two are drawn.
@@ -62,7 +63,7 @@ def random_crop(
     config: AugmentConfig,
     rng: np.random.Generator,
 ) -> Tensor:
-    """One crop with random position, tempo and pitch.
+    """Cut one crop with random position, tempo and pitch.
 
     Args:
         log_mel: (M, T_clip) uint8 with T_clip ≥ n_frames.
@@ -74,16 +75,20 @@ def random_crop(
         (M, T) float32 dB.
     """
     n_mels, n_clip = log_mel.shape
+    # Drawn on a log scale, so that a factor is as likely as its inverse.
     tempo = np.exp(rng.uniform(*np.log(config.tempo_factors)))
     pitch = np.exp(rng.uniform(*np.log(config.pitch_factors)))
     n_read = min(n_clip, max(2, round(n_frames * tempo)))
     start = int(rng.integers(0, n_clip - n_read + 1))
     piece = torch.from_numpy(log_mel[:, start : start + n_read].astype(np.float32))
+    # Resampling the bands to fewer than M moves the content down; the empty bands on top are filled
+    # with 0, which is −80 dB. With more than M bands the top ones are cut off.
     n_bands = round(n_mels / pitch)
     resized = F.interpolate(piece[None, None], (n_bands, n_frames), mode="bilinear")[0, 0]
     if n_bands < n_mels:
         resized = F.pad(resized, (0, 0, 0, n_mels - n_bands))
-    return resized[:n_mels] * (TOP_DB / 255) - TOP_DB
+    levels_db: Tensor = dequantise(resized[:n_mels], STORED_TOP_DB)
+    return levels_db
 
 
 def augment(
@@ -92,14 +97,14 @@ def augment(
     generator: torch.Generator,
     recordings_db: Tensor | None = None,
 ) -> Tensor:
-    """Tilt, noise and low-pass each crop by its own draw, then renormalise.
+    """Augment each crop by its own draw: levels, noise, low-pass, blur, then renormalise.
 
     Args:
         crops_db: (N, M, T) float32 dB.
         config: strengths.
         generator: source of randomness, on the crops' device.
-        recordings_db: (N, M, T) float32 dB of sounds that are not music; every other noise is one
-            of them, the rest is made up. None: all noise is made up.
+        recordings_db: (N, M, T) float32 dB of non-music sounds, which are the noise of half of the
+            crops on average; the other noise is synthetic. None: all noise is synthetic.
 
     Returns:
         (N, M, T) float32 dB in [-80, 0], maximum 0 per crop.
@@ -119,8 +124,8 @@ def augment(
 
 
 def renormalise(crops_db: Tensor) -> Tensor:
-    """DB relative to each crop's own maximum, floored: what the serving front end computes."""
-    return (crops_db - crops_db.amax(dim=(1, 2), keepdim=True)).clamp(min=-TOP_DB)
+    """Levels relative to each crop's own maximum, floored at −80 dB, as in serving."""
+    return (crops_db - crops_db.amax(dim=(1, 2), keepdim=True)).clamp(min=-STORED_TOP_DB)
 
 
 def mask(crops: Tensor, value: float, config: AugmentConfig, generator: torch.Generator) -> Tensor:
@@ -147,7 +152,7 @@ def _equaliser_db(like: Tensor, config: AugmentConfig, generator: torch.Generato
 
 
 def _made_up_noise(like: Tensor, slope: Tensor, generator: torch.Generator) -> Tensor:
-    """(N, M, T) power of coloured noise whose frames fluctuate like those of real noise."""
+    """(N, M, T) power of synthetic coloured noise whose bins fluctuate as in real noise."""
     colour = slope * _uniform(len(like), (-30.0, 30.0), generator)
     flutter = torch.randn(like.shape, generator=generator, device=like.device) * 2.0
     return torch.pow(10.0, (colour + flutter) / 10)
@@ -156,8 +161,10 @@ def _made_up_noise(like: Tensor, slope: Tensor, generator: torch.Generator) -> T
 def _add_noise(
     crops_db: Tensor, noise: Tensor, config: AugmentConfig, generator: torch.Generator
 ) -> Tensor:
-    """Sum of powers at a random signal-to-noise ratio, in some of the crops."""
+    """Add noise to some of the crops as a sum of powers, at a random signal-to-noise ratio."""
     n = len(crops_db)
+    # scale solves mean(signal) / (scale · mean(noise)) = snr, with means over the crop's bins;
+    # 1e-12 keeps the logarithm finite.
     signal = torch.pow(10.0, crops_db / 10)
     snr = torch.pow(10.0, _uniform(n, config.noise_snr_db, generator) / 10)
     scale = signal.mean(dim=(1, 2), keepdim=True) / noise.mean(dim=(1, 2), keepdim=True) / snr
@@ -170,11 +177,12 @@ def _low_pass(crops_db: Tensor, config: AugmentConfig, generator: torch.Generato
     first = _uniform(n, config.low_pass_bands, generator)
     chosen = _chosen(n, config.low_pass_probability, generator)
     bands = torch.arange(n_mels, device=crops_db.device)[None, :, None]
+    # −200 dB is far below the floor, to which `renormalise` clamps it.
     return crops_db.masked_fill(chosen & (bands >= first), -200.0)
 
 
 def _blur(crops_db: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
-    """Each band gives a part of its level to the bands beside it, in dB as a picture would."""
+    """Blur or sharpen across the bands by the mean of both neighbours, in dB as in a picture."""
     weight = _uniform(len(crops_db), config.blur, generator)
     padded = F.pad(crops_db, (0, 0, 1, 1), mode="replicate")
     neighbours = (padded[:, :-2] + padded[:, 2:]) / 2
@@ -182,6 +190,7 @@ def _blur(crops_db: Tensor, config: AugmentConfig, generator: torch.Generator) -
 
 
 def _band(n: int, size: int, widest: int, generator: torch.Generator) -> Tensor:
+    # (n, size) flags of one contiguous band per row, wholly inside the axis.
     width = torch.rand(n, 1, generator=generator, device=generator.device) * widest
     start = torch.rand(n, 1, generator=generator, device=generator.device) * (size - width)
     position = torch.arange(size, device=generator.device)[None, :]

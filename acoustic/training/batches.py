@@ -1,7 +1,7 @@
 """Batches of augmented, mixed crops: batch number k is a function of the seed and k alone.
 
-So an interrupted training takes up at any step without stored generators, and the next batch
-can be drawn on another thread while the model works on this one.
+An interrupted training can therefore resume at any step without stored generators, and the next
+batch can be drawn on another thread while the model processes the current one.
 
 Shapes: N crops, M mel bands, T frames, C classes.
 """
@@ -18,18 +18,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from acoustic.classify.scaling import Scaling
+from acoustic.classify.normalise import Scaling
+from acoustic.data.dataset import Clip
 from acoustic.training.augment import AugmentConfig, augment, random_crop
-from acoustic.training.dataset import Clip
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Batch:
-    """Input and target of one step.
+    """Input and target of one training step.
 
     Attributes:
-        step: its number.
-        seed: drawn from the training's seed and the step, for what else is random in this step.
+        step: number of the step, from 0.
+        seed: random seed of this step's masks and dropout; follows from the training's seed and
+            the step.
         x: (N, 1, M, T) float32, normalised.
         target: (N, C) float32, rows sum to 1.
     """
@@ -42,16 +43,16 @@ class Batch:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BatchConfig:
-    """How batches are made up.
+    """Composition of a batch.
 
     Attributes:
-        batch_size: N.
-        balance: classes are drawn with their clip count to this power: 1 as they come, 0 equal.
-        mixup_alpha: of the Beta distribution; 0 is off.
-        outlier_ratio: share of crops that are no music, when there are such recordings; their
-            target is the uniform distribution (Hendrycks et al., Deep Anomaly Detection with
-            Outlier Exposure, 2019).
-        augment: strengths.
+        batch_size: N, crops per batch, at least 2.
+        balance: power of the clip count with which classes are drawn: 1 as in the data, 0 equal.
+        mixup_alpha: parameter of mixup's Beta distribution; 0 turns mixup off.
+        outlier_ratio: share of non-music crops in a batch, in [0, 1), if there are such
+            recordings; their target is the uniform distribution (Hendrycks et al., Deep Anomaly
+            Detection with Outlier Exposure, 2019).
+        augment: strengths of the augmentations.
     """
 
     batch_size: int = 48
@@ -62,7 +63,7 @@ class BatchConfig:
 
     def __post_init__(self) -> None:
         if self.batch_size < 2:
-            raise ValueError(f"batch_size is {self.batch_size}, at least 2 are needed")
+            raise ValueError(f"batch_size is {self.batch_size}, must be at least 2")
         if not 0 <= self.outlier_ratio < 1:
             raise ValueError(f"outlier_ratio is {self.outlier_ratio}, limits are 0 to below 1")
 
@@ -72,14 +73,14 @@ class Batches:
 
     Args:
         clips: training clips.
-        outliers: (M, T_clip) uint8 each, T_clip ≥ T: recordings that are no music, used as noise
-            and as examples of none of the genres; may be empty.
-        n_classes: C.
-        n_frames: T.
-        scaling: normalisation of the checkpoint.
-        config: composition.
-        seed: of everything random.
-        device: where batches are wanted.
+        outliers: non-music recordings, each (M, T_clip) uint8 with T_clip ≥ T, used as noise and
+            as examples of none of the genres; may be empty.
+        n_classes: C, number of genres.
+        n_frames: T, frames of one crop.
+        scaling: input normalisation of the checkpoint.
+        config: composition of a batch.
+        seed: random seed of all draws.
+        device: device of the batches, "cpu", "cuda" or "mps".
     """
 
     def __init__(
@@ -104,11 +105,12 @@ class Batches:
         self._device = device
         labels = np.array([clip.label for clip in clips])
         counts = np.bincount(labels, minlength=n_classes)
+        # A class of n clips is drawn with weight n · n^(balance − 1) = n^balance.
         weights = counts[labels] ** (config.balance - 1.0)
         self._weights = weights / weights.sum()
 
     def stream(self, start: int, stop: int) -> Iterator[Batch]:
-        """Batches `start` to `stop` − 1, each drawn while its predecessor is in use."""
+        """Yield batches `start` to `stop` − 1; each is drawn while the previous one is in use."""
         with ThreadPoolExecutor(1, thread_name_prefix="batches") as pool:
             coming = pool.submit(self.draw, start)
             for step in range(start, stop):
@@ -118,7 +120,8 @@ class Batches:
                 yield batch
 
     def draw(self, step: int) -> Batch:
-        """Batch number `step`."""
+        """Draw batch number `step`."""
+        # numpy draws clips and crops on the CPU, torch what is computed on the device.
         rng = np.random.default_rng((self._seed, step))
         seed = int(rng.integers(2**63))
         generator = torch.Generator(self._device).manual_seed(seed)
@@ -136,7 +139,7 @@ class Batches:
         return Batch(step=step, seed=seed, x=x, target=target)
 
     def _crops(self, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """(N, M, T) dB and (N, C): music first, then what is none."""
+        """(N, M, T) crops in dB and (N, C) targets: music first, then non-music."""
         config = self._config
         n_outliers = round(config.batch_size * config.outlier_ratio) if self._outliers else 0
         n_music = config.batch_size - n_outliers
@@ -160,11 +163,12 @@ class Batches:
         )
 
     def _mix(self, x: Tensor, target: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """Zhang et al., mixup (2018), with one weight per pair."""
+        """Mix pairs of crops with one weight per pair (Zhang et al., mixup, 2018)."""
         alpha = self._config.mixup_alpha
         if not alpha:
             return x, target
         drawn = torch.from_numpy(rng.beta(alpha, alpha, len(x)).astype(np.float32)).to(x.device)
+        # The larger share stays with the crop itself: x[i] remains at least half of mixed[i].
         weight = torch.maximum(drawn, 1 - drawn)[:, None]
         other = torch.from_numpy(rng.permutation(len(x))).to(x.device)
         mixed = weight[:, :, None, None] * x + (1 - weight)[:, :, None, None] * x[other]

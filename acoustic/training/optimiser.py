@@ -1,9 +1,9 @@
-"""Which weight is stepped by which optimiser, at which rate.
+"""Optimisers of a training: Muon and AdamW, with a learning rate per layer.
 
 Muon steps the matrices of the transformer blocks, AdamW everything else. On validation clips
 the pair was ahead of AdamW alone after the same number of crops (`python -m benchmarks.recipe`).
-In fine-tuning the rate falls from the head to the stem, block by block, so that what was learned
-first changes least.
+In fine-tuning the learning rate falls from the head to the stem, block by block, so that the
+general features of the first layers change least.
 
 Source: Jordan, Muon (2024); Loshchilov and Hutter, AdamW (2019); layer-wise decay as in Clark et
 al., ELECTRA (2020).
@@ -24,15 +24,15 @@ OptimiserName = Literal["muon", "adamw"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OptimiserConfig:
-    """Rates and decays.
+    """Learning rates and decays.
 
     Attributes:
-        name: "muon" (with AdamW for what is no block matrix) or "adamw" alone.
-        matrix_rate: peak rate of Muon, scaled so that an update has AdamW's usual size.
-        learning_rate: peak rate of AdamW.
-        weight_decay: of matrices only.
+        name: "muon" (with AdamW for all other parameters) or "adamw" alone.
+        matrix_rate: peak learning rate of Muon, scaled so that an update has AdamW's usual size.
+        learning_rate: peak learning rate of AdamW.
+        weight_decay: weight decay of the matrices; vectors have none.
         layer_decay: factor on the rate per block away from the head, in (0, 1]; 1 is off.
-        max_gradient_norm: clip above it.
+        max_gradient_norm: norm to which larger gradients are clipped.
     """
 
     name: OptimiserName = "muon"
@@ -44,17 +44,17 @@ class OptimiserConfig:
 
     def __post_init__(self) -> None:
         if self.name not in ("muon", "adamw"):
-            raise ValueError(f"unknown optimiser {self.name!r}")
+            raise ValueError(f"unknown optimiser {self.name!r}, known are muon and adamw")
         if not 0 < self.layer_decay <= 1:
             raise ValueError(f"layer_decay is {self.layer_decay}, limits are above 0 to 1")
 
 
 class Optimisers:
-    """One step for all parameters of a model.
+    """Steps all parameters of a model with their optimisers.
 
     Args:
-        model: whose parameters are stepped.
-        config: rates and decays.
+        model: model whose parameters are stepped.
+        config: learning rates and decays.
     """
 
     def __init__(self, model: nn.Module, config: OptimiserConfig) -> None:
@@ -64,7 +64,7 @@ class Optimisers:
         self._peaks = [[group["lr"] for group in each.param_groups] for each in self._all]
 
     def step(self, loss: torch.Tensor, factor: float) -> None:
-        """Differentiate and step at `factor` times the peak rates."""
+        """Backpropagate the loss, and step at `factor` times the peak learning rates."""
         for optimiser, peaks in zip(self._all, self._peaks, strict=True):
             optimiser.zero_grad(set_to_none=True)
             for group, peak in zip(optimiser.param_groups, peaks, strict=True):
@@ -75,11 +75,11 @@ class Optimisers:
             optimiser.step()
 
     def state_dict(self) -> list[dict[str, Any]]:
-        """Momenta, for a later `load_state_dict`."""
+        """State of all optimisers, for a later `load_state_dict`."""
         return [optimiser.state_dict() for optimiser in self._all]
 
     def load_state_dict(self, states: list[dict[str, Any]]) -> None:
-        """Take up where `state_dict` was called."""
+        """Restore the state that `state_dict` returned."""
         for optimiser, state in zip(self._all, states, strict=True):
             optimiser.load_state_dict(state)
 
@@ -91,6 +91,8 @@ def _build(model: nn.Module, config: OptimiserConfig) -> Iterator[Optimizer]:
     rest = {n: p for n, p in names.items() if n not in block_matrices}
     depth = 1 + max((_block(name) for name in names), default=0)
     rate = _layer_factors(depth, config.layer_decay)
+    # One group per parameter, because the rate depends on its block. Muon's updates have the size
+    # of AdamW's (match_rms_adamw), so that its rates can be read on the same scale.
     if block_matrices:
         groups = [
             {"params": [p], "lr": config.matrix_rate * rate(n)} for n, p in block_matrices.items()

@@ -1,4 +1,4 @@
-"""Logits of a model on whole clips, heard through evenly spread windows.
+"""Validation accuracy and logits of a model on clips, from evenly spread windows.
 
 Shapes: S windows of one clip, M mel bands, T frames, C classes.
 """
@@ -11,30 +11,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from acoustic.classify.scaling import Scaling
+from acoustic.classify.normalise import Scaling
 from acoustic.classify.vit import VisionTransformer
-from acoustic.training.dataset import Clip
+from acoustic.data.dataset import Clip
+from acoustic.data.windows import cut_windows
 
 Logits = npt.NDArray[np.float32]
-
-
-def cut_windows(
-    log_mel: npt.NDArray[np.uint8], n_frames: int, n_windows: int
-) -> npt.NDArray[np.uint8]:
-    """Windows spread as the service spreads them, each renormalised to its own maximum.
-
-    Args:
-        log_mel: (M, T_clip) uint8 with T_clip ≥ n_frames.
-        n_frames: T.
-        n_windows: S.
-
-    Returns:
-        (S, M, T) uint8.
-    """
-    slack = log_mel.shape[1] - n_frames
-    starts = [round((i + 0.5) / n_windows * slack) for i in range(n_windows)]
-    windows = np.stack([log_mel[:, start : start + n_frames] for start in starts])
-    return np.asarray(windows + (255 - windows.max(axis=(1, 2), keepdims=True)))
 
 
 def clip_logits(
@@ -56,15 +38,15 @@ def validation_accuracy(
     precision: str,
     n_windows: int = 3,
 ) -> float:
-    """Share of clips whose genre the mean probability of their windows names.
+    """Accuracy on clips by the mean probability of their windows, in [0, 1].
 
     Args:
-        model: in evaluation mode, on `device`.
-        scaling: normalisation of its input.
-        clips: at least one.
-        device: where the model is.
-        precision: "bf16" or "fp32".
-        n_windows: windows heard per clip.
+        model: model in evaluation mode, on `device`.
+        scaling: normalisation of the model's input.
+        clips: labelled clips, at least one.
+        device: device of the model, "cpu", "cuda" or "mps".
+        precision: arithmetic, "bf16" or "fp32".
+        n_windows: windows evaluated per clip.
     """
     n_frames = model.config.input_width
 

@@ -1,4 +1,4 @@
-"""Watches over a training: validates and tells now and then, keeps the state on disk."""
+"""Callback of a training: validates, reports progress, and saves the state for a resume."""
 
 from __future__ import annotations
 
@@ -12,31 +12,32 @@ from typing import Any
 
 import torch
 
-from acoustic.classify.scaling import Scaling
+from acoustic.classify.normalise import Scaling
 from acoustic.classify.vit import VisionTransformer
+from acoustic.data.dataset import Clip
 from acoustic.errors import ConfigError
-from acoustic.training.dataset import Clip
-from acoustic.training.train import Progress, Trainer
+from acoustic.training.trainer import Progress, Trainer
 from acoustic.training.validate import validation_accuracy
 
 STATE_FILE = "training_state.pt"
 N_REPORTS = 20
 SAVE_EVERY_S = 60.0
 MAX_VALIDATION_RATIO = 0.1
-"""Validation takes about this share of the time at most, however large the valid split is."""
+"""Maximum share of the training time for validation, roughly, however large the valid split is."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Report:
-    """One line of progress.
+    """One progress report.
 
     Attributes:
-        n_crops: seen so far. n_crops_total: of the whole schedule, if no limit comes first.
+        n_crops: number of crops trained on so far.
+        n_crops_total: number of crops of the whole schedule, unless the time limit comes first.
         progress: share of the schedule done, in [0, 1].
         loss: moving average of the training loss.
-        accuracy: of the averaged model on the valid clips, or None where there are none.
-        elapsed_s: training time.
-        crops_per_s: speed.
+        accuracy: accuracy of the averaged model on the valid clips, or None without valid clips.
+        elapsed_s: training time in seconds, over all interruptions.
+        crops_per_s: crops per second since the training was started or resumed.
     """
 
     n_crops: int
@@ -49,15 +50,15 @@ class Report:
 
 
 class Watch:
-    """Called after every step of a training.
+    """Callback after every training step: validates, reports and saves when due.
 
     Args:
-        trainer: that is watched.
-        scaling: of the checkpoint.
+        trainer: trainer whose model is validated and whose state is saved.
+        scaling: input normalisation of the checkpoint.
         valid: clips to validate on; may be empty.
-        out: folder of the state.
-        data: stands for the data; a state of other data is refused.
-        tell: called about N_REPORTS times.
+        out: folder of the state file.
+        data: digest of the training data; a state of other data is rejected.
+        on_report: callback for reports, called about N_REPORTS times.
     """
 
     def __init__(
@@ -67,14 +68,14 @@ class Watch:
         valid: Sequence[Clip],
         out: Path,
         data: str,
-        tell: Callable[[Report], None],
+        on_report: Callable[[Report], None],
     ) -> None:
         self._trainer = trainer
         self._scaling = scaling
         self._valid = valid
         self._path = out / STATE_FILE
         self._data = data
-        self._tell = tell
+        self._on_report = on_report
         self._saved_s = time.monotonic()
         self._begun_cpu_s = time.process_time()
         self._cpu_minutes_before = 0.0
@@ -84,24 +85,25 @@ class Watch:
 
     @property
     def cpu_minutes(self) -> float:
-        """CPU time of the training, over all interruptions."""
+        """CPU time of the training in minutes, over all interruptions."""
         return self._cpu_minutes_before + (time.process_time() - self._begun_cpu_s) / 60
 
     def __call__(self, progress: Progress) -> None:
-        """Validate, tell and save, where it is time to."""
+        """Validate, report and save if it is due."""
         reached = int(progress.progress * N_REPORTS)
+        # A report is skipped while validation is over its share of the time, except the last one.
         affordable = self._validating_s <= MAX_VALIDATION_RATIO * progress.elapsed_s
         due = reached > self._reached and (affordable or progress.progress >= 1)
         if due:
             self._reached = reached
             report = self._report(progress)
             self.history.append(asdict(report))
-            self._tell(report)
+            self._on_report(report)
         if due or time.monotonic() - self._saved_s > SAVE_EVERY_S:
             self.save()
 
     def save(self) -> None:
-        """Put the state on disk, whole or not at all."""
+        """Write the state to disk atomically."""
         state = {
             "trainer": self._trainer.state_dict(),
             "data": self._data,
@@ -118,7 +120,7 @@ class Watch:
         """Resume from the state on disk.
 
         Raises:
-            ConfigError: there is none, or it does not fit.
+            ConfigError: there is no state, or it belongs to another training.
         """
         try:
             state = torch.load(self._path, weights_only=True, map_location=self._trainer.device)
@@ -127,7 +129,7 @@ class Watch:
             self._trainer.load_state_dict(state["trainer"])
         except FileNotFoundError:
             raise ConfigError(
-                f"there is no {STATE_FILE} in {self._path.parent} to resume"
+                f"there is no {STATE_FILE} in {self._path.parent} to resume: omit --resume"
             ) from None
         except (ValueError, KeyError, EOFError, RuntimeError, UnpicklingError) as error:
             raise ConfigError(f"{self._path} cannot be resumed: {error}") from error

@@ -1,5 +1,5 @@
-"""Batch jobs on Ray Data: many files from folders or object stores to a table of predictions.
+"""Batch jobs on Ray Data: classify many files of folders or object stores into one table.
 
-sources ─▶ hear (CPU actors: read, decode, log-mel) ─▶ classify (GPU or CPU actors: model,
-calibration) ─▶ write (one part file a chunk, atomic) ─▶ report
+listing ─▶ preprocess (CPU actors: read, decode, log-mel) ─▶ classify (GPU or CPU actors: model,
+calibration) ─▶ parts (one part file per chunk, atomic) ─▶ report
 """

@@ -1,7 +1,7 @@
-"""What is left to do: the files of the sources without those that have a row already.
+"""Plans a batch job: lists the files of the sources that have no result row yet.
 
-The parts in the output are the record: a file is finished when its row is in one of them. So a
-job may be killed at any moment; what it had in hand is done again, what it wrote is not.
+A file is finished when its row is in one of the parts of the output. So a job may be killed at any
+moment: files in progress are processed again, files with a row are not.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ import random
 from dataclasses import dataclass
 from typing import Any
 
+from acoustic.checkpoint_folder import CheckpointFolder
 from acoustic.digest import config_digest
 from acoustic.errors import ConfigError
-from acoustic.manifest import load_manifest
 from acoustic.postprocess.calibration import load_calibration
-from deployments.batch.files import SourceFile
-from deployments.batch.options import JobOptions
-from deployments.batch.redo import RETRIED_CODES
-from deployments.batch.sink import list_parts, read_columns
-from deployments.batch.sources import list_files
+from deployments.batch.job_options import JobOptions
+from deployments.batch.listing import list_files
+from deployments.batch.parts import list_parts, read_columns
+from deployments.batch.retry_errors import RETRIED_CODES
+from deployments.batch.source_file import SourceFile
 from deployments.batch.storage import open_filesystem, write_atomically
 from deployments.config import ServiceConfig
 
@@ -28,14 +28,14 @@ JOB_FILE = "_job.json"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
-    """What a job has to do.
+    """Work of a batch job.
 
     Attributes:
-        files: without a row yet.
-        n_listed: files of the sources, after limit and sample.
-        n_finished: of them, that have a row.
-        retried: path of a part → ids of its error rows that are to be taken back before.
-        extras: columns that manifests pass through.
+        files: files to classify, without a row yet.
+        n_listed: number of files of the sources, after limit and sample.
+        n_finished: number of listed files that have a row.
+        retried: path of a part → ids of its error rows to remove before the job starts.
+        extras: names of manifest columns that are passed through.
     """
 
     files: list[SourceFile]
@@ -46,14 +46,15 @@ class Plan:
 
 
 def make_plan(options: JobOptions, config: ServiceConfig) -> Plan:
-    """List the sources and leave out what is finished.
+    """List the sources and leave out finished files.
 
     Raises:
-        ConfigError: a source that cannot be listed, results that are in the way, or results of
-            another job.
+        ConfigError: a source cannot be listed, or the output has results already that may not
+            be extended, or results of another job.
     """
     finished, failed = _finished(options, config)
     files = _chosen(list_files(options.sources, options.storage), options)
+    # retry listed files only: the row of any other file would be removed and not written again
     listed = {file.id for file in files}
     retried = {path: ids & listed for path, ids in failed.items() if ids & listed}
     finished -= frozenset().union(*retried.values())
@@ -69,7 +70,7 @@ def make_plan(options: JobOptions, config: ServiceConfig) -> Plan:
 
 
 def record_job(options: JobOptions, config: ServiceConfig) -> None:
-    """Write what the results depend on, for a later `--resume`."""
+    """Write the settings that the results depend on, for a later `--resume`."""
     filesystem, root = open_filesystem(options.out, options.storage)
     text = json.dumps(_identity(options, config), indent=1)
     write_atomically(filesystem, f"{root}/{JOB_FILE}", text.encode())
@@ -78,19 +79,19 @@ def record_job(options: JobOptions, config: ServiceConfig) -> None:
 def _chosen(files: list[SourceFile], options: JobOptions) -> list[SourceFile]:
     if options.sample is not None and options.sample < len(files):
         drawn = random.Random(options.seed).sample(range(len(files)), options.sample)
-        files = [files[i] for i in sorted(drawn)]
+        files = [files[i] for i in sorted(drawn)]  # in the order of the listing
     return files if options.limit is None else files[: options.limit]
 
 
 def _finished(
     options: JobOptions, config: ServiceConfig
 ) -> tuple[set[str], dict[str, frozenset[str]]]:
-    """Ids that have a row; part → ids of its rows whose error is to be tried again."""
+    """Ids of files with a row, and part → ids of its error rows that are to be retried."""
     if not list_parts(options.out, options.storage):
         return set(), {}
     if options.existing == "refuse":
         raise ConfigError(
-            f"{options.out} has results already: --resume goes on with an interrupted job, "
+            f"{options.out} has results already: --resume continues an interrupted job, "
             "--skip-existing adds new files, or choose another --out"
         )
     _compare(options, config)
@@ -108,7 +109,7 @@ def _finished(
 
 
 def _compare(options: JobOptions, config: ServiceConfig) -> None:
-    """Refuse to mix results, unless it is asked for; one folder has one format in any case."""
+    """Reject other settings unless --skip-existing allows them; the format must always match."""
     filesystem, root = open_filesystem(options.out, options.storage)
     try:
         with filesystem.open_input_stream(f"{root}/{JOB_FILE}") as stream:
@@ -119,20 +120,20 @@ def _compare(options: JobOptions, config: ServiceConfig) -> None:
     names = list(now) if options.existing == "resume" else ["format", "partition_by_genre"]
     changed = [f"{n} was {before.get(n)}, is {now[n]}" for n in names if before.get(n) != now[n]]
     if changed:
-        hint = "" if options.existing == "skip" else "; --skip-existing mixes them on purpose"
-        raise ConfigError(f"{options.out} is of another job: {', '.join(changed)}{hint}")
+        hint = "" if options.existing == "skip" else "; use --skip-existing to mix both"
+        raise ConfigError(f"{options.out} has results of another job: {', '.join(changed)}{hint}")
 
 
 def _identity(options: JobOptions, config: ServiceConfig) -> dict[str, Any]:
-    digest = load_manifest(config.checkpoint_folder).digest
-    calibration = load_calibration(config.checkpoint_folder, digest)
+    folder = CheckpointFolder.open(config.checkpoint_folder)
+    calibration = load_calibration(folder)
     return {
-        "model": digest,
+        "model": folder.digest,
         "settings": config_digest(config.preprocess, config.postprocess, calibration),
         "read": options.read,
-        "effort": options.effort,
-        "top_k": options.top_k,
-        "coverage": options.coverage,
+        "effort": options.request.effort,
+        "top_k": options.request.top_k,
+        "coverage": options.request.coverage,
         "format": options.format,
         "partition_by_genre": options.partition_by_genre,
     }

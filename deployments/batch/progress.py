@@ -1,4 +1,4 @@
-"""How far a job is: a bar on a terminal, lines in a log, JSON lines, or nothing."""
+"""Progress of a batch job: a bar on a terminal, lines in a log, JSON lines, or nothing."""
 
 from __future__ import annotations
 
@@ -10,23 +10,24 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
-from deployments.batch.options import Progress as Style
+from deployments.batch.job_options import Progress as Style
 
 LINE_EVERY_S = 10.0
 
 
 @dataclass(kw_only=True, slots=True)
 class Totals:
-    """What this run has done so far.
+    """Counts and times of this run so far.
 
     Attributes:
-        n_files: rows written. n_errors: of them, failed.
-        read_bytes: that were read of the files.
-        size_bytes: that the files have.
+        n_files: number of rows written.
+        n_errors: number of error rows among them.
+        read_bytes: bytes read from the files.
+        size_bytes: sum of the files' sizes, in bytes.
         stage_s: stage → seconds of work, over all processes.
-        begun_s: when the first stage could begin, by the monotonic clock.
-        first_part_s: when the first part was written, or None.
-        n_first: rows of that part.
+        begun_s: start of the run, in seconds of the monotonic clock.
+        first_part_s: time of the first finished part, in seconds of the monotonic clock, or None.
+        n_first: number of rows in the first part.
     """
 
     n_files: int = 0
@@ -39,30 +40,35 @@ class Totals:
     n_first: int = 0
 
     def add(self, part: dict[str, Any]) -> None:
-        """Count one part."""
+        """Add the counts and costs of one part, as `parts.write` returns them."""
         self.n_files += part["n_files"]
         self.n_errors += part["n_errors"]
         self.read_bytes += part["read_bytes"]
         self.size_bytes += part["size_bytes"]
-        for stage in ("hear", "classify", "write"):
+        for stage in ("preprocess", "classify", "write"):
             self.stage_s[stage] += part[f"{stage}_s"]
         if self.first_part_s is None:
             self.first_part_s, self.n_first = time.monotonic(), part["n_files"]
 
     @property
     def elapsed_s(self) -> float:
-        """Since the job began."""
+        """Seconds since the run began."""
         return time.monotonic() - self.begun_s
 
     @property
     def steady_files_per_s(self) -> float | None:
-        """Without the start of the processes; None where there was one part only."""
+        """Files per second without the start-up of the processes; None with only one part."""
+        # the first part includes the start-up, so the rate is measured from its end
         if self.first_part_s is None or self.n_files == self.n_first:
             return None
         return (self.n_files - self.n_first) / (time.monotonic() - self.first_part_s)
 
     def to_dict(self, n_wanted: int) -> dict[str, Any]:
-        """For a log line."""
+        """Counts, rates and estimated time left, for a log line.
+
+        Args:
+            n_wanted: number of files of this run.
+        """
         rate = self.n_files / max(self.elapsed_s, 1e-9)
         return {
             "files": self.n_files,
@@ -76,11 +82,11 @@ class Totals:
 
 
 class ProgressReport:
-    """Tells the totals after every part; a context manager.
+    """Context manager that shows the totals after every part.
 
     Args:
-        style: how.
-        n_wanted: files of this run.
+        style: "plain", "json" or "quiet"; "auto" is a bar on a terminal, plain lines elsewhere.
+        n_wanted: number of files of this run.
     """
 
     def __init__(self, style: Style, n_wanted: int) -> None:
@@ -115,8 +121,8 @@ class ProgressReport:
         if self._bar is not None:
             self._bar.stop()
 
-    def tell(self, totals: Totals) -> None:
-        """After a part; lines come every LINE_EVERY_S and at the end."""
+    def update(self, totals: Totals) -> None:
+        """Show the totals after a part; lines are printed every LINE_EVERY_S and at the end."""
         line = totals.to_dict(self._n_wanted)
         if self._bar is not None:
             self._bar.update(

@@ -1,8 +1,8 @@
-"""Reads files ahead of the decoder: several at a time, a bounded number, and again when it fails.
+"""Reads files ahead of the decoder: a bounded number in parallel, with retries.
 
-Ray Data's own reader ends the whole job at the first file that is gone, and does not notice a
-changed byte. Here a file that cannot be read is an error of its own, after tries that wait longer
-each time; a missing file or a denied one is not tried again.
+Ray Data's own reader ends the whole job at the first missing file and does not detect a changed
+byte. Here a file that cannot be read gets an error of its own, after retries that wait longer each
+time; a missing file or denied access is not retried.
 """
 
 from __future__ import annotations
@@ -23,22 +23,27 @@ from acoustic.errors import (
     UploadTooLargeError,
 )
 from acoustic.preprocess.ranged_file import RangedFile
-from deployments.batch.files import UNKNOWN_SIZE, SourceFile
-from deployments.batch.retry import persist
-from deployments.batch.storage import StorageOptions, as_ours, open_filesystem, split_scheme
+from deployments.batch.backoff import with_retries
+from deployments.batch.source_file import UNKNOWN_SIZE, SourceFile
+from deployments.batch.storage import (
+    StorageOptions,
+    open_filesystem,
+    split_scheme,
+    translating_store_errors,
+)
 
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Fetched:
-    """What reading a file gave.
+    """Result of reading one file.
 
     Attributes:
-        file: that was read.
-        data: its bytes; empty where it failed.
-        etag: what the store calls this version of it, "" if it has no name for it.
-        error: why it failed, None if it did not.
+        file: file that was read.
+        data: content of the file; empty if reading failed.
+        etag: the store's id of this version of the file; "" if the store has none.
+        error: why reading failed; None if it succeeded.
     """
 
     file: SourceFile
@@ -48,12 +53,12 @@ class Fetched:
 
 
 class Reader:
-    """Reads files in order, some ahead.
+    """Reads files in order, several ahead.
 
     Args:
-        storage: of object stores.
-        n_threads: reads at a time; as many files are held in memory at most.
-        max_file_bytes: larger files are refused.
+        storage: settings for object stores.
+        n_threads: number of parallel reads, and the most files held in memory.
+        max_file_bytes: largest file that is read, in bytes; a larger one is rejected.
     """
 
     def __init__(self, storage: StorageOptions, n_threads: int, max_file_bytes: int) -> None:
@@ -64,13 +69,14 @@ class Reader:
         self._filesystems: dict[str, fs.FileSystem] = {}
 
     def read(self, files: Sequence[SourceFile]) -> Iterator[Fetched]:
-        """Every file, in order, with its bytes or its error."""
+        """Yield every file in order, with its bytes or its error."""
         return self.each(files, self.fetch)
 
     def each(
         self, files: Sequence[SourceFile], work: Callable[[SourceFile], Result]
     ) -> Iterator[Result]:
-        """Something done to every file by the threads, in order, a bounded number ahead."""
+        """Apply `work` to every file in the threads and yield the results in order."""
+        # at most n_threads results wait here: a slow consumer holds the reads back
         ahead: deque[Future[Result]] = deque()
         for file in files:
             ahead.append(self._pool.submit(work, file))
@@ -80,15 +86,15 @@ class Reader:
             yield ahead.popleft().result()
 
     def open_ranged(self, file: SourceFile) -> tuple[RangedFile, str]:
-        """The file with its bytes to be fetched as they are read, and its etag.
+        """Open a file whose bytes are fetched when they are read; returns it and its etag.
 
         Raises:
-            AcousticError: it cannot be opened, now or when its bytes are fetched.
+            AcousticError: the file cannot be opened, or later its bytes cannot be fetched.
         """
         filesystem, path = self._open(file.uri)
 
         def opened() -> tuple[Any, int, str]:
-            with as_ours(file.uri):
+            with translating_store_errors(file.uri):
                 stream = filesystem.open_input_file(path)
                 size_bytes = stream.size()
                 etag = (stream.metadata() or {}).get("ETag", b"").decode().strip('"')
@@ -96,28 +102,28 @@ class Reader:
             return stream, size_bytes, etag
 
         def fetch(start: int, stop: int) -> bytes:
-            return persist(lambda: _read_range(file, stream, start, stop))
+            return with_retries(lambda: _read_range(file, stream, start, stop))
 
-        stream, size_bytes, etag = persist(opened)
+        stream, size_bytes, etag = with_retries(opened)
         return RangedFile(fetch, size_bytes), etag
 
     def fetch(self, file: SourceFile) -> Fetched:
-        """One file, with its bytes or its error."""
+        """Read one file; returns its bytes or its error."""
         try:
-            return persist(lambda: self._fetch_once(file))
+            return with_retries(lambda: self._fetch_once(file))
         except AcousticError as error:
             return Fetched(file=file, error=error)
 
     def _fetch_once(self, file: SourceFile) -> Fetched:
         filesystem, path = self._open(file.uri)
-        with as_ours(file.uri), filesystem.open_input_file(path) as stream:
+        with translating_store_errors(file.uri), filesystem.open_input_file(path) as stream:
             size_bytes = stream.size()
             self._check_size(file, size_bytes)
             metadata = stream.metadata() or {}
             data: bytes = stream.read()
         if len(data) != size_bytes:
             raise SourceUnavailableError(
-                f"{file.uri} broke off after {len(data)} of {size_bytes} bytes"
+                f"{file.uri} ended after {len(data)} of {size_bytes} bytes"
             )
         _verify(file, data)
         etag = metadata.get("ETag", b"").decode().strip('"')
@@ -126,11 +132,11 @@ class Reader:
     def _check_size(self, file: SourceFile, size_bytes: int) -> None:
         if size_bytes > self._max_file_bytes:
             raise UploadTooLargeError(
-                f"{file.uri} has {size_bytes} bytes, limit is {self._max_file_bytes}"
+                f"{file.uri} has {size_bytes} bytes, limit is {self._max_file_bytes} bytes"
             )
         if file.size_bytes not in (UNKNOWN_SIZE, size_bytes):
             raise SourceCorruptError(
-                f"{file.uri} has {size_bytes} bytes, {file.size_bytes} were listed"
+                f"{file.uri} has {size_bytes} bytes, the listing says {file.size_bytes}"
             )
 
     def _open(self, uri: str) -> tuple[fs.FileSystem, str]:
@@ -141,11 +147,11 @@ class Reader:
 
 
 def _read_range(file: SourceFile, stream: Any, start: int, stop: int) -> bytes:
-    with as_ours(file.uri):
+    with translating_store_errors(file.uri):
         data: bytes = stream.read_at(stop - start, start)
     if len(data) != stop - start:
         raise SourceUnavailableError(
-            f"{file.uri} gave {len(data)} of {stop - start} bytes of a range"
+            f"{file.uri} returned {len(data)} of {stop - start} bytes of a range"
         )
     return data
 
@@ -154,4 +160,4 @@ def _verify(file: SourceFile, data: bytes) -> None:
     for name, wanted in file.checksums.items():
         found = hashlib.new(name, data, usedforsecurity=False).hexdigest()
         if found != wanted:
-            raise SourceCorruptError(f"{file.uri} has {name} {found}, {wanted} was promised")
+            raise SourceCorruptError(f"{file.uri} has {name} {found}, the manifest says {wanted}")

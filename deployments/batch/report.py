@@ -1,7 +1,7 @@
 """The report of a job: what the output has as a whole, and what this run cost.
 
 It is counted from the parts themselves, so that after any number of interruptions it says what is
-there: `_report.json` for programs, `report.html` for people, with its picture drawn in SVG.
+there: `_report.json` for programs, `_report.html` for people, with its picture drawn in SVG.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from acoustic import __version__
-from deployments.batch.options import JobOptions
+from deployments.batch.job_options import JobOptions
+from deployments.batch.parts import read_columns
 from deployments.batch.plan import Plan
 from deployments.batch.progress import Totals
-from deployments.batch.sink import read_columns
 from deployments.batch.storage import open_filesystem, write_atomically
 
-JSON_FILE, HTML_FILE = "_report.json", "report.html"
+JSON_FILE, HTML_FILE = "_report.json", "_report.html"
 COLUMNS = ("id", "top_genre", "error_code", "needs_review")
 
 
@@ -34,7 +34,7 @@ def write_report(options: JobOptions, plan: Plan, totals: Totals) -> dict[str, A
     report = {
         "acousticsense": __version__,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "effort": options.effort,
+        "effort": options.request.effort,
         **_count(options),
         "run": _run(plan, totals),
     }

@@ -1,81 +1,94 @@
-"""The rows of a batch job: where a file is, then the fields of `Prediction.to_dict()`.
+"""What a row of a batch job is: where a file is, then the fields of a `Prediction`.
 
 A file that failed has a code and a message, and null for everything that only an answer has.
+
+Between the stages a row is JSON text in an Arrow table, because an all-null Arrow column loses its
+type from block to block, while JSON keeps null apart from "". A table is one chunk of files and
+stays one block from the listing to its part file, so that a part has a name that follows from its
+files, and a repeated write replaces what it repeats.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import is_dataclass
+from types import NoneType, UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
 import pyarrow as pa
 
 from acoustic.errors import AcousticError
 from acoustic.prediction import Prediction
-from deployments.batch.files import SourceFile
+from acoustic.schema import schema_fields
+from deployments.batch.source_file import SourceFile
 
-_TEXT, _NUMBER, _TEXTS = pa.string(), pa.float64(), pa.list_(pa.string())
+FILES = pa.schema([("file", pa.string())])
+"""A `SourceFile` as JSON."""
 
-
-def _numbers(*names: str) -> pa.StructType:
-    return pa.struct([(name, _NUMBER) for name in names])
-
-
-_SCORE = pa.struct([("genre", _TEXT), ("probability", _NUMBER)])
-_SET = pa.struct([("coverage", _NUMBER), ("genres", _TEXTS)])
-_FAMILY = pa.struct([("name", _TEXT), ("probability", _NUMBER), ("genres", _TEXTS)])
-_UNCERTAINTY = _numbers("entropy", "margin", "variation_ratio", "segment_disagreement", "distance")
-_REASON = pa.struct(
-    [("code", _TEXT), ("value", _NUMBER), ("threshold", _NUMBER), ("message", _TEXT)]
+FEATURES = pa.schema(
+    [("row", pa.string()), ("content_sha256", pa.string()), ("rounds", pa.list_(pa.binary()))]
 )
-_RULE = pa.struct([("name", _TEXT), ("genres", _TEXTS), *_numbers("log_odds", "before", "after")])
-_QUALITY = _numbers("rms_db", "silence_ratio", "clipping_ratio", "bandwidth_hz", "snr_estimate_db")
-_DESCRIPTORS = _numbers(
-    "tempo_bpm", "tempo_confidence", "beat_strength", "low_frequency_ratio", "vocal_proxy"
-)
-_MODEL = pa.struct(
-    [
-        *((name, _TEXT) for name in ("name", "version", "digest", "device", "precision")),
-        ("temperature", _NUMBER),
-    ]
-)
+"""The row so far as JSON, and the features of each round."""
 
-IDENTITY = pa.schema([("id", _TEXT), ("uri", _TEXT), ("size_bytes", pa.int64()), ("etag", _TEXT)])
-ANSWER = pa.schema(
-    [
-        ("duration_s", _NUMBER),
-        ("format", _TEXT),
-        ("segments", pa.list_(pa.list_(_NUMBER))),
-        ("top_genre", _TEXT),
-        ("confidence", _NUMBER),
-        ("predictions", pa.list_(_SCORE)),
-        ("prediction_set", _SET),
-        ("family", _FAMILY),
-        ("uncertainty", _UNCERTAINTY),
-        ("needs_review", pa.bool_()),
-        ("reasons", pa.list_(_REASON)),
-        ("rules_applied", pa.list_(_RULE)),
-        ("quality", _QUALITY),
-        ("descriptors", _DESCRIPTORS),
-        ("model", _MODEL),
-        ("config_digest", _TEXT),
-        ("content_sha256", _TEXT),
-    ]
-)
-FAILURE = pa.schema([("error_code", _TEXT), ("error_message", _TEXT)])
-RESERVED = (*IDENTITY.names, *ANSWER.names, *FAILURE.names)
+ROWS = pa.schema([("row", pa.string())])
+"""The whole row as JSON, with what it cost."""
+
+COSTS = ("read_bytes", "preprocess_s", "classify_s")
+"""Fields of a row in JSON that are summed up and do not go into the output."""
 
 LEFT_OUT = ("file", "cached", "timings_ms", "timeline")
-"""Of `Prediction.to_dict()`: the URI stands for the file; the others differ from run to run."""
+"""Fields of an answer without a column: the URI stands for the file; the others differ from run
+to run."""
+
+_SCALARS = {str: pa.string(), float: pa.float64(), int: pa.int64(), bool: pa.bool_()}
+
+
+def arrow_type(hint: Any) -> pa.DataType:
+    """The Arrow type of a field of an answer.
+
+    Args:
+        hint: a type that `acoustic.schema` knows: scalars, optionals, tuples, dataclasses.
+
+    Raises:
+        KeyError: any other type.
+    """
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        return arrow_type(arguments[0])
+    if origin in (Union, UnionType):
+        return arrow_type(next(each for each in arguments if each is not NoneType))
+    if origin is tuple:
+        return pa.list_(arrow_type(arguments[0]))
+    if is_dataclass(hint) and isinstance(hint, type):
+        return pa.struct([(field.name, arrow_type(field.hint)) for field in schema_fields(hint)])
+    return _SCALARS[hint]
+
+
+IDENTITY = pa.schema(
+    [("id", pa.string()), ("uri", pa.string()), ("size_bytes", pa.int64()), ("etag", pa.string())]
+)
+ANSWER = pa.schema(
+    [
+        (field.name, arrow_type(field.hint))
+        for field in schema_fields(Prediction)
+        if field.name not in LEFT_OUT
+    ]
+)
+FAILURE = pa.schema([("error_code", pa.string()), ("error_message", pa.string())])
+RESERVED = (*IDENTITY.names, *ANSWER.names, *FAILURE.names)
 
 
 def row_schema(extras: list[str]) -> pa.Schema:
-    """Columns of a part file; extras are text."""
-    fields = [*IDENTITY, *ANSWER, *FAILURE, *((name, _TEXT) for name in extras)]
+    """Columns of a part file.
+
+    Args:
+        extras: names of the manifest's columns, which are text.
+    """
+    fields = [*IDENTITY, *ANSWER, *FAILURE, *((name, pa.string()) for name in extras)]
     return pa.schema(fields)
 
 
 def identity(file: SourceFile, size_bytes: int, etag: str) -> dict[str, Any]:
-    """Where a file is, and what its manifest says of it."""
+    """Columns that say where a file is, and what its manifest says about it."""
     return {
         "id": file.id,
         "uri": file.uri,

@@ -1,8 +1,8 @@
-"""File systems by URI: local paths, S3 and its likes, Google Cloud Storage, Azure.
+"""Opens file systems by URI: local paths, S3-compatible stores, Google Cloud Storage, Azure.
 
-Credentials come from each cloud's usual environment. Stores that are not AWS often refuse the
-checksum trailers that its client sends by default, so those are only sent where a request
-demands them.
+Credentials come from each cloud's standard environment. S3-compatible stores other than AWS often
+reject the checksum trailers that the AWS client sends by default, so those are only sent where a
+request requires them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from acoustic.errors import (
     SourceNotFoundError,
     SourceUnavailableError,
 )
-from deployments.batch.retry import persist
+from deployments.batch.backoff import with_retries
 
 CHECKSUM_VARIABLES = ("AWS_REQUEST_CHECKSUM_CALCULATION", "AWS_RESPONSE_CHECKSUM_VALIDATION")
 CONNECT_TIMEOUT_S = 5.0
@@ -34,13 +34,13 @@ REMOTE_SCHEMES = ("s3", "gs", "az", "abfs")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StorageOptions:
-    """How object stores are reached.
+    """Settings for object stores.
 
     Attributes:
-        endpoint: URL of an S3-like store, "" for AWS or AWS_ENDPOINT_URL.
-        region: of the bucket, "" for the environment's.
-        anonymous: whether to go without credentials.
-        timeout_s: after which a request that gets no byte is given up.
+        endpoint: URL of an S3-compatible store; "" for AWS_ENDPOINT_URL, or AWS without it.
+        region: region of the bucket; "" for the one in AWS_REGION.
+        anonymous: whether to send requests without credentials.
+        timeout_s: seconds without a received byte after which a request fails.
     """
 
     endpoint: str = ""
@@ -50,14 +50,14 @@ class StorageOptions:
 
 
 def open_filesystem(uri: str, options: StorageOptions) -> tuple[fs.FileSystem, str]:
-    """The file system of a URI, and the path in it.
+    """File system of a URI, and the path in it.
 
     Args:
-        uri: a local path, or with the scheme file, s3, gs, az or abfs.
-        options: of object stores.
+        uri: local path, or URI with the scheme file, s3, gs, az or abfs.
+        options: settings for object stores.
 
     Raises:
-        ConfigError: an unknown scheme, or one whose client is not installed.
+        ConfigError: the scheme is unknown, or its client is not installed.
     """
     scheme, path = split_scheme(uri)
     if scheme in ("", "file"):
@@ -69,7 +69,7 @@ def open_filesystem(uri: str, options: StorageOptions) -> tuple[fs.FileSystem, s
     if scheme in ("az", "abfs"):
         return _azure(), path
     known = ", ".join(f"{each}://" for each in REMOTE_SCHEMES)
-    raise ConfigError(f"{uri}: unknown scheme, known are local paths, file://, {known}")
+    raise ConfigError(f"{uri}: unknown scheme, use a local path, file://, {known}")
 
 
 def split_scheme(uri: str) -> tuple[str, str]:
@@ -79,18 +79,18 @@ def split_scheme(uri: str) -> tuple[str, str]:
 
 
 def write_atomically(filesystem: fs.FileSystem, path: str, content: bytes) -> None:
-    """A file that is there whole or not at all.
+    """Write a file so that it is either complete or absent.
 
     An object store makes an object visible when its upload is complete; on a local disk a rename
-    does the same. An upload that fails is tried again.
+    does the same. An upload that fails is retried.
 
     Raises:
-        SourceUnavailableError, SourceForbiddenError: the store does not take it.
+        SourceUnavailableError, SourceForbiddenError: the store rejects the file.
     """
     if not isinstance(filesystem, fs.LocalFileSystem):
-        persist(lambda: _upload(filesystem, path, content))
+        with_retries(lambda: _upload(filesystem, path, content))
         return
-    with as_ours(path):
+    with translating_store_errors(path):
         _replace(path, content)
 
 
@@ -101,24 +101,25 @@ def _replace(path: str, content: bytes) -> None:
         try:
             file.write(content)
             file.flush()
-            os.fsync(file.fileno())
+            os.fsync(file.fileno())  # before the rename, or a crash may leave an incomplete file
             os.replace(file.name, path)
         finally:
             Path(file.name).unlink(missing_ok=True)
 
 
 def _upload(filesystem: fs.FileSystem, path: str, content: bytes) -> None:
-    with as_ours(path), filesystem.open_output_stream(path) as stream:
+    with translating_store_errors(path), filesystem.open_output_stream(path) as stream:
         stream.write(content)
 
 
 def as_source_error(error: OSError, uri: str) -> AcousticError:
-    """Our own class for what a store answered.
+    """AcousticError for an error of a store.
 
     Returns:
-        SourceNotFoundError and SourceForbiddenError are final; after a SourceUnavailableError
-        another try may help.
+        SourceNotFoundError and SourceForbiddenError are final; after a SourceUnavailableError a
+        retry may succeed.
     """
+    # pyarrow raises a plain OSError for many S3 errors; only its text has the store's code
     text = str(error)
     if isinstance(error, FileNotFoundError) or "NO_SUCH_KEY" in text or "HTTP status 404" in text:
         return SourceNotFoundError(f"{uri} does not exist")
@@ -130,14 +131,14 @@ def as_source_error(error: OSError, uri: str) -> AcousticError:
 
 
 @contextmanager
-def as_ours(uri: str) -> Iterator[None]:
-    """A store's error becomes one of ours."""
+def translating_store_errors(uri: str) -> Iterator[None]:
+    """Context manager that raises a store's errors as AcousticError."""
     try:
         yield
     except OSError as error:
         raise as_source_error(error, uri) from error
-    except (pyarrow.ArrowException, ValueError) as error:  # a path that no store can have
-        raise SourceNotFoundError(f"{uri!r} is no path of this store") from error
+    except (pyarrow.ArrowException, ValueError) as error:  # e.g. an invalid path
+        raise SourceNotFoundError(f"{uri!r} is not a valid path for this store") from error
 
 
 def _s3(options: StorageOptions) -> fs.FileSystem:
@@ -146,7 +147,7 @@ def _s3(options: StorageOptions) -> fs.FileSystem:
     endpoint = options.endpoint or os.environ.get("AWS_ENDPOINT_URL", "")
     place = urlsplit(endpoint)
     if endpoint and not (place.scheme in ("http", "https") and place.netloc):
-        raise ConfigError(f"endpoint {endpoint!r} is no URL such as https://host:9000")
+        raise ConfigError(f"endpoint {endpoint!r} is not a URL like https://host:9000")
     return fs.S3FileSystem(
         endpoint_override=place.netloc or None,
         scheme=place.scheme or "https",
@@ -154,8 +155,10 @@ def _s3(options: StorageOptions) -> fs.FileSystem:
         anonymous=options.anonymous,
         connect_timeout=CONNECT_TIMEOUT_S,
         request_timeout=options.timeout_s,
-        allow_delayed_open=True,  # a small object by one request instead of three
-        retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=1),  # ours counts and waits
+        allow_delayed_open=True,  # one request for a small object, not three
+        retry_strategy=fs.AwsStandardS3RetryStrategy(
+            max_attempts=1
+        ),  # `with_retries` retries instead
     )
 
 

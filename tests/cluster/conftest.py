@@ -1,4 +1,4 @@
-"""Real nodes in network namespaces: root only, everything inside them started and ended here."""
+"""Fixtures for Ray nodes in network namespaces; they need root."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def lab() -> Iterator[Lab]:
 
 @pytest.fixture
 def make_nodes(lab: Lab, tiny_checkpoint: Path) -> MakeNodes:
-    """A Ray cluster's folder and environment on the lab, as an overlay's pods have it."""
+    """Function that creates RayNodes with the environment of an overlay's pods."""
 
     def make(overlay: str, **environment: str) -> RayNodes:
         return RayNodes(

@@ -1,4 +1,4 @@
-"""What Ray's fake cloud needs to know: its nodes are processes on the head's own host.
+"""Configuration of Ray's fake node provider: its nodes are processes on the head's host.
 
 The autoscaler is the real one; only the provider, which would rent machines, is Ray's fake.
 """
@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 HEAD_ID = "f" * 51 + "00000"
-"""Fixed by the provider."""
+"""Node id of the head; the fake provider requires this value."""
 
 GPU_TYPE = "gpu"
 
 
 def environment() -> dict[str, str]:
-    """Variables of the head."""
+    """Environment variables that the head needs for the fake provider."""
     return {
         "RAY_FAKE_CLUSTER": "1",
         "RAY_enable_autoscaler_v2": "1",
@@ -27,13 +27,13 @@ def environment() -> dict[str, str]:
 
 
 def write_config(path: Path, gcs_address: str, n_cpus: int, max_gpu_nodes: int) -> None:
-    """The autoscaler's configuration: a head, and GPU nodes from none to a few.
+    """Write the autoscaler's configuration: a head, and 0 to max_gpu_nodes GPU nodes.
 
     Args:
-        path: of the file.
-        gcs_address: of the head.
-        n_cpus: of the head, as it was started.
-        max_gpu_nodes: at most.
+        path: JSON file to write.
+        gcs_address: host:port of the head's GCS.
+        n_cpus: number of CPUs that the head was started with.
+        max_gpu_nodes: maximum number of GPU nodes.
     """
     commands = (
         "initialization_commands", "setup_commands", "head_setup_commands", "worker_setup_commands",
@@ -45,7 +45,7 @@ def write_config(path: Path, gcs_address: str, n_cpus: int, max_gpu_nodes: int) 
         "cluster_name": "fake",
         "max_workers": max_gpu_nodes,
         "provider": {
-            "type": "external",  # by name it would look for an example that the wheel lacks
+            "type": "external",  # a built-in name needs an example file that the wheel lacks
             "module": "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider",
             "use_node_id_as_ip": True,
             "disable_node_updaters": True,

@@ -1,7 +1,7 @@
-"""Hosts with addresses of their own on this machine: network namespaces on a bridge.
+"""Simulated hosts with their own addresses: network namespaces connected by a bridge.
 
-The bridge lies in a namespace too, so the machine's own network is never touched, and the end of
-the lab is the end of everything in it.
+The bridge is in a namespace too, so the machine's own network is not changed. Closing the lab ends
+everything in it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ HUB = "hub"
 def require_namespaces() -> None:
     """Skip where this user or machine cannot make network namespaces."""
     if shutil.which("ip") is None:
-        pytest.skip("no ip command on this machine: it comes with iproute2")
+        pytest.skip("the command ip is not installed: install iproute2")
     probe = f"as-probe-{os.getpid()}"
     made = subprocess.run(["ip", "netns", "add", probe], capture_output=True, check=False)
     if made.returncode:
@@ -32,10 +32,10 @@ def require_namespaces() -> None:
 
 
 class Lab:
-    """Hosts on one network.
+    """Simulated hosts on one network.
 
     Args:
-        folder: for the output of what runs on them.
+        folder: folder for the log files of the processes on the hosts.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -48,7 +48,7 @@ class Lab:
         _ip("-n", self._hub, "link", "set", "bridge", "up")
 
     def add_host(self) -> Host:
-        """Another host, reachable from all others."""
+        """Add a host that all others can reach."""
         n = len(self.hosts) + 1
         host = Host(f"{self._prefix}-{n}", f"{NETWORK}.{n}", self._hub, f"port{n}", self.folder)
         self.hosts.append(host)
@@ -63,7 +63,7 @@ class Lab:
 
 
 class Host:
-    """A namespace with an address, connected to the hub by a cable that can be pulled."""
+    """A network namespace with an address; its link to the hub can be cut."""
 
     def __init__(self, name: str, address: str, hub: str, port: str, folder: Path) -> None:
         self.name, self.address, self._hub, self._port = name, address, hub, port
@@ -79,7 +79,7 @@ class Host:
     def start(
         self, command: Sequence[str], environment: Mapping[str, str], log: str
     ) -> subprocess.Popen[bytes]:
-        """A process on this host; its output goes to a file of the lab's folder."""
+        """Start a process on this host; its output is appended to LOG.log in the lab's folder."""
         with (self._folder / f"{log}.log").open("ab") as output:
             process = subprocess.Popen(
                 ["ip", "netns", "exec", self.name, *command],
@@ -90,7 +90,7 @@ class Host:
         return process
 
     def run(self, command: Sequence[str], environment: Mapping[str, str]) -> str:
-        """What a command prints that ends by itself."""
+        """Run a command on this host until it ends; returns its stdout."""
         done = subprocess.run(
             ["ip", "netns", "exec", self.name, *command],
             env={**os.environ, **environment}, capture_output=True, text=True, check=False,
@@ -100,7 +100,7 @@ class Host:
         return done.stdout
 
     def cut_off(self) -> None:
-        """Pull the cable: packets vanish, nothing is told of it."""
+        """Cut the link: packets vanish, and no connection is reset."""
         _ip("-n", self._hub, "link", "set", self._port, "down")
 
     def rejoin(self) -> None:
@@ -113,7 +113,7 @@ class Host:
         return [int(line) for line in found.stdout.split()]
 
     def kill(self) -> None:
-        """-9 to everything on this host, as when its power fails."""
+        """SIGKILL to every process on this host, as when its power fails."""
         while pids := self.pids():
             for pid in pids:
                 with contextlib.suppress(ProcessLookupError):

@@ -1,7 +1,7 @@
-"""Classification requests at a steady rate, from inside a lab: `python -m tests.cluster.load`.
+"""Sends classification requests at a steady rate from a host: `python -m tests.cluster.load`.
 
-Every request has a sound of its own, so that no cache answers. Requests go to one URL after the
-other in turn; none is tried again.
+Every request has a different sound, so that no answer comes from a cache. The URLs are used in
+turn; no request is retried.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 import numpy as np
 
-from tests.sounds import encode
+from tests.support.sounds import encode
 
 RATE_HZ = 22_050
 
@@ -41,7 +41,7 @@ async def run(arguments: argparse.Namespace) -> None:
     noise = np.random.default_rng(0).normal(0, 0.1, round(arguments.sound_s * RATE_HZ))
     sound = noise.astype(np.float32)
     begun_s = time.monotonic()
-    # A connection a request, as from many callers: a broken one concerns one of them only.
+    # One connection per request, as from many callers: a broken one affects one request only.
     limits = httpx.Limits(max_keepalive_connections=0)
     async with httpx.AsyncClient(
         timeout=arguments.timeout, limits=limits, trust_env=False

@@ -1,4 +1,4 @@
-"""A Ray cluster on the hosts of a lab, started as the pods start it, and the service on it."""
+"""A Ray cluster on the hosts of a lab, started as the pods start it, with the service on it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from tests.cluster.lab import Host
-from tests.manifests import ROOT, find
+from tests.support.kuberay import ROOT, find
 
 BIN = Path(sys.executable).parent
 GCS_PORT, DASHBOARD_PORT, HTTP_PORT = 6379, 8265, 8000
@@ -28,7 +28,7 @@ TEST_ENVIRONMENT = {
 
 
 def pod_environment(overlay: str) -> dict[str, str]:
-    """The plain variables of the head's container; the workers' are among them."""
+    """Variables with a literal value of the head's container; they include those of the workers."""
     is_job = overlay == "batch"
     kind, field = ("RayJob", "rayClusterSpec") if is_job else ("RayService", "rayClusterConfig")
     head = find(overlay, kind)["spec"][field]["headGroupSpec"]
@@ -37,12 +37,12 @@ def pod_environment(overlay: str) -> dict[str, str]:
 
 
 class RayNodes:
-    """A head and workers.
+    """A Ray head and its workers.
 
     Args:
-        folder: Ray's own; short, because sockets lie in it.
-        overlay: whose pods' variables the nodes have.
-        environment: of every node, beside the pods' own.
+        folder: Ray's temporary folder; its path must be short, because it contains sockets.
+        overlay: Kubernetes overlay whose pod variables every node gets.
+        environment: variables of every node in addition to those of the pods.
     """
 
     def __init__(
@@ -59,9 +59,9 @@ class RayNodes:
     def start_head(
         self, host: Host, more: dict[str, str] | None = None, *options: str, n_cpus: int = 0
     ) -> None:
-        """A head that runs no work itself unless it is given CPUs for it."""
+        """Start the head; it runs no tasks or replicas unless n_cpus is above 0."""
         self.head = host
-        # A new pod has no such trace of its predecessor.
+        # A new pod would not have this file of its predecessor.
         (self.folder / "ray" / "ray_current_cluster").unlink(missing_ok=True)
         host.start(
             [
@@ -75,7 +75,7 @@ class RayNodes:
         wait_until(lambda: self._answers(host), START_TIMEOUT_S, "the head does not answer")
 
     def start_worker(self, host: Host, n_cpus: int = 4, *options: str) -> None:
-        """Returns when the node is there: two at once would take the same sockets' names."""
+        """Start a worker and wait until it joins: two at once would use the same socket names."""
         assert self.head is not None
         n_before = self.n_alive()
         host.start(
@@ -89,7 +89,7 @@ class RayNodes:
         wait_until(lambda: self.n_alive() > n_before, START_TIMEOUT_S, "the worker does not join")
 
     def n_alive(self) -> int:
-        """Nodes that the head counts as alive."""
+        """Number of nodes that the head reports as alive."""
         assert self.head is not None
         address = f"http://{self.head.address}:{DASHBOARD_PORT}"
         listed = self.head.run(
@@ -99,7 +99,7 @@ class RayNodes:
         return listed.count('"ALIVE"')
 
     def deploy(self, config: dict[str, Any]) -> None:
-        """As the operator does, through the dashboard; returns when everything runs."""
+        """Deploy through the dashboard, as the operator does; returns when the application runs."""
         assert self.head is not None
         path = self.folder / "serve_config.yaml"
         path.write_text(yaml.safe_dump(config))
@@ -117,12 +117,12 @@ class RayNodes:
         return bool(self._application().get("status") == "RUNNING")
 
     def n_running(self) -> int:
-        """Replicas of all deployments that run."""
+        """Number of running replicas of all deployments."""
         deployments = self._application().get("deployments", {}).values()
         return sum(each["replica_states"].get("RUNNING", 0) for each in deployments)
 
     def n_replicas(self, deployment: str) -> int:
-        """Replicas of one deployment, in whatever state."""
+        """Number of replicas of one deployment, in any state."""
         states = self._application()["deployments"][deployment]["replica_states"]
         return sum(states.values())
 
@@ -142,7 +142,7 @@ class RayNodes:
             return False
 
     def _haproxy_paths(self, host: Host) -> dict[str, str]:
-        """The hosts share one file system, unlike pods."""
+        """Separate HAProxy paths per host: unlike pods, the hosts share one file system."""
         folder = self.folder / host.name
         folder.mkdir(exist_ok=True)
         return {
@@ -154,7 +154,7 @@ class RayNodes:
 
 
 def serve_config(overlay: str) -> dict[str, Any]:
-    """What the overlay deploys, with two replicas of everything at most."""
+    """Serve configuration of the overlay, with at most two replicas per deployment."""
     text = find(overlay, "RayService")["spec"]["serveConfigV2"]
     config: dict[str, Any] = yaml.safe_load(text)
     for deployment in config["applications"][0]["deployments"]:
@@ -163,7 +163,7 @@ def serve_config(overlay: str) -> dict[str, Any]:
 
 
 class Load:
-    """Requests at a steady rate from a host, until stopped; what became of them."""
+    """n requests at a steady rate from a host, in a separate process, and their outcomes."""
 
     def __init__(
         self, host: Host, nodes: RayNodes, urls: list[str], n: int, rate: float, *options: str

@@ -1,4 +1,4 @@
-"""The GPU group from none to one to three and back, by the windows that wait, on fake nodes."""
+"""Fake GPU nodes scale from 0 to 1 to 3 and back to 0 with the windows in flight."""
 
 from __future__ import annotations
 
@@ -58,15 +58,15 @@ def test_gpu_nodes_come_with_the_work_and_go_with_it(
 
 
 def _check_added(nodes: RayNodes, began: datetime, n_nodes: int) -> None:
-    """The decision, by the autoscaler's own clock: that the nodes start is this machine's speed."""
+    """Check the time of the autoscaler's decision in its log, not when the nodes have started."""
     (line,) = (line for line in _events(nodes) if f"Adding {n_nodes} node" in line)
     took_s = (datetime.strptime(line[:23], "%Y-%m-%d %H:%M:%S,%f") - began).total_seconds()
-    print(f"{n_nodes} more after {took_s:.1f} s")
+    print(f"{n_nodes} more GPU nodes after {took_s:.1f} s")
     assert 0 < took_s < UP_LIMIT_S
 
 
 def _without_cuda(config: dict[str, Any]) -> dict[str, Any]:
-    """A GPU is a resource with that name and nothing more here; delays of seconds."""
+    """The configuration for fake GPUs: the model on the CPU, and short scale-down delays."""
     (application,) = config["applications"]
     application["args"]["accelerator"] = "cpu"
     config["proxy_location"] = "HeadOnly"
@@ -87,7 +87,7 @@ def _load(head: Host, nodes: RayNodes, n: int, rate: float) -> Load:
 
 
 def _events(nodes: RayNodes) -> list[str]:
-    """What the autoscaler did with nodes, and Serve with replicas of the model."""
+    """Log lines of nodes that the autoscaler added or removed, and of scaling of Classify."""
     logs = nodes.folder / "ray" / "session_latest" / "logs"
     serve = "".join(path.read_text() for path in sorted((logs / "serve").glob("controller*.log")))
     found = re.findall(

@@ -1,4 +1,4 @@
-"""A batch job loses a node: no file is lost, none has two rows."""
+"""A batch job loses a node: every file still has exactly one row."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pyarrow.parquet
 from tests.cluster.conftest import MakeNodes
 from tests.cluster.lab import Lab
 from tests.cluster.ray_nodes import GCS_PORT, wait_until
-from tests.sounds import encode, noise
+from tests.support.sounds import encode, noise
 
 N_SONGS, CHUNK = 120, 4
 TIMEOUT_S = 240.0
@@ -29,9 +29,9 @@ def test_a_job_goes_on_without_the_node(lab: Lab, make_nodes: MakeNodes) -> None
     nodes.start_worker(vanishes)
 
     command = [
-        sys.executable, "-m", "deployments.batch", str(songs), "--out", str(out),
+        sys.executable, "-m", "acousticsense", "batch", str(songs), "--out", str(out),
         "--chunk", str(CHUNK), "--concurrency", "4", "--classifiers", "2", "--progress", "plain",
-        "--checkpoint", nodes.environment["ACOUSTICSENSE_CHECKPOINT"],
+        "--model", nodes.environment["ACOUSTICSENSE_CHECKPOINT"],
         "--address", f"{head.address}:{GCS_PORT}",
     ]  # fmt: skip
     job = head.start(command, nodes.environment, "job")

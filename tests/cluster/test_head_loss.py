@@ -1,4 +1,4 @@
-"""The head dies and comes back: the workers serve meanwhile, and the new head knows the cluster."""
+"""The head dies and restarts: workers keep serving, and the new head restores the cluster."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PASSWORD = "of-the-tests"
 def test_redis_remembers_the_cluster(lab: Lab, make_nodes: MakeNodes) -> None:
     redis_server = shutil.which("redis-server")
     if redis_server is None:
-        pytest.skip("no redis-server on this machine")
+        pytest.skip("redis-server is not installed")
     redis = lab.add_host()
     command = [
         redis_server, "--port", str(REDIS_PORT), "--bind", redis.address, "--requirepass", PASSWORD,
@@ -56,7 +56,7 @@ def _check(lab: Lab, nodes: RayNodes, storage: dict[str, str], *options: str) ->
     wait_until(lambda: load.n_done() > BEFORE, TIMEOUT_S, "no requests come in")
     head.kill()
     down_s = time.monotonic()
-    threading.Event().wait(DOWN_S)  # the outage itself is what is tested
+    threading.Event().wait(DOWN_S)  # not a wait for a condition: the outage is tested
     nodes.start_head(head, storage, *options)
     print(f"head back after {time.monotonic() - down_s:.1f} s")
     found = load.wait(TIMEOUT_S)

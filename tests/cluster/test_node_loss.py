@@ -1,4 +1,4 @@
-"""A node is cut off, and one loses its power, while requests come in: none is lost."""
+"""One node is cut off and one loses power under load: no request is lost."""
 
 from __future__ import annotations
 

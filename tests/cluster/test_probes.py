@@ -1,4 +1,4 @@
-"""What a pod's probes ask is answered by a node that has the pod's own variables."""
+"""The pods' probes, run against nodes that have the pods' environment variables."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from tests.cluster.conftest import MakeNodes
 from tests.cluster.lab import Host, Lab
 from tests.cluster.ray_nodes import serve_config
-from tests.manifests import find
+from tests.support.kuberay import find
 
 
 @pytest.mark.parametrize("overlay", ["cpu", "ha"])
@@ -25,7 +25,7 @@ def test_nodes_that_serve_are_ready_and_others_alive(
         nodes.start_worker(other)
     nodes.deploy(serve_config(overlay))
     if overlay == "cpu":
-        nodes.start_worker(other)  # after everything has its place: nothing runs here
+        nodes.start_worker(other)  # joins after all replicas are placed, so it runs none
     cluster = find(overlay, "RayService")["spec"]["rayClusterConfig"]
     (group,) = cluster["workerGroupSpecs"]
     assert _answers(head, _probes(cluster["headGroupSpec"]))
@@ -45,7 +45,7 @@ def _answers(host: Host, probes: list[dict[str, Any]]) -> bool:
 
 
 def _answers_one(host: Host, probe: dict[str, Any]) -> bool:
-    """As the kubelet asks: by the pod's address, or by a command in the pod."""
+    """Run a probe as the kubelet does: HTTP to the pod's address, or a command in the pod."""
     if "exec" in probe:
         command = probe["exec"]["command"]
     else:

@@ -1,4 +1,4 @@
-"""The service as a user starts it, in a process of its own; started and ended here."""
+"""The service as a user starts it, in a separate process."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+from tests.support.paths import ROOT
+
 START_TIMEOUT_S = 240.0
 STOP_TIMEOUT_S = 90.0
 
@@ -38,7 +39,7 @@ def free_port() -> int:
 
 @dataclass
 class Service:
-    """A running service and what it has printed."""
+    """A running service and the lines it has printed."""
 
     process: subprocess.Popen[str]
     port: int
@@ -54,7 +55,7 @@ class Service:
 
 
 def start(command: list[str], port: int, until: str) -> Service:
-    """Start a command and wait until a line of its output holds `until`."""
+    """Start a command and wait until a line of its output contains `until`."""
     process = subprocess.Popen(
         command,
         cwd=ROOT,
@@ -84,7 +85,7 @@ def start(command: list[str], port: int, until: str) -> Service:
 
 
 def wait_until_ready(service: Service) -> None:
-    """Ask /readyz until it agrees."""
+    """Poll /readyz until it returns 200."""
     deadline_s = time.monotonic() + START_TIMEOUT_S
     pause = threading.Event()
     while time.monotonic() < deadline_s:
@@ -96,7 +97,7 @@ def wait_until_ready(service: Service) -> None:
 
 
 def stop(service: Service) -> int:
-    """Interrupt it as Ctrl-C would and wait until it has ended."""
+    """Send SIGINT, as Ctrl-C does, and wait; returns the exit code."""
     if service.process.poll() is None:
         service.process.send_signal(signal.SIGINT)
     try:

@@ -1,7 +1,7 @@
-"""A batch job that is killed with -9 goes on: no file lost, none twice, no finished one read again.
+"""A batch job killed with SIGKILL resumes: no file lost or repeated, no finished file read again.
 
-The job is the real command in a process group of its own, with its own local Ray; the songs lie in
-a real S3 server, behind a proxy that counts what is read.
+The job is the real command in its own process group, with its own local Ray; the songs are on a
+real S3 server, behind a proxy that counts reads.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ import psutil
 import pyarrow.parquet
 import pytest
 
+from benchmarks.s3_server import BUCKET, KEY, SECRET, FaultProxy, S3Server
 from tests.e2e.conftest import ROOT, TEST_ENVIRONMENT
-from tests.s3 import BUCKET, KEY, SECRET, FaultProxy, S3Server
-from tests.sounds import encode, noise
+from tests.support.sounds import encode, noise
 
 N_SONGS = 48
 CHUNK = 4
@@ -49,13 +49,13 @@ def proxy(s3: S3Server) -> Iterator[FaultProxy]:
 
 
 class Job:
-    """The command, in a session of its own."""
+    """The batch command as a process in its own session."""
 
     def __init__(self, proxy: FaultProxy, checkpoint: Path, out: str, *more: str) -> None:
         command = [
-            sys.executable, "-m", "deployments.batch", f"s3://{BUCKET}/in",
+            sys.executable, "-m", "acousticsense", "batch", f"s3://{BUCKET}/in",
             "--out", f"s3://{BUCKET}/{out}", "--endpoint", proxy.endpoint, "--region", "us-east-1",
-            "--checkpoint", str(checkpoint), "--chunk", str(CHUNK), "--concurrency", "1",
+            "--model", str(checkpoint), "--chunk", str(CHUNK), "--concurrency", "1",
             "--progress", "quiet", *more,
         ]  # fmt: skip
         environment = {
@@ -68,7 +68,7 @@ class Job:
         )  # fmt: skip
 
     def children(self, name: str) -> list[psutil.Process]:
-        """Processes of this job whose command line or title holds a name."""
+        """Processes of this job whose command line or title contains a name."""
         found = []
         with contextlib.suppress(psutil.NoSuchProcess):
             for child in psutil.Process(self.process.pid).children(recursive=True):
@@ -78,7 +78,7 @@ class Job:
         return found
 
     def kill(self) -> None:
-        """-9 to the driver and everything it has started, as a machine that goes dark."""
+        """SIGKILL to the driver and every process it has started, as when a machine loses power."""
         everything = self.children("")
         self.process.send_signal(signal.SIGKILL)
         for child in everything:
@@ -110,7 +110,7 @@ def ids_of(folder: Path) -> list[str]:
 def test_killed_and_resumed_nothing_is_lost_repeated_or_read_again(
     proxy: FaultProxy, s3: S3Server, tiny_checkpoint: Path, n_parts: int
 ) -> None:
-    """At about 10, 50 and 90 % of the twelve parts."""
+    """Killed after about 10, 50 and 90 % of the twelve parts."""
     out = f"out-{n_parts}"
     folder = s3.bucket / out
     job = Job(proxy, tiny_checkpoint, out)
@@ -133,7 +133,7 @@ def test_killed_and_resumed_nothing_is_lost_repeated_or_read_again(
 def test_killed_inside_the_commit_window_a_part_is_there_whole_or_not_at_all(
     proxy: FaultProxy, s3: S3Server, tiny_checkpoint: Path
 ) -> None:
-    """The store has the part, but its answer never arrives: the job dies waiting for it."""
+    """The store has the part, but its answer never arrives: the job is killed while it waits."""
     folder = s3.bucket / "out-window"
     stuck = threading.Event()
 
@@ -179,7 +179,7 @@ def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(
     folder = s3.bucket / "out-stop"
 
     def fault(method: str, path: str, count: int) -> str:
-        """The second half never comes, so that the job is at work whenever it is stopped."""
+        """The second half of the songs never arrives, so the job is still running when stopped."""
         name = path.rpartition("/")[2].removesuffix(".flac")
         return "hang" if method == "GET" and name.isdigit() and int(name) >= N_SONGS // 2 else ""
 

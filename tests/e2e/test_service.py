@@ -1,4 +1,4 @@
-"""The shipped service on the shipped model, over real HTTP."""
+"""The shipped service with the shipped model, over real HTTP."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ import psutil
 import pytest
 
 from acoustic.pipeline import Pipeline
-from deployments.openapi import PredictionBody
+from deployments.http.openapi import PredictionBody
 from tests.e2e.conftest import Service, start, stop, wait_until_ready
-from tests.sounds import encode, noise, silent_flac, streamed_flac, sweep
+from tests.support.sounds import encode, noise, silent_flac, streamed_flac, sweep
 
 N_REQUESTS = 200
 CONCURRENCY = 32
@@ -47,7 +47,7 @@ def comparable(body: dict[str, Any]) -> dict[str, Any]:
 
 
 async def post_all(url: str, bodies: list[bytes]) -> list[httpx.Response]:
-    """N_REQUESTS over all bodies in turn, CONCURRENCY at a time."""
+    """Send N_REQUESTS with the bodies in turn, CONCURRENCY at a time; returns the replies."""
     limits = httpx.Limits(max_connections=CONCURRENCY)
     slots = asyncio.Semaphore(CONCURRENCY)
     async with httpx.AsyncClient(base_url=url, timeout=60, limits=limits) as client:
@@ -101,7 +101,7 @@ def test_every_format_in_every_form(service: Service, kind: str) -> None:
 
 
 def test_uploads_over_four_mebibytes(service: Service, pipeline: Pipeline) -> None:
-    """The limit of gRPC messages between the deployments, unless it is raised."""
+    """4 MiB is the default limit of gRPC messages between the deployments."""
     large = encode(noise(200.0, 44_100), 44_100)
     assert len(large) > 16 << 20
     with service.client() as client:
@@ -164,7 +164,7 @@ def test_headers(service: Service) -> None:
 
 
 def test_it_listens_on_loopback_only(service: Service) -> None:
-    """The machine's own other addresses give no answer."""
+    """Other addresses of this machine do not answer."""
     addresses = [
         item.address
         for interface in psutil.net_if_addrs().values()
@@ -172,7 +172,7 @@ def test_it_listens_on_loopback_only(service: Service) -> None:
         if item.family == socket.AF_INET and not item.address.startswith("127.")
     ]
     if not addresses:
-        pytest.skip("this machine has no other address")
+        pytest.skip("this machine has only the loopback address")
     for address in addresses:
         with socket.socket() as probe:
             probe.settimeout(2)
@@ -187,7 +187,7 @@ def test_a_second_service_on_the_port_is_refused(service: Service) -> None:
 
 
 def test_serve_run_works_as_well(plain_config: tuple[Path, int], pipeline: Pipeline) -> None:
-    """Without our command, flags or HAProxy: the file alone."""
+    """`serve run serve_config.yaml`, without our command, its flags or HAProxy."""
     path, port = plain_config
     serve = str(Path(sys.executable).with_name("serve"))
     command = [serve, "run", "--address", "local", str(path)]
@@ -203,7 +203,7 @@ def test_serve_run_works_as_well(plain_config: tuple[Path, int], pipeline: Pipel
 
 
 def test_ctrl_c_ends_it_cleanly(service: Service) -> None:
-    """Last on purpose: it ends the shared service."""
+    """Must stay the last test: it ends the shared service."""
     assert stop(service) == 0
     assert "stopping" in "\n".join(service.lines)
     with pytest.raises(httpx.ConnectError):

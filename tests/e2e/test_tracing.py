@@ -1,4 +1,4 @@
-"""One request is one trace over all stages, at a collector that speaks OpenTelemetry."""
+"""One request produces one trace over all stages at an OpenTelemetry collector."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import httpx
 import pytest
 
-from acoustic.preprocess.example import example_wav
+from acoustic.example import example_wav
 from tests.e2e.conftest import free_port, start, stop
 
 trace_service = pytest.importorskip("opentelemetry.proto.collector.trace.v1.trace_service_pb2")
@@ -24,7 +24,7 @@ TIMEOUT_S = 60.0
 
 @pytest.fixture
 def collector() -> Iterator[tuple[int, list[tuple[str, str]]]]:
-    """A port, and the (trace, span name) pairs that came in there."""
+    """Port of a fake collector, and the (trace, span name) pairs that it received."""
     seen: list[tuple[str, str]] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -54,7 +54,7 @@ def test_a_request_is_one_trace_through_all_stages(
     collector: tuple[int, list[tuple[str, str]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     collector_port, seen = collector
-    exporter = "deployments.tracing:to_collector"
+    exporter = "deployments.telemetry.tracing:to_collector"
     monkeypatch.setenv("RAY_SERVE_TRACING_EXPORTER_IMPORT_PATH", exporter)
     monkeypatch.setenv("RAY_SERVE_TRACING_SAMPLING_RATIO", "1.0")
     monkeypatch.setenv("OTEL_TRACES_SAMPLER_ARG", "1.0")

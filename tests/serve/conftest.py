@@ -1,4 +1,4 @@
-"""One local cluster for all tests of this folder, started and ended here."""
+"""One local Ray cluster for all tests of this folder."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import pytest
 import ray
 from ray import serve
 
-from deployments.classify import Classify
+from benchmarks.s3_server import KEY, SECRET, S3Server, free_port
 from deployments.config import ServiceConfig
-from deployments.ingress import Ingress
-from deployments.postprocess import Postprocess
-from deployments.preprocess import Preprocess
-from tests.s3 import KEY, SECRET, S3Server, free_port
+from deployments.stages.classify import Classify
+from deployments.stages.ingress import Ingress
+from deployments.stages.postprocess import Postprocess
+from deployments.stages.preprocess import Preprocess
 
 Deploy = Callable[..., httpx.Client]
 
@@ -27,19 +27,19 @@ READY_TIMEOUT_S = 120.0
 
 @pytest.fixture(scope="session")
 def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    """An S3 server of our own, with its credentials in the environment."""
+    """A local S3 server; its credentials are set in the environment."""
     server = S3Server(tmp_path_factory.mktemp("s3"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AWS_ACCESS_KEY_ID", KEY)
         patch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
-        patch.setenv("RAY_worker_niceness", "0")  # not to starve on a machine that does more
+        patch.setenv("RAY_worker_niceness", "0")  # else nice 15: timeouts on a busy machine
         yield server
     server.close()
 
 
 @pytest.fixture(scope="session")
 def cluster(s3: S3Server) -> Iterator[int]:
-    """The HTTP port of Serve on a cluster of our own."""
+    """HTTP port of Serve on a local cluster."""
     port = free_port()
     with tempfile.TemporaryDirectory(prefix="as-") as folder:
         ray.init(
@@ -60,7 +60,7 @@ def cluster(s3: S3Server) -> Iterator[int]:
 
 @pytest.fixture
 def deploy(cluster: int, tiny_checkpoint: Path) -> Iterator[Deploy]:
-    """Runs the graph with replaced classes, settings or options; gives an HTTP client."""
+    """Function that runs the graph with replaced classes, settings or options; returns a client."""
     clients: list[httpx.Client] = []
 
     def run(

@@ -1,4 +1,4 @@
-"""The batch job on Ray Data: one row a file, the pipeline's numbers, nothing lost or repeated."""
+"""The batch job on Ray Data: one row per file, the pipeline's numbers, no row lost or repeated."""
 
 from __future__ import annotations
 
@@ -9,14 +9,18 @@ from pathlib import Path
 
 import pyarrow.parquet
 import pytest
+from click.testing import Result
+from typer.testing import CliRunner
 
 from acoustic.pipeline import Pipeline
-from deployments.batch.options import JobOptions
-from deployments.batch.run import main, run_job
+from acoustic.request import Effort, RequestOptions
+from acousticsense.cli.main import app
+from benchmarks.s3_server import BUCKET, FaultProxy, S3Server
+from deployments.batch.job import run_job
+from deployments.batch.job_options import JobOptions
 from deployments.batch.schema import LEFT_OUT, RESERVED
 from deployments.batch.storage import StorageOptions
-from tests.s3 import BUCKET, FaultProxy, S3Server
-from tests.sounds import encode, noise, sweep, tone
+from tests.support.sounds import encode, noise, sweep, tone
 
 N_GOOD = 11
 JUNK = {
@@ -29,7 +33,7 @@ Job = Callable[..., JobOptions]
 
 
 def make_songs(folder: Path) -> None:
-    """Good files of several lengths and containers, and three broken ones."""
+    """Write valid files of several lengths and containers, and three broken files."""
     folder.mkdir(parents=True, exist_ok=True)
     for i in range(N_GOOD):
         kind = ("wav", "flac", "mp3", "ogg")[i % 4]
@@ -45,9 +49,9 @@ def job(cluster: int, tiny_checkpoint: Path, tmp_path: Path) -> Job:
         basis = JobOptions(
             sources=tuple(map(str, sources)),
             out=str(tmp_path / "out"),
-            checkpoint=str(tiny_checkpoint),
+            model=tiny_checkpoint,
             chunk_files=4,
-            hear_actors=2,
+            preprocess_actors=2,
             classify_actors=1,
             progress="quiet",
         )
@@ -63,12 +67,14 @@ def rows_of(out: Path) -> list[dict[str, object]]:
 
 @pytest.mark.parametrize("effort", ["balanced", "auto"])
 def test_every_file_of_a_bucket_has_the_pipelines_row(
-    job: Job, s3: S3Server, tiny_checkpoint: Path, tmp_path: Path, effort: str
+    job: Job, s3: S3Server, tiny_checkpoint: Path, tmp_path: Path, effort: Effort
 ) -> None:
     make_songs(s3.bucket / effort)
     storage = StorageOptions(endpoint=s3.endpoint, region="us-east-1")
     out = f"s3://{BUCKET}/out-{effort}"
-    options = job(f"s3://{BUCKET}/{effort}", out=out, storage=storage, effort=effort)
+    options = job(
+        f"s3://{BUCKET}/{effort}", out=out, storage=storage, request=RequestOptions(effort=effort)
+    )
     assert run_job(options) == 0
     rows = rows_of(s3.bucket / f"out-{effort}")
     assert len(rows) == len({row["id"] for row in rows}) == N_GOOD + len(JUNK)
@@ -81,7 +87,7 @@ def test_every_file_of_a_bucket_has_the_pipelines_row(
             assert row["error_code"] in ("unsupported_audio", "invalid_request", "audio_too_short")
             assert row["top_genre"] is None
             continue
-        expected = pipeline.classify(data, effort=effort).to_dict()  # type: ignore[arg-type]
+        expected = pipeline.classify(data, RequestOptions(effort=effort)).to_dict()
         assert row["error_code"] == ""
         assert row["etag"]
         for key in expected.keys() - set(LEFT_OUT):
@@ -91,7 +97,7 @@ def test_every_file_of_a_bucket_has_the_pipelines_row(
     assert report["n_errors"] == len(JUNK)
     assert sum(report["genres"].values()) == N_GOOD
     assert report["errors"]["audio_too_short"] == 1
-    page = (s3.bucket / f"out-{effort}" / "report.html").read_text()
+    page = (s3.bucket / f"out-{effort}" / "_report.html").read_text()
     assert "<svg" in page
     assert "audio_too_short" in page
 
@@ -107,7 +113,12 @@ def test_ranged_reads_give_the_same_rows_from_fewer_bytes(
     rows = {}
     for read in ("whole", "ranged"):
         out = tmp_path / read
-        options = job(f"s3://{BUCKET}/long", out=str(out), storage=storage, effort="fast")
+        options = job(
+            f"s3://{BUCKET}/long",
+            out=str(out),
+            storage=storage,
+            request=RequestOptions(effort="fast"),
+        )
         assert run_job(replace(options, read=read)) == 0  # type: ignore[arg-type]
         rows[read] = {row.pop("uri"): row for row in rows_of(out)}
         for row in rows[read].values():
@@ -165,7 +176,7 @@ def test_a_second_run_adds_nothing_and_reads_nothing(job: Job, s3: S3Server) -> 
 
 
 def test_a_store_that_fails_for_a_while_loses_no_row(job: Job, s3: S3Server) -> None:
-    """Every fifth GET of a song fails twice, each time in another way."""
+    """The first two GETs of every song fail, each in a different way."""
     make_songs(s3.bucket / "weak")
     proxy = FaultProxy(s3)
     faults = ("503", "reset", "truncate")
@@ -199,7 +210,7 @@ def test_an_output_that_takes_nothing_ends_the_job_with_one_sentence(
     finally:
         proxy.close()
     told = capfd.readouterr().out
-    assert "the job broke off: " in told
+    assert "job failed: " in told
     assert "the store denies access; the same command with --resume goes on" in told
     assert "Traceback" not in told
 
@@ -255,26 +266,33 @@ def test_errors_may_end_the_job_or_change_its_exit_code(job: Job, tmp_path: Path
     assert run_job(job(tmp_path / "songs", out=str(tmp_path / "b"), max_error_rate=0.1)) == 3
 
 
-def test_results_are_not_overwritten_or_mixed_by_accident(
-    job: Job, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_results_are_not_overwritten_or_mixed_by_accident(job: Job, tmp_path: Path) -> None:
     make_songs(tmp_path / "songs")
     arguments = [
         str(tmp_path / "songs"), "--out", str(tmp_path / "out"), "--limit", "3",
-        "--checkpoint", job().checkpoint, "--concurrency", "1", "--progress", "json",
+        "--checkpoint", str(job().model), "--concurrency", "1", "--progress", "json",
         "--classifiers", "1",
     ]  # fmt: skip
-    assert main(arguments, "batch") == 0
-    line = json.loads(capsys.readouterr().err.splitlines()[-1])
+
+    def run(*changed: str) -> Result:
+        return CliRunner().invoke(app, ["batch", *changed])
+
+    first = run(*arguments)
+    assert first.exit_code == 0, first.output
+    line = json.loads(first.stderr.splitlines()[-1])
     assert (line["files"], line["of"]) == (3, 3)
-    assert main(arguments, "batch") == 2
-    assert "has results already: --resume goes on" in capsys.readouterr().err
-    assert main([*arguments, "--resume", "--effort", "fast"], "batch") == 2
-    assert "effort was balanced, is fast" in capsys.readouterr().err
-    assert main([*arguments, "--resume", "--concurrency", "500"], "batch") == 0  # nothing to do
+    again = run(*arguments)
+    assert again.exit_code == 2
+    assert "has results already: --resume continues" in again.stderr
+    other = run(*arguments, "--resume", "--effort", "fast")
+    assert other.exit_code == 2
+    assert "effort was balanced, is fast" in other.stderr
+    nothing_left = run(*arguments, "--resume", "--concurrency", "500")
+    assert nothing_left.exit_code == 0
     changed = [*arguments[:4], "5", *arguments[5:]]
-    assert main([*changed, "--resume", "--concurrency", "500"], "batch") == 2
-    assert "need 250.5 CPUs, the cluster has 8" in capsys.readouterr().err
+    too_many = run(*changed, "--resume", "--concurrency", "500")
+    assert too_many.exit_code == 2
+    assert "need 250.5 CPUs, the cluster has 8" in too_many.stderr
 
 
 def test_a_dry_run_counts_and_writes_nothing(
@@ -284,5 +302,5 @@ def test_a_dry_run_counts_and_writes_nothing(
     assert run_job(job(tmp_path / "songs", dry_run=True, sample=9)) == 0
     told = capsys.readouterr().out
     assert "9 files to do" in told
-    assert "ms of CPU a file by a probe of 9" in told
+    assert "ms of CPU per file, measured on 9" in told
     assert not (tmp_path / "out").exists()

@@ -1,4 +1,4 @@
-"""The deployments on a real Ray cluster: parity, batches, faults, overload, live settings."""
+"""Deployments on a real Ray cluster: parity, batches, faults, overload, changing settings."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ from ray.serve.context import _get_global_client
 from ray.serve.schema import ServeDeploySchema
 
 from acoustic.pipeline import Pipeline
-from acoustic.types import Effort, TrackFeatures, TrackLogits
-from deployments.classify import Classify
+from acoustic.request import Effort, RequestOptions
+from acoustic.types import TrackFeatures, TrackLogits
 from deployments.config import HttpConfig, ServiceConfig
-from deployments.preprocess import Preprocess
+from deployments.stages.classify import Classify
+from deployments.stages.preprocess import Preprocess
 from tests.serve.conftest import Deploy
-from tests.sounds import encode, noise, sweep
+from tests.support.sounds import encode, noise, sweep
 
 SOUNDS = [encode(noise(20.0, seed=seed) + sweep(20.0) * seed, 22_050, "flac") for seed in range(6)]
 EXPECTED_DIFFERENCES = {"timings_ms", "cached"}
@@ -52,7 +53,9 @@ def test_http_gives_exactly_the_pipelines_numbers(deploy: Deploy, pipeline: Pipe
     for data in SOUNDS:
         for effort in ("fast", "balanced", "thorough", "auto"):
             found = post(client, data, effort=effort, top_k="16", timeline="true").json()
-            expected = pipeline.classify(data, effort=effort, top_k=16, timeline=True)
+            expected = pipeline.classify(
+                data, RequestOptions(effort=effort, top_k=16, timeline=True)
+            )
             assert comparable(found) == comparable(expected.to_dict())
     cached = post(client, SOUNDS[0]).json()
     assert cached["cached"]
@@ -70,7 +73,7 @@ def test_errors_keep_their_class_through_the_chain(deploy: Deploy) -> None:
 
 
 class SlowClassify(Classify):
-    """The real thing, slow enough that a queue builds up behind the first batch."""
+    """The real stage with a delay of 0.15 s, so that a queue builds up behind the first batch."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -101,7 +104,7 @@ def test_concurrent_requests_form_batches_and_do_not_mix(
 
 
 class PoisonableClassify(SlowClassify):
-    """Fails whenever one certain track is in the batch."""
+    """Fails whenever a batch contains the track POISON."""
 
     POISON = SOUNDS[3]
 
@@ -112,7 +115,7 @@ class PoisonableClassify(SlowClassify):
         poison, run = hashlib.sha256(self.POISON).hexdigest(), self._coalescer._run
 
         def fail_on_poison(tracks: Sequence[TrackFeatures]) -> Sequence[TrackLogits]:
-            if any(track.content_sha256 == poison for track in tracks):
+            if any(track.facts.content_sha256 == poison for track in tracks):
                 raise RuntimeError("device-side assert")
             return run(tracks)
 
@@ -134,7 +137,7 @@ def test_a_poisoned_item_fails_alone(deploy: Deploy, pipeline: Pipeline) -> None
 
 
 class SlowPreprocess(Preprocess):
-    """Long enough in its work to be killed in the middle of it."""
+    """The real stage with a delay of 0.3 s, so that a replica can be killed during a request."""
 
     def __call__(self, data: bytes, effort: Effort, part: int = 0) -> TrackFeatures:
         threading.Event().wait(0.3)
@@ -187,7 +190,7 @@ def test_no_answer_in_time_is_a_timeout(deploy: Deploy, tiny_checkpoint: Path) -
 def test_thresholds_change_without_a_restart(
     cluster: int, tiny_checkpoint: Path, tmp_path: Path
 ) -> None:
-    """The way of `serve deploy`: the same file with another user_config."""
+    """As `serve deploy` does it: the same file with another user_config."""
     settings = tmp_path / "settings.yaml"
     settings.write_text(f"checkpoint: {tiny_checkpoint}\n")
 
@@ -220,10 +223,10 @@ def test_thresholds_change_without_a_restart(
 
 
 def test_the_preprocessing_replica_stays_small(deploy: Deploy, tiny_checkpoint: Path) -> None:
-    """Hostile files do not blow it up; no torch is in it."""
+    """Hostile files raise its memory by less than 300 MB; torch is not loaded."""
     import numpy as np
 
-    from tests.sounds import silent_flac, streamed_flac
+    from tests.support.sounds import silent_flac, streamed_flac
 
     cache_off = replace(ServiceConfig().cache, memory_bytes=0)
     config = ServiceConfig(checkpoint=str(tiny_checkpoint), cache=cache_off)

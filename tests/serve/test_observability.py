@@ -1,4 +1,4 @@
-"""What the running service exports and logs; dashboards and alerts speak of nothing else."""
+"""Series and log lines of the running service; dashboards and alerts use only exported series."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ import ray
 import yaml
 from ray.serve.config import AutoscalingPolicy
 
-from acoustic.postprocess.drift import MIN_ANSWERS
-from acoustic.preprocess.example import example_wav
-from deployments.dashboards import load_panels
+from acoustic.example import example_wav
+from deployments.rendering.dashboards import load_panels
+from deployments.telemetry.drift import MIN_ANSWERS
 from tests.conftest import ROOT
 from tests.serve.conftest import Deploy
 
 TIMEOUT_S = 60.0
 METRIC = re.compile(r"\bray_[a-z0-9_]+")
 GPU_ONLY = {"ray_acousticsense_gpu_busy_ratio", "ray_acousticsense_gpu_memory_bytes"}
-"""Set by replicas on a GPU; tests/unit/test_resource_metrics.py has them on a fake one."""
+"""Set by replicas with a GPU; tests/unit/deployments/telemetry/test_resources.py fakes one."""
 
 
 def queries() -> list[str]:
-    """Every expression of the dashboards and alerts."""
+    """Every PromQL expression of the dashboards and alerts."""
     panels = [panel for panels in load_panels().values() for panel in panels]
     rules = yaml.safe_load((ROOT / "k8s/components/monitoring/alerts.yaml").read_text())
     alerts = [rule["expr"] for group in rules["spec"]["groups"] for rule in group["rules"]]
@@ -36,7 +36,7 @@ def queries() -> list[str]:
 
 
 def scrape() -> dict[str, list[str]]:
-    """Series → its lines, of all nodes of the cluster."""
+    """Name of a series → its lines in the metrics of all nodes."""
     series: dict[str, list[str]] = {}
     for node in ray.nodes():
         url = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
@@ -47,7 +47,7 @@ def scrape() -> dict[str, list[str]]:
 
 
 def wait_for(names: set[str]) -> dict[str, list[str]]:
-    """A scrape that has all of these, or what is missing."""
+    """Scrape until all these series are exported; fails with the missing names."""
     deadline_s, pause = time.monotonic() + TIMEOUT_S, threading.Event()
     while names - (found := scrape()).keys():
         assert time.monotonic() < deadline_s, f"not exported: {sorted(names - found.keys())}"
@@ -57,7 +57,7 @@ def wait_for(names: set[str]) -> dict[str, list[str]]:
 
 @pytest.fixture
 def answered(deploy: Deploy) -> httpx.Client:
-    """A service that has had every kind of request, and enough of them for the drift."""
+    """Client of a service that has answered every kind of request, enough for the drift series."""
     json_log = {"logging_config": {"encoding": "JSON"}}
     names = ("Ingress", "Preprocess", "Classify", "Postprocess")
     options: dict[str, dict[str, Any]] = {name: dict(json_log) for name in names}
@@ -68,7 +68,7 @@ def answered(deploy: Deploy) -> httpx.Client:
         "metrics_interval_s": 1,
         "look_back_period_s": 2,
         "policy": AutoscalingPolicy(
-            policy_function="deployments.scaling:WindowsInFlight",
+            policy_function="deployments.stages.autoscaling:WindowsInFlight",
             policy_kwargs={"target_windows": 64},
         ),
     }
@@ -125,13 +125,13 @@ def test_log_lines_are_json_with_the_callers_request_id(answered: httpx.Client) 
 
 
 def _wait_for_lines(text: str) -> list[dict[str, Any]]:
-    """The lines of at least two stages."""
+    """Wait until at least two stages have logged the text; returns the lines."""
     deadline_s, pause = time.monotonic() + TIMEOUT_S, threading.Event()
     while True:
         found = _log_lines(text)
         if len({line["deployment"] for line in found}) >= 2:
             return found
-        assert time.monotonic() < deadline_s, "the request is in no log"
+        assert time.monotonic() < deadline_s, "the request id is not in the logs of two stages"
         pause.wait(0.5)
 
 

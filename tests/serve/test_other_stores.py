@@ -1,6 +1,6 @@
-"""Google Cloud Storage and Azure through their emulators, where these are on the PATH.
+"""Google Cloud Storage and Azure through their emulators; skipped if not on the PATH.
 
-pip install gcp-storage-emulator            (in an environment of its own)
+pip install gcp-storage-emulator            (in a separate environment)
 npm install azurite && pip install adlfs
 """
 
@@ -20,18 +20,18 @@ import pytest
 from pyarrow import fs
 
 from acoustic.errors import ConfigError, SourceNotFoundError
-from deployments.batch.files import SourceFile
+from benchmarks.s3_server import free_port
+from deployments.batch.listing import list_files
 from deployments.batch.reader import Reader
-from deployments.batch.sources import list_files
+from deployments.batch.source_file import SourceFile
 from deployments.batch.storage import StorageOptions, open_filesystem, write_atomically
 from tests.conftest import ROOT
-from tests.s3 import free_port
-from tests.sounds import encode, tone
+from tests.support.sounds import encode, tone
 
 CONTAINER = "songs"
 SOUNDS = {f"{i}.wav": encode(tone(200.0 + 50 * i, 7.0), 22_050) for i in range(3)}
 AZURITE_ACCOUNT = "devstoreaccount1"
-AZURITE_KEY = (  # the one that every azurite has; it opens nothing else
+AZURITE_KEY = (  # the public key built into every azurite
     "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 )
 START_TIMEOUT_S = 30.0
@@ -41,7 +41,7 @@ START_TIMEOUT_S = 30.0
 def scheme(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
-    """A store with the sounds in it; its scheme."""
+    """URI scheme of a running emulator that holds the sounds."""
     name: str = request.param
     port = free_port()
     start = {"gs": _google, "az": _azure}[name]
@@ -66,7 +66,7 @@ def scheme(
 def _google(port: int, folder: Path, patch: pytest.MonkeyPatch) -> list[str]:
     command = shutil.which("gcp-storage-emulator")
     if command is None:
-        pytest.skip("no gcp-storage-emulator on the PATH")
+        pytest.skip("gcp-storage-emulator is not on the PATH")
     patch.setenv("CLOUD_STORAGE_EMULATOR_ENDPOINT", f"http://127.0.0.1:{port}")
     return [
         command, "start", "--host", "127.0.0.1", "--port", str(port), "--in-memory",
@@ -78,7 +78,7 @@ def _azure(port: int, folder: Path, patch: pytest.MonkeyPatch) -> list[str]:
     pytest.importorskip("adlfs")
     command = shutil.which("azurite-blob")
     if command is None:
-        pytest.skip("no azurite-blob on the PATH")
+        pytest.skip("azurite-blob is not on the PATH")
     endpoint = f"http://127.0.0.1:{port}/{AZURITE_ACCOUNT}"
     patch.setenv(
         "AZURE_STORAGE_CONNECTION_STRING",
@@ -97,9 +97,9 @@ def _wait(port: int, process: subprocess.Popen[bytes]) -> None:
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 return
-        assert process.poll() is None, "the emulator ended at once"
+        assert process.poll() is None, "the emulator exited during start-up"
         pause.wait(0.1)
-    raise AssertionError("the emulator does not answer")
+    raise AssertionError("the emulator did not open its port in time")
 
 
 def _options(scheme: str) -> StorageOptions:
@@ -128,8 +128,8 @@ def test_what_is_missing_is_not_found(scheme: str) -> None:
 def test_a_job_writes_to_the_store_and_resumes_there(scheme: str, tiny_checkpoint: Path) -> None:
     out = f"{scheme}://{CONTAINER}/out"
     command = [
-        sys.executable, "-m", "deployments.batch", f"{scheme}://{CONTAINER}/in", "--out", out,
-        "--checkpoint", str(tiny_checkpoint), "--progress", "quiet", "--resume",
+        sys.executable, "-m", "acousticsense", "batch", f"{scheme}://{CONTAINER}/in", "--out", out,
+        "--model", str(tiny_checkpoint), "--progress", "quiet", "--resume",
         *(["--anonymous"] if scheme == "gs" else []),
     ]  # fmt: skip
     for _ in range(2):

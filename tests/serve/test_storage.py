@@ -1,4 +1,4 @@
-"""Listing and reading on a real S3 server, with everything that may go wrong on the way."""
+"""Listing, reading and writing on a real S3 server, with injected faults."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from acoustic.errors import (
     SourceUnavailableError,
     UploadTooLargeError,
 )
+from benchmarks.s3_server import BUCKET, FaultProxy, S3Server
 from deployments.batch import retry
-from deployments.batch.files import SourceFile
+from deployments.batch.listing import list_files
 from deployments.batch.reader import Fetched, Reader
-from deployments.batch.sources import list_files
+from deployments.batch.source_file import SourceFile
 from deployments.batch.storage import StorageOptions, open_filesystem, write_atomically
-from tests.s3 import BUCKET, FaultProxy, S3Server
 
 CONTENT = bytes(range(256)) * 400
 URI = f"s3://{BUCKET}/a.wav"

@@ -1,0 +1,37 @@
+"""Settings of the inference engine; does not import torch, so that any process can read them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
+
+Accelerator = Literal["auto", "cpu", "cuda", "mps"]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Backend = Literal["auto", "eager", "compile"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EngineConfig:
+    """Settings of the inference engine: device, precision, backend and batch sizes.
+
+    Attributes:
+        accelerator: device to run on; "auto" takes the first available of cuda, mps and cpu.
+        precision: number format of the model; "auto" follows the table in `engine`.
+        backend: eager or compiled execution; "auto" follows the table in `engine`.
+        batch_sizes: padded batch sizes in windows, rising; the last one is the largest batch.
+        n_threads: CPU threads of one model call, ≥ 1; more replicas beat more threads.
+    """
+
+    accelerator: Accelerator = "auto"
+    precision: Precision = "auto"
+    backend: Backend = "auto"
+    batch_sizes: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
+    n_threads: int = 1
+
+    def __post_init__(self) -> None:
+        sizes = self.batch_sizes
+        if not sizes or sizes[0] < 1 or any(a >= b for a, b in pairwise(sizes)):
+            raise ValueError(f"batch_sizes must be positive and rising, got {sizes}")
+        if self.n_threads < 1:
+            raise ValueError(f"n_threads is {self.n_threads}, must be at least 1")

@@ -1,0 +1,289 @@
+"""Data set formats and their rows: folders per genre, manifests (CSV, Parquet), mel packs.
+
+    folder per genre    DATA/Jazz/take five.flac, or DATA/Jazz/ARTIST/take five.flac
+    manifest            .csv or .parquet, or a folder with manifest.csv; one row per file
+    mel pack            a folder with manifest.csv and mel_u8.npz: spectrograms, no audio
+
+Columns of a manifest: path (or file), relative to the manifest; genre; and optionally group
+(the artist, album or source that must stay on one side of a split), split (train or valid) and
+track (the same name for the same recording in two data sets).
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+import numpy.typing as npt
+
+from acoustic.errors import AudioTooShortError, ConfigError
+from acoustic.geometry import MelConfig
+from acoustic.levels import quantise
+from acoustic.preprocess.decode import open_audio
+from acoustic.preprocess.guard import DecodeLimits
+from acoustic.preprocess.mel import MelSpectrogram
+from acoustic.preprocess.waveform import Waveform, resample
+from acoustic.types import Segment
+
+MANIFEST_FILE = "manifest.csv"
+MEL_PACK_FILE = "mel_u8.npz"
+MAX_CLIP_S = 120.0
+"""Longest part of a file that is used, seconds, from its middle: more of a song adds little."""
+
+COLUMNS = {
+    "path": ("path", "file"),
+    "index": ("index",),
+    "genre": ("genre",),
+    "group": ("group", "artist_group"),
+    "split": ("split",),
+    "track": ("track", "gtzan_clip", "clip"),
+    "kind": ("kind",),
+    "original": ("original",),
+}
+"""Column name in this module → names accepted in a manifest."""
+
+LogMel = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Row:
+    """One labelled recording that is not decoded yet.
+
+    Attributes:
+        file: path within the data set; used in messages, and as the group if none is known.
+        genre: genre name as written in the data.
+        group: artist, album or source; "" if unknown.
+        split: "train", "valid", or "" if none is stated.
+        track: name of the recording, "" if none is stated.
+        source: name of the data set.
+        path: path of the audio file, or None for a stored spectrogram.
+        read: returns (M, T_clip) uint8, dB = x / 255 · 80 − 80; raises InputError or OSError.
+    """
+
+    file: str
+    genre: str
+    group: str
+    split: str
+    track: str
+    source: str
+    path: Path | None
+    read: Callable[[], LogMel]
+
+
+def list_rows(source: Path, mel: MelConfig) -> list[Row]:
+    """List the rows of one data set without decoding audio.
+
+    Args:
+        source: folder or manifest file.
+        mel: geometry of the spectrograms.
+
+    Raises:
+        ConfigError: the source does not exist, has an unknown format, lacks a column, or its
+            spectrograms have another number of bands.
+    """
+    source = source.resolve()
+    if source.is_file():
+        return list(_manifest_rows(source, mel))
+    if not source.is_dir():
+        raise ConfigError(f"{source} does not exist")
+    if (source / MEL_PACK_FILE).exists():
+        return list(_mel_pack_rows(source, mel))
+    if (source / MANIFEST_FILE).exists():
+        return list(_manifest_rows(source / MANIFEST_FILE, mel))
+    return list(_genre_folder_rows(source, mel))
+
+
+def read_log_mel(path: Path, spectrogram: MelSpectrogram, mel: MelConfig) -> LogMel:
+    """Compute the log-mel spectrogram of a file, at most of its middle MAX_CLIP_S seconds.
+
+    Returns:
+        (M, T_clip) uint8.
+
+    Raises:
+        OSError: the file cannot be read.
+        InputError: the file cannot be decoded, or is shorter than one window.
+    """
+    waveform = read_waveform(path, mel.sample_rate)
+    if waveform.size < mel.window_samples:
+        seconds = waveform.size / mel.sample_rate
+        raise AudioTooShortError(
+            f"audio is {seconds:.2f} s, shorter than one window of {mel.window_s:.2f} s"
+        )
+    return quantise(spectrogram(waveform), mel.top_db)
+
+
+def read_waveform(path: Path, sample_rate: int) -> npt.NDArray[np.float32]:
+    """Decode at most the middle MAX_CLIP_S seconds of a file: (n,) float32 mono.
+
+    Args:
+        path: audio file.
+        sample_rate: sample rate of the result, Hz.
+
+    Raises:
+        OSError: the file cannot be read.
+        InputError: the file cannot be decoded.
+    """
+    limits = DecodeLimits()
+    reader = open_audio(path.read_bytes(), limits)
+    # Without a stated duration the first MAX_CLIP_S seconds are read.
+    start_s = max(0.0, ((reader.info.duration_s or 0.0) - MAX_CLIP_S) / 2)
+    waveform: Waveform = reader.read(Segment(start_s=start_s, end_s=start_s + MAX_CLIP_S))
+    return resample(waveform, sample_rate, limits)
+
+
+def audio_rows(
+    root: Path, files: Iterator[tuple[str, dict[str, str]]], source: str, mel: MelConfig
+) -> Iterator[Row]:
+    """Rows of audio files, from their paths relative to `root` and their columns."""
+    spectrogram = MelSpectrogram(mel)
+
+    def reader(path: Path) -> Callable[[], LogMel]:
+        # A function of its own, so that each lambda keeps its own path.
+        return lambda: read_log_mel(path, spectrogram, mel)
+
+    for name, columns in files:
+        path = root / name
+        yield Row(
+            file=name,
+            genre=columns["genre"],
+            group=columns["group"],
+            split=columns["split"],
+            track=columns["track"],
+            source=source,
+            path=path,
+            read=reader(path),
+        )
+
+
+def _genre_folder_rows(folder: Path, mel: MelConfig) -> Iterator[Row]:
+    genres = sorted(path for path in folder.iterdir() if path.is_dir())
+    if not genres:
+        raise ConfigError(
+            f"{folder} has no folder per genre, no {MANIFEST_FILE} and no {MEL_PACK_FILE}"
+        )
+    return audio_rows(folder, _files_by_genre(genres), folder.name, mel)
+
+
+def _files_by_genre(genres: list[Path]) -> Iterator[tuple[str, dict[str, str]]]:
+    for genre in genres:
+        files = sorted(path for path in genre.rglob("*") if path.is_file())
+        if not files:
+            raise ConfigError(f"genre {genre.name!r} has no file: add some, or remove its folder")
+        for path in files:
+            inside = path.relative_to(genre).parts
+            group = inside[0] if len(inside) > 1 else ""
+            name = str(path.relative_to(genre.parent))
+            yield name, {"genre": genre.name, "group": group, "split": "", "track": ""}
+
+
+def _manifest_rows(path: Path, mel: MelConfig) -> Iterator[Row]:
+    rows = read_table(path, required=("path", "genre"))
+    files = ((columns["path"], columns) for columns in rows)
+    name = path.parent.name if path.name == MANIFEST_FILE else path.stem
+    return audio_rows(path.parent, files, name, mel)
+
+
+def _mel_pack_rows(folder: Path, mel: MelConfig) -> Iterator[Row]:
+    rows = read_table(folder / MANIFEST_FILE, required=("index", "genre"))
+    spectrograms = _load_pack(folder, mel)
+
+    def reader(index: int) -> Callable[[], LogMel]:
+        return lambda: np.ascontiguousarray(spectrograms[index])
+
+    for columns in rows:
+        yield Row(
+            file=columns["track"] or columns["index"],
+            genre=columns["genre"],
+            group=columns["group"],
+            split=columns["split"],
+            track=columns["track"],
+            source=folder.name,
+            path=None,
+            read=reader(_pack_index(columns["index"], len(spectrograms))),
+        )
+
+
+def _load_pack(folder: Path, mel: MelConfig) -> LogMel:
+    """Load the spectrograms of a mel pack: (K, M, T_clip) uint8."""
+    try:
+        with np.load(folder / MEL_PACK_FILE, allow_pickle=False) as pack:
+            spectrograms = pack["X"]
+    except (OSError, KeyError, ValueError, BadZipFile) as error:
+        raise ConfigError(f"{MEL_PACK_FILE} of {folder.name} cannot be read: {error}") from error
+    if spectrograms.dtype != np.uint8 or spectrograms.ndim != 3:
+        raise ConfigError(
+            f"X of {folder.name} is {spectrograms.dtype} with {spectrograms.ndim} axes, not uint8 "
+            "with three: clips, bands and frames"
+        )
+    _, n_mels, n_frames = spectrograms.shape
+    if n_mels != mel.n_mels:
+        raise ConfigError(f"{folder.name} has {n_mels} mel bands, the model needs {mel.n_mels}")
+    if n_frames < mel.n_frames:
+        raise ConfigError(f"{folder.name} has {n_frames} frames, a window needs {mel.n_frames}")
+    return np.asarray(spectrograms)
+
+
+def _pack_index(text: str, n_clips: int) -> int:
+    if not text.isdigit() or int(text) >= n_clips:
+        raise ConfigError(f"index {text!r} is not in the pack, which has {n_clips} clips from 0")
+    return int(text)
+
+
+def read_table(path: Path, required: tuple[str, ...]) -> list[dict[str, str]]:
+    """Read a CSV or Parquet table as rows with the keys of COLUMNS, "" for empty cells.
+
+    Args:
+        path: .parquet file, or CSV in UTF-8.
+        required: keys of COLUMNS that every row must fill.
+
+    Raises:
+        ConfigError: the table cannot be read, has no row, or lacks a required column or cell.
+    """
+    rows = _read_parquet(path) if path.suffix == ".parquet" else _read_csv(path)
+    if not rows:
+        raise ConfigError(f"{path.name} has no rows")
+    names = {
+        column: next((name for name in known if name in rows[0]), None)
+        for column, known in COLUMNS.items()
+    }
+    for column in required:
+        if names[column] is None:
+            raise ConfigError(f"{path.name} has no column {' or '.join(COLUMNS[column])}")
+    found = [
+        {column: (row[name] or "").strip() if name else "" for column, name in names.items()}
+        for row in rows
+    ]
+    for number, columns in enumerate(found, start=1):
+        empty = [column for column in required if not columns[column]]
+        if empty:
+            raise ConfigError(f"row {number} of {path.name} has no {empty[0]}")
+    return found
+
+
+def _read_csv(path: Path) -> list[dict[str, str]]:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            return [
+                {name: value or "" for name, value in row.items() if name is not None}
+                for row in csv.DictReader(file)
+            ]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ConfigError(f"{path.name} cannot be read as CSV: {error}") from error
+
+
+def _read_parquet(path: Path) -> list[dict[str, str]]:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        table = pyarrow.parquet.read_table(path)
+    except (OSError, pyarrow.ArrowException) as error:
+        raise ConfigError(f"{path.name} cannot be read as Parquet: {error}") from error
+    return [
+        {name: "" if value is None else str(value) for name, value in row.items()}
+        for row in table.to_pylist()
+    ]

@@ -1,0 +1,1 @@
+"""What is fitted on held-out tracks: calibration, review limits, references, rules."""

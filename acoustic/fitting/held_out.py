@@ -1,0 +1,71 @@
+"""The recordings that a checkpoint is calibrated or judged on, with the engine to evaluate them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from acoustic.checkpoint_folder import CheckpointFolder
+from acoustic.classify.checkpoint import Checkpoint, load_checkpoint
+from acoustic.classify.engine import Engine
+from acoustic.data.dataset import Clip, Dataset, read_dataset
+from acoustic.data.groups import refuse_trained_on, without_repeats
+from acoustic.fitting.tracks import open_engine
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class HeldOut:
+    """A checkpoint beside labelled recordings that it was not trained on.
+
+    Attributes:
+        checkpoint: the loaded checkpoint.
+        engine: its model in FP32 on the CPU.
+        dataset: all recordings, with the checkpoint's labels.
+        valid: clips of the valid split, each recording once.
+        train: clips of the train split, each recording once.
+    """
+
+    checkpoint: Checkpoint
+    engine: Engine
+    dataset: Dataset
+    valid: list[Clip]
+    train: list[Clip]
+
+
+def open_held_out(
+    checkpoint: Path,
+    data: Sequence[Path],
+    *,
+    valid_ratio: float = 0.2,
+    seed: int = 0,
+    n_threads: int = 1,
+) -> HeldOut:
+    """Open a checkpoint and read data in its geometry.
+
+    Args:
+        checkpoint: folder of the checkpoint.
+        data: folders or manifests; see `data.sources`.
+        valid_ratio: share to hold out where the data states no split.
+        seed: random seed of that draw.
+        n_threads: CPU threads of the engine.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be used.
+        ConfigError: the data cannot be used, or valid recordings are of groups that the
+            checkpoint was trained on.
+    """
+    folder = CheckpointFolder.open(checkpoint)
+    loaded = load_checkpoint(folder)
+    dataset = read_dataset(
+        data, folder.mel, labels=folder.labels, valid_ratio=valid_ratio, seed=seed
+    )
+    valid = without_repeats(dataset.split("valid"))
+    refuse_trained_on(folder, valid)
+    return HeldOut(
+        checkpoint=loaded,
+        engine=open_engine(loaded, n_threads),
+        dataset=dataset,
+        valid=valid,
+        train=without_repeats(dataset.split("train")),
+    )

@@ -1,0 +1,90 @@
+"""Fit temperature, probability floor and review threshold on held-out tracks.
+
+Shapes: K tracks, S windows of one track, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from acoustic.fitting.scores import negative_log_likelihood
+from acoustic.postprocess.calibration import Logits, Probabilities, calibrated_probabilities
+
+TEMPERATURE_BOUNDS = (0.05, 20.0)
+
+
+MIN_ACCEPTED = 20
+"""Minimum sample size for an accuracy estimate, tracks."""
+
+
+def fit_temperature(logits: Sequence[Logits], labels: npt.NDArray[np.int64]) -> float:
+    """Fit the temperature that minimises the NLL of window-averaged probabilities.
+
+    Args:
+        logits: logits of K tracks, each (S, C).
+        labels: (K,) true class indices.
+
+    Returns:
+        T within TEMPERATURE_BOUNDS.
+    """
+    from scipy.optimize import minimize_scalar  # only fitting needs it; serving does not
+
+    # Searched over log T, where halving and doubling are steps of equal size.
+    low, high = np.log(TEMPERATURE_BOUNDS)
+    result = minimize_scalar(
+        lambda log_t: negative_log_likelihood(
+            track_probabilities(logits, float(np.exp(log_t))), labels
+        ),
+        bounds=(low, high),
+        method="bounded",
+    )
+    return float(np.exp(result.x))
+
+
+def fit_floor(probabilities: Probabilities, labels: npt.NDArray[np.int64]) -> float:
+    """Fit the probability floor, in [0, 0.5], that minimises the NLL of (K, C) probabilities."""
+    from scipy.optimize import minimize_scalar
+
+    n_classes = probabilities.shape[1]
+    result = minimize_scalar(
+        lambda floor: negative_log_likelihood(
+            (1 - floor) * probabilities + floor / n_classes, labels
+        ),
+        bounds=(0.0, 0.5),
+        method="bounded",
+    )
+    return float(result.x)
+
+
+def review_threshold(
+    confidence: npt.NDArray[np.float64], correct: npt.NDArray[np.bool_], target: float
+) -> float:
+    """Fit the lowest confidence from which unreviewed answers reach the wanted accuracy.
+
+    Args:
+        confidence: (K,) probability of each answer, on held-out tracks.
+        correct: (K,) whether each answer is right.
+        target: accuracy wanted among the answers that nobody reviews, in (0, 1].
+
+    Returns:
+        A confidence; 1 if no MIN_ACCEPTED or more of the most confident tracks reach the target,
+        so that every track is reviewed.
+    """
+    # reached[k]: whether the k + 1 most confident answers have the accuracy. The last such k leaves
+    # the fewest answers to review, even if a smaller k misses the target.
+    order = np.argsort(-confidence, kind="stable")
+    reached = np.cumsum(correct[order]) / np.arange(1, len(order) + 1) >= target
+    reached[: MIN_ACCEPTED - 1] = False
+    if not reached.any():
+        return 1.0
+    return float(confidence[order][np.flatnonzero(reached)[-1]])
+
+
+def track_probabilities(
+    logits: Sequence[Logits], temperature: float, floor: float = 0.0
+) -> Probabilities:
+    """(K, C) calibrated probabilities of K tracks, averaged over their windows."""
+    return np.stack([calibrated_probabilities(x, temperature, floor).mean(axis=0) for x in logits])

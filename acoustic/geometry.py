@@ -1,0 +1,53 @@
+"""Geometry of the log-mel front end: rate, frames and bands of one model window.
+
+It belongs to the checkpoint that was trained with it, so every stage may read it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MelConfig:
+    """Geometry of the log-mel front end, fixed by the checkpoint that was trained with it.
+
+    Attributes:
+        sample_rate: sample rate of the mono audio, Hz.
+        n_fft: length of a frame and of its FFT, samples.
+        hop_length: distance between the starts of two frames, samples.
+        n_mels: number of mel bands, M.
+        f_min: lower edge of the first band, Hz.
+        f_max: upper edge of the last band, Hz, at most half the sample rate.
+        top_db: depth of the scale below the window's maximum, dB.
+        n_frames: number of frames in one window, T.
+    """
+
+    sample_rate: int = 22_050
+    n_fft: int = 2048
+    hop_length: int = 915
+    n_mels: int = 128
+    f_min: float = 0.0
+    f_max: float = 11_025.0
+    top_db: float = 80.0
+    n_frames: int = 144
+
+    def __post_init__(self) -> None:
+        positive = (self.sample_rate, self.n_fft, self.hop_length, self.n_mels, self.n_frames)
+        if min(positive) < 1 or self.top_db <= 0:
+            raise ValueError(f"every size of the mel geometry must be positive: {self}")
+        if not 0 <= self.f_min < self.f_max <= self.sample_rate / 2:
+            raise ValueError(
+                f"f_min {self.f_min} Hz and f_max {self.f_max} Hz must be rising within 0 to "
+                f"{self.sample_rate / 2} Hz, half the sample rate"
+            )
+
+    @property
+    def window_samples(self) -> int:
+        """Number of samples that fill exactly `n_frames` frames."""
+        return (self.n_frames - 1) * self.hop_length + self.n_fft
+
+    @property
+    def window_s(self) -> float:
+        """Length of one window in seconds."""
+        return self.window_samples / self.sample_rate

@@ -1,0 +1,52 @@
+"""What this machine is using now: the guide's resource monitor (its section 2.2) as one call."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psutil
+
+BYTES_PER_GB = 1e9
+
+
+def snapshot() -> dict[str, Any]:
+    """CPU, memory and GPU use of the whole machine.
+
+    Returns:
+        cpu_percent: use of all cores since the last call, in [0, 100]; 0.0 at the first call.
+        memory_percent: share of the memory in use, in [0, 100].
+        memory_used_gb: memory in use, GB.
+        gpu_info: one entry per NVIDIA GPU: id, name, utilization_percent, memory_used_gb and
+            memory_total_gb; [] without a GPU or without the extra acousticsense[gpu].
+    """
+    memory = psutil.virtual_memory()
+    return {
+        "cpu_percent": psutil.cpu_percent(),
+        "memory_percent": memory.percent,
+        "memory_used_gb": round(memory.used / BYTES_PER_GB, 3),
+        "gpu_info": _gpus(),
+    }
+
+
+def _gpus() -> list[dict[str, Any]]:
+    try:
+        import pynvml
+    except ImportError:
+        return []
+    try:
+        pynvml.nvmlInit()
+        return [_gpu(pynvml, i) for i in range(pynvml.nvmlDeviceGetCount())]
+    except pynvml.NVMLError:  # no driver, or a device that answers no query
+        return []
+
+
+def _gpu(nvml: Any, index: int) -> dict[str, Any]:
+    handle = nvml.nvmlDeviceGetHandleByIndex(index)
+    memory = nvml.nvmlDeviceGetMemoryInfo(handle)
+    return {
+        "id": index,
+        "name": nvml.nvmlDeviceGetName(handle),
+        "utilization_percent": nvml.nvmlDeviceGetUtilizationRates(handle).gpu,
+        "memory_used_gb": round(memory.used / BYTES_PER_GB, 3),
+        "memory_total_gb": round(memory.total / BYTES_PER_GB, 3),
+    }

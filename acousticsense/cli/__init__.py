@@ -1,0 +1,1 @@
+"""The `acousticsense` command, one module per command."""

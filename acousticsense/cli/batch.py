@@ -1,0 +1,178 @@
+"""`acousticsense batch SOURCE… --out URI`: many files into a table of predictions."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from acousticsense.cli.options import (
+    Config,
+    Effort,
+    EffortOption,
+    Model,
+    quiet_decoders,
+    readable_errors,
+    resolved,
+)
+
+
+class FormatOption(StrEnum):
+    """Format of the part files."""
+
+    PARQUET = "parquet"
+    JSONL = "jsonl"
+    CSV = "csv"
+
+
+class PartitionOption(StrEnum):
+    """What the results are put into folders by."""
+
+    GENRE = "genre"
+
+
+class ErrorsOption(StrEnum):
+    """What a file that fails does to the job."""
+
+    REPORT = "report"
+    FAIL = "fail"
+
+
+class ReadOption(StrEnum):
+    """How files are read."""
+
+    WHOLE = "whole"
+    RANGED = "ranged"
+
+
+class ProgressOption(StrEnum):
+    """How progress is shown."""
+
+    AUTO = "auto"
+    PLAIN = "plain"
+    JSON = "json"
+    QUIET = "quiet"
+
+
+def batch(
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SOURCE…",
+            help="Folder, glob, s3://bucket/prefix, gs://bucket/prefix, az://container/prefix, or "
+            "a .csv, .parquet or .jsonl manifest with a column uri (other columns are passed "
+            "through; sha256 or md5 is verified).",
+        ),
+    ],
+    out: Annotated[
+        str, typer.Option(metavar="URI", help="Folder or object-store prefix for the results.")
+    ],
+    effort: Effort = EffortOption.BALANCED,
+    top_k: Annotated[int | None, typer.Option(min=1, help="Genres per row; 5 by default.")] = None,
+    coverage: Annotated[
+        float | None, typer.Option(help="Coverage of the prediction sets, 0.50 to 0.99.")
+    ] = None,
+    format: Annotated[
+        FormatOption, typer.Option(help="Format of the part files.")
+    ] = FormatOption.PARQUET,
+    partition_by: Annotated[
+        PartitionOption | None, typer.Option(help="Put the rows into a folder per genre.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="Maximum number of files.")] = None,
+    sample: Annotated[int | None, typer.Option(help="Number of files drawn at random.")] = None,
+    seed: Annotated[int, typer.Option(help="Random seed of that draw.")] = 0,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Count the files and estimate the time only.")
+    ] = False,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Continue an interrupted job; files with a row are skipped."),
+    ] = False,
+    skip_existing: Annotated[
+        bool,
+        typer.Option(
+            "--skip-existing", help="Add new files to results of another model or other settings."
+        ),
+    ] = False,
+    retry_errors: Annotated[
+        bool,
+        typer.Option(
+            "--retry-errors",
+            help="With --resume: process files again that the store or the service failed.",
+        ),
+    ] = False,
+    errors: Annotated[
+        ErrorsOption, typer.Option(help="Give a failing file an error row, or end the job.")
+    ] = ErrorsOption.REPORT,
+    max_error_rate: Annotated[
+        float, typer.Option(help="Exit code 3 if a larger share of the rows are errors.")
+    ] = 1.0,
+    concurrency: Annotated[
+        int | None, typer.Option(help="Processes that decode; one per CPU by default.")
+    ] = None,
+    classifiers: Annotated[
+        int | None,
+        typer.Option(help="Processes that run the model; one per two CPUs, or one per GPU."),
+    ] = None,
+    read_threads: Annotated[int, typer.Option(help="Reads at a time per decoding process.")] = 4,
+    chunk: Annotated[int, typer.Option(help="Files per part.")] = 32,
+    max_file_bytes: Annotated[int, typer.Option(help="Largest file, bytes.")] = 512 << 20,
+    read: Annotated[
+        ReadOption, typer.Option(help="Read whole files, or the bytes of the evaluated windows.")
+    ] = ReadOption.WHOLE,
+    progress: Annotated[
+        ProgressOption, typer.Option(help="A bar on a terminal, plain lines, JSON lines, nothing.")
+    ] = ProgressOption.AUTO,
+    config: Config = None,
+    model: Model = None,
+    checkpoint: Annotated[Path | None, typer.Option(hidden=True)] = None,
+    endpoint: Annotated[str, typer.Option(help="URL of an S3-compatible store.")] = "",
+    region: Annotated[str, typer.Option(help="Region of the bucket.")] = "",
+    anonymous: Annotated[
+        bool, typer.Option("--anonymous", help="Use no credentials: public buckets.")
+    ] = False,
+    address: Annotated[str, typer.Option(help="Address of a Ray cluster.")] = "",
+) -> None:
+    """Classify folders, object-store prefixes or manifests into one row per file.
+
+    Exit codes: 0 done, 1 an error row with --errors fail, 2 options or settings, 3 more errors than
+    --max-error-rate, 4 the job failed, 130 interrupted.
+    """
+    if resume and skip_existing:
+        raise typer.BadParameter("choose one of --resume and --skip-existing")
+    with readable_errors("batch"), quiet_decoders():
+        from acoustic.request import RequestOptions
+        from deployments.batch.job import run_job
+        from deployments.batch.job_options import JobOptions
+        from deployments.batch.storage import StorageOptions
+
+        options = JobOptions(
+            sources=tuple(sources),
+            out=out,
+            config=resolved(config),
+            model=resolved(model or checkpoint),
+            request=RequestOptions(effort=effort.value, top_k=top_k, coverage=coverage),
+            format=format.value,
+            partition_by_genre=partition_by is PartitionOption.GENRE,
+            limit=limit,
+            sample=sample,
+            seed=seed,
+            chunk_files=chunk,
+            existing="resume" if resume else "skip" if skip_existing else "refuse",
+            retry_errors=retry_errors,
+            fail_on_error=errors is ErrorsOption.FAIL,
+            max_error_rate=max_error_rate,
+            preprocess_actors=concurrency,
+            classify_actors=classifiers,
+            read_threads=read_threads,
+            max_file_bytes=max_file_bytes,
+            read=read.value,
+            progress=progress.value,
+            address=address,
+            storage=StorageOptions(endpoint=endpoint, region=region, anonymous=anonymous),
+            dry_run=dry_run,
+        )
+        code = run_job(options)
+    raise typer.Exit(code)

@@ -1,0 +1,57 @@
+"""`acousticsense calibrate`: fit stage 3 of a checkpoint on held-out recordings."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from acousticsense.cli.options import log_to_stderr, quiet_decoders, readable_errors, settings
+from acousticsense.cli.train import DEFAULT_VALID_RATIO, Data, Seed, Threads, ValidRatio, n_threads
+
+
+def calibrate(
+    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint folder.")],
+    data: Data,
+    review_accuracy: Annotated[
+        float, typer.Option(help="Accuracy wanted among the answers that nobody reviews.")
+    ] = 0.8,
+    floor: Annotated[bool, typer.Option(help="Fit a probability floor as well.")] = False,
+    valid_ratio: ValidRatio = DEFAULT_VALID_RATIO,
+    seed: Seed = 0,
+    threads: Threads = None,
+) -> None:
+    """Fit temperatures, prediction sets, review and other limits on the valid split.
+
+    Writes calibration.json into the checkpoint, and neighbours.safetensors from what it was
+    trained on.
+    """
+    log_to_stderr(logging.WARNING)
+    with readable_errors(), quiet_decoders():
+        from acoustic.classify.neighbours import save_neighbours
+        from acoustic.fitting.calibrate import CalibrationConfig, fit_calibration
+        from acoustic.fitting.held_out import open_held_out
+        from acoustic.fitting.references import find_references
+        from acoustic.fitting.tracks import evaluate_clips
+        from acoustic.postprocess.calibration import save_calibration
+
+        with settings():
+            config = CalibrationConfig(review_accuracy=review_accuracy, with_floor=floor)
+        held_out = open_held_out(
+            checkpoint, data, valid_ratio=valid_ratio, seed=seed, n_threads=n_threads(threads)
+        )
+        folder, engine = held_out.checkpoint.folder, held_out.engine
+        neighbours = find_references(folder, engine, held_out.train)
+        tracks = evaluate_clips(engine, held_out.valid, neighbours)
+        fitted = fit_calibration(tracks, folder.digest, folder.labels.names, config)
+        if neighbours is not None:
+            save_neighbours(checkpoint, neighbours, folder.digest)
+        save_calibration(checkpoint, fitted)
+    for n, each in fitted.windows.items():
+        typer.echo(
+            f"{n} windows: temperature {each.temperature:.3f}, NLL {each.nll:.3f}, review below "
+            f"{each.review_threshold:.2f} for accuracy {review_accuracy}"
+        )
+    typer.echo(f"{checkpoint}: calibrated on {fitted.n_tracks} tracks")

@@ -1,0 +1,29 @@
+"""`acousticsense config check`: finds what Serve itself would swallow in silence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(help="Look at the configuration.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@app.command()
+def check(
+    file: Annotated[
+        Path | None, typer.Argument(help="The file to check; the built-in one by default.")
+    ] = None,
+) -> None:
+    """Check serve_config.yaml, the settings file it names and the checkpoint, strictly."""
+    from deployments.built_in import SERVE_CONFIG, built_in
+    from deployments.serve_check import check_serve_config
+
+    file = file or built_in(SERVE_CONFIG)
+    problems = check_serve_config(file)
+    for problem in problems:
+        typer.echo(f"error: {problem}", err=True)
+    if problems:
+        raise typer.Exit(2)
+    typer.echo(f"{file.name} is fine")

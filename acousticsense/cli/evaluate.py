@@ -1,0 +1,108 @@
+"""`acousticsense evaluate`: a report card of a checkpoint on held-out recordings."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from acousticsense.cli.options import log_to_stderr, quiet_decoders, readable_errors, settings
+from acousticsense.cli.train import (
+    DEFAULT_VALID_RATIO,
+    Data,
+    NotMusic,
+    Seed,
+    Threads,
+    ValidRatio,
+    n_threads,
+)
+
+PICTURES = "evaluation"
+
+
+def evaluate(
+    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint folder, calibrated.")],
+    data: Data,
+    out: Annotated[Path, typer.Option(help="Folder for evaluation.json, .md and pictures.")],
+    not_music: NotMusic = None,
+    coverage: Annotated[float, typer.Option(help="Of the prediction sets.")] = 0.9,
+    baselines: Annotated[bool, typer.Option(help="Fit the baselines as well.")] = True,
+    cnn_crops: Annotated[
+        int, typer.Option(min=0, help="Crops for the small CNN; 0 leaves it out.")
+    ] = 60_000,
+    corruptions: Annotated[
+        bool, typer.Option(help="Run the corruption grid and the faults.")
+    ] = True,
+    fault_cases: Annotated[
+        int, typer.Option(min=1, help="Made per fault, to see whether it raises its reason.")
+    ] = 200,
+    claims: Annotated[bool, typer.Option("--claims", hidden=True)] = False,
+    card: Annotated[bool, typer.Option(help="Write the model card too.")] = False,
+    about: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True, dir_okay=False, help="With --card: Markdown on the data's source, licence."
+        ),
+    ] = None,
+    valid_ratio: ValidRatio = DEFAULT_VALID_RATIO,
+    seed: Seed = 0,
+    threads: Threads = None,
+) -> None:
+    """Measure accuracy, calibration, sets, robustness and outliers, beside baselines."""
+    if about and not card:
+        raise typer.BadParameter("--about is for the model card: add --card")
+    if claims:
+        raise typer.BadParameter("the claims moved to the checkout: make claims DATA=FOLDER")
+    log_to_stderr(logging.INFO)
+    with readable_errors("train"), quiet_decoders():
+        from acoustic.checkpoint_folder import CARD_FILE, TRAINING_FILE, CheckpointFolder
+        from acoustic.data.dataset import read_dataset
+        from acoustic.data.outliers import read_outliers
+        from acoustic.evaluation.card import write_card
+        from acoustic.evaluation.evaluate import EvaluationConfig
+        from acoustic.evaluation.evaluate import evaluate as measure
+        from acoustic.evaluation.page import write_page
+        from acoustic.evaluation.pictures import draw_pictures
+        from acoustic.postprocess.calibration import load_calibration
+
+        with settings():
+            wanted = EvaluationConfig(
+                coverage=coverage,
+                with_baselines=baselines,
+                with_corruptions=corruptions,
+                cnn_crops=cnn_crops,
+                fault_cases=fault_cases,
+                n_threads=n_threads(threads),
+            )
+        folder = CheckpointFolder.open(checkpoint)
+        training = folder.read_json(TRAINING_FILE) if card else {}
+        about_data = about.read_text(encoding="utf-8") if about else ""
+        dataset = read_dataset(
+            data, folder.mel, labels=folder.labels, valid_ratio=valid_ratio, seed=seed
+        )
+        outliers = read_outliers(not_music, folder.mel, "valid") if not_music else []
+        report = measure(folder, dataset, outliers, wanted)
+        _write_json(report, out / "evaluation.json")
+        pictures = draw_pictures(report, out / PICTURES)
+        page = write_page(report, [f"{PICTURES}/{name}" for name in pictures])
+        (out / "evaluation.md").write_text(page, encoding="utf-8")
+        if card:
+            text = write_card(
+                folder.manifest, training, load_calibration(folder), report, about_data
+            )
+            (checkpoint / CARD_FILE).write_text(text, encoding="utf-8")
+    for name, part in report["sources"].items():
+        value = part["accuracy"]
+        typer.echo(
+            f"{name}: accuracy {value['value']:.3f} ({value['low']:.3f}–{value['high']:.3f})"
+        )
+    typer.echo(f"{out / 'evaluation.md'}")
+
+
+def _write_json(report: dict[str, Any], path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(report, indent=1, allow_nan=False, ensure_ascii=False)
+    path.write_text(text + "\n", encoding="utf-8")

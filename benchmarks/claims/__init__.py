@@ -1,0 +1,1 @@
+"""The accuracy claims of the guide, tested again on held-out tracks."""

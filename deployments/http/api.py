@@ -1,0 +1,210 @@
+"""HTTP API: routes, replies and error replies. Starlette only, no Ray.
+
+`create_app` takes any implementation of `Service`, so the same application runs in a replica and
+under a test client with a fake. Errors become replies in one place, from one table.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import json
+from dataclasses import replace
+from typing import Any, Protocol
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from acoustic.errors import (
+    AcousticError,
+    InvalidRequestError,
+    SourceForbiddenError,
+)
+from acoustic.prediction import Prediction
+from acoustic.request import RequestOptions
+from deployments.config import HttpConfig
+from deployments.http.errors import (
+    error_body,
+    error_reply,
+    json_reply,
+    on_acoustic_error,
+    on_bug,
+    on_disconnect,
+    on_http_error,
+    on_multipart_error,
+)
+from deployments.http.middleware import ApiKey, BodyLimit, RequestId
+from deployments.http.openapi import openapi_document
+from deployments.http.options import parse_options
+from deployments.http.uploads import Upload, read_uploads
+
+AUDIO_FIELD, URI_FIELD = "audio", "uri"
+MAX_JSON_MARKS = 64
+"""Largest number of commas, or of one kind of bracket, in a JSON body; base64 contains none."""
+
+
+class Service(Protocol):
+    """What the HTTP API needs from the service behind it."""
+
+    async def classify(self, data: bytes, options: RequestOptions) -> Prediction:
+        """Classify one file; raises AcousticError."""
+
+    async def ready(self) -> None:
+        """Return when every stage answers; raises UnavailableError otherwise."""
+
+    async def stats(self) -> dict[str, Any]:
+        """Totals of requests and answers since the start."""
+
+    def labels(self) -> list[dict[str, object]]:
+        """The genres, with aliases and parents."""
+
+    def config(self) -> dict[str, Any]:
+        """The effective configuration, without secrets."""
+
+
+def create_app(
+    service: Service, http: HttpConfig, *, api_key: str = "", echo_request_id: bool = True
+) -> Starlette:
+    """The Starlette application with all routes, middleware and error handlers.
+
+    Args:
+        service: implementation of the API: the ingress, or a fake in tests.
+        http: limits on requests.
+        api_key: secret that callers must send; "" turns the check off.
+        echo_request_id: whether to add the request id to the reply's headers; False where the
+            server around the app does it.
+    """
+    handlers = _Handlers(service, http)
+    body_limit = Middleware(
+        BodyLimit,
+        max_bytes=http.max_body_bytes,
+        max_total_bytes=http.max_total_body_bytes,
+        min_bytes_per_s=http.min_bytes_per_s,
+        grace_s=http.slow_body_grace_s,
+    )
+    key_check = [Middleware(ApiKey, key=api_key, refuse=error_reply)] if api_key else []
+    return Starlette(
+        routes=[
+            Route("/v1/classify", handlers.classify, methods=["POST"]),
+            Route("/v1/labels", handlers.labels),
+            Route("/v1/config", handlers.config),
+            Route("/v1/stats", handlers.stats),
+            Route("/healthz", handlers.healthz),
+            Route("/readyz", handlers.readyz),
+            Route("/openapi.json", handlers.openapi),
+        ],
+        middleware=[Middleware(RequestId, echo=echo_request_id), *key_check, body_limit],
+        exception_handlers={
+            AcousticError: on_acoustic_error,
+            MultiPartException: on_multipart_error,
+            ClientDisconnect: on_disconnect,
+            HTTPException: on_http_error,
+            Exception: on_bug,
+        },
+    )
+
+
+class _Handlers:
+    def __init__(self, service: Service, http: HttpConfig) -> None:
+        self._service = service
+        self._http = http
+        self._openapi = openapi_document()
+
+    async def classify(self, request: Request) -> Response:
+        content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if content_type == "multipart/form-data":
+            return await self._classify_form(request)
+        if content_type == "application/json":
+            return await self._classify_json(request)
+        options = parse_options(request.query_params)
+        return prediction_reply(await self._service.classify(await request.body(), options))
+
+    async def _classify_json(self, request: Request) -> Response:
+        body = _json_object(await request.body())
+        audio = body.pop(AUDIO_FIELD, None)
+        options = parse_options({**request.query_params, **body})
+        if not isinstance(audio, str):
+            raise InvalidRequestError('the JSON body has no "audio" (a file in base64)')
+        return prediction_reply(await self._service.classify(_decode_base64(audio), options))
+
+    async def _classify_form(self, request: Request) -> Response:
+        form = await read_uploads(request, self._http.max_files)
+        options = parse_options({**request.query_params, **form.fields})
+        if len(form.uploads) == 1:
+            upload = form.uploads[0]
+            named = options if options.file else replace(options, file=upload.name)
+            return prediction_reply(await self._service.classify(upload.data, named))
+        outcomes = await asyncio.gather(*(self._try(upload, options) for upload in form.uploads))
+        results = [
+            {"file": upload.name, "error": error_body(outcome)}
+            if isinstance(outcome, AcousticError)
+            else outcome.to_dict()
+            for upload, outcome in zip(form.uploads, outcomes, strict=True)
+        ]
+        first = outcomes[0]
+        if isinstance(first, AcousticError) and all("error" in result for result in results):
+            return error_reply(first, request.scope, results=results)
+        return json_reply({"results": results})
+
+    async def _try(self, upload: Upload, options: RequestOptions) -> Prediction | AcousticError:
+        """Prediction of one of several files, or the error that takes its place."""
+        try:
+            return await self._service.classify(upload.data, replace(options, file=upload.name))
+        except AcousticError as error:
+            return error
+
+    async def labels(self, request: Request) -> Response:
+        return json_reply({"labels": self._service.labels()})
+
+    async def config(self, request: Request) -> Response:
+        return json_reply(self._service.config())
+
+    async def stats(self, request: Request) -> Response:
+        return json_reply(await self._service.stats())
+
+    async def healthz(self, request: Request) -> Response:
+        return json_reply({"status": "alive"})
+
+    async def readyz(self, request: Request) -> Response:
+        await self._service.ready()
+        return json_reply({"status": "ready"})
+
+    async def openapi(self, request: Request) -> Response:
+        return json_reply(self._openapi)
+
+
+def prediction_reply(prediction: Prediction) -> Response:
+    """Reply with a prediction; its timings are also in the Server-Timing header."""
+    reply = json_reply(prediction.to_dict())
+    timings = (f"{name};dur={ms:.2f}" for name, ms in prediction.timings_ms.items())
+    reply.headers["server-timing"] = ", ".join(timings)
+    return reply
+
+
+def _json_object(body: bytes) -> dict[str, Any]:
+    """Parse a JSON body as an object of a few known fields; reject anything else."""
+    # counted before parsing: a large body of many small values would block the event loop
+    if max(body.count(b","), body.count(b"{"), body.count(b"[")) > MAX_JSON_MARKS:
+        raise InvalidRequestError("the JSON body has more fields than any request needs")
+    try:
+        content = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise InvalidRequestError("the body is not valid JSON") from error
+    if not isinstance(content, dict):
+        raise InvalidRequestError("the body is not a JSON object")
+    if URI_FIELD in content:
+        raise SourceForbiddenError("the service does not fetch URIs: send the audio itself")
+    return content
+
+
+def _decode_base64(text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise InvalidRequestError('"audio" is not valid base64') from error

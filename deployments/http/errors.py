@@ -1,0 +1,119 @@
+"""Errors as HTTP replies: one table of status codes, one form of body.
+
+{"error": {"code": "audio_too_short", "message": "…"}, "request_id": "…"}
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Scope
+
+from acoustic.errors import AcousticError, InvalidRequestError, OverloadedError, ServiceError
+
+logger = logging.getLogger(__name__)
+
+STATUS_BY_CODE = {
+    "invalid_request": 400,
+    "unauthorized": 401,
+    "source_forbidden": 403,
+    "source_not_found": 404,
+    "upload_too_slow": 408,
+    "audio_too_long": 413,
+    "upload_too_large": 413,
+    "unsupported_audio": 415,
+    "audio_decode_failed": 422,
+    "audio_too_short": 422,
+    "silent_audio": 422,
+    "file_unreadable": 422,
+    "invalid_option": 422,
+    "invalid_input": 422,
+    "source_corrupt": 422,
+    "overloaded": 429,
+    "acoustic_error": 500,
+    "service_error": 500,
+    "checkpoint_invalid": 500,
+    "config_invalid": 500,
+    "classification_failed": 500,
+    "source_unavailable": 502,
+    "unavailable": 503,
+    "timeout": 504,
+}
+"""HTTP status of every error code; a test checks that no error class is missing."""
+
+CODE_BY_STATUS = {404: "not_found", 405: "method_not_allowed"}
+
+
+def json_reply(body: Mapping[str, Any], status: int = 200) -> Response:
+    """A JSON response; raises ValueError on NaN, which JSON does not have."""
+    text = json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return Response(text, status, media_type="application/json")
+
+
+def error_body(error: AcousticError) -> dict[str, str]:
+    """Code and message of an error for the caller; the message of a status 500 is withheld."""
+    public = STATUS_BY_CODE[error.code] != 500
+    return {"code": error.code, "message": error.message if public else "internal error"}
+
+
+def error_reply(error: AcousticError, scope: Scope, **extra: Any) -> Response:
+    """Reply for an AcousticError, with further fields if given."""
+    status = STATUS_BY_CODE[error.code]
+    body = {"error": error_body(error), "request_id": scope["state"]["request_id"], **extra}
+    reply = json_reply(body, status)
+    if isinstance(error, OverloadedError):
+        reply.headers["retry-after"] = str(math.ceil(error.retry_after_s))
+    if status == 401:
+        reply.headers["www-authenticate"] = "Bearer"
+    return reply
+
+
+async def on_acoustic_error(request: Request, error: Exception) -> Response:
+    """Reply for an error raised on purpose."""
+    assert isinstance(error, AcousticError)
+    if isinstance(error, ServiceError):
+        logger.warning("request failed code=%s", error.code)
+    return error_reply(error, request.scope)
+
+
+async def on_multipart_error(request: Request, error: Exception) -> Response:
+    """Reply for a form that cannot be parsed."""
+    assert isinstance(error, MultiPartException)
+    return error_reply(InvalidRequestError(f"malformed form: {error.message}"), request.scope)
+
+
+async def on_disconnect(request: Request, error: Exception) -> Response:
+    """Client disconnected; the status only reaches the access log."""
+    return error_reply(InvalidRequestError("the client disconnected"), request.scope)
+
+
+async def on_http_error(request: Request, error: Exception) -> Response:
+    """Reply for Starlette's own errors: unknown path, wrong method, bad form."""
+    assert isinstance(error, HTTPException)
+    if error.status_code == 400:
+        return error_reply(InvalidRequestError(error.detail), request.scope)
+    code = CODE_BY_STATUS.get(error.status_code, "http_error")
+    body = {
+        "error": {"code": code, "message": error.detail},
+        "request_id": request.state.request_id,
+    }
+    reply = json_reply(body, error.status_code)
+    reply.headers.update(error.headers or {})
+    return reply
+
+
+async def on_bug(request: Request, error: Exception) -> Response:
+    """Reply for anything unexpected; Starlette logs the traceback."""
+    body = {
+        "error": {"code": "internal_error", "message": "internal error"},
+        "request_id": request.state.request_id,
+    }
+    return json_reply(body, 500)

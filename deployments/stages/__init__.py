@@ -1,0 +1,1 @@
+"""The Ray Serve deployments: ingress and the three stages."""

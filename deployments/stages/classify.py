@@ -1,0 +1,99 @@
+"""Stage 2 as a deployment: runs the model on its device, in batches across requests."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from ray import serve
+
+from acoustic.checkpoint_folder import CheckpointFolder
+from acoustic.classify.classifier import Classifier
+from acoustic.classify.engine_config import EngineConfig
+from acoustic.errors import AcousticError, ClassificationError
+from acoustic.types import TrackFeatures, TrackLogits
+from deployments.stages.autoscaling import WINDOWS
+from deployments.stages.coalescer import Coalescer
+from deployments.telemetry.batches import BatchMetrics
+from deployments.telemetry.logs import use_serve_logger
+from deployments.telemetry.resources import ResourceMetrics
+
+MAX_CONCURRENT_BATCHES = 1000
+"""Practically no limit: `@serve.batch` only collects, the coalescer forms the batches."""
+
+
+def count_windows(tracks: Sequence[TrackFeatures]) -> int:
+    """Size of a batch in windows, the unit of the model's batch sizes."""
+    return sum(track.n_windows for track in tracks)
+
+
+class Classify:
+    """Deployment that turns TrackFeatures into TrackLogits.
+
+    Args:
+        checkpoint: checkpoint folder of the model.
+        config: device, precision, backend and batch sizes.
+    """
+
+    def __init__(self, checkpoint: Path, config: EngineConfig) -> None:
+        use_serve_logger()
+        self._classifier = Classifier.from_folder(CheckpointFolder.open(checkpoint), config)
+        self._coalescer: Coalescer[TrackFeatures, TrackLogits] = Coalescer(
+            self._classifier.classify,
+            lambda track: track.n_windows,
+            config.batch_sizes[-1],
+            BatchMetrics().count,
+        )
+        self._resources = ResourceMetrics(self._classifier.engine.plan.device.startswith("cuda"))
+        # the decorator ran before the config was known; Serve rejects a track above this size
+        self._collect.set_max_batch_size(config.batch_sizes[-1])
+
+    async def __call__(self, features: TrackFeatures) -> TrackLogits:
+        """Logits of one track.
+
+        Raises:
+            ClassificationError: the model failed on this track, even when it ran alone.
+        """
+        result: TrackLogits | Exception = await self._collect(features)
+        if isinstance(result, AcousticError):
+            raise result
+        if isinstance(result, Exception):
+            raise ClassificationError("the model failed on this track") from result
+        return result
+
+    # Serve forms the next batch before the previous one has finished, so under load its batches
+    # shrink when they should grow. Measured with a model of 40 ms + 2.5 ms per item at 150
+    # requests/s: p50 6.4 s with batches of 2.1; through the coalescer 0.12 s with batches of 9.8.
+    # So Serve hands over at once (no wait, no bound on concurrent batches) and the coalescer
+    # forms the batches.
+    # Why `@serve.batch` stands in front although it may collect only one track at a time: it is
+    # where Serve measures batches and where `batch_size_fn` is checked. It forms a batch before
+    # the previous one has finished, so under load its batches shrink just when they should grow
+    # (measured at 150 requests/s: 2.1 tracks instead of 9.8, p50 6.4 s instead of 0.12 s). So it
+    # passes tracks on at once, and the coalescer decides what runs together.
+    @serve.batch(
+        max_batch_size=1,
+        batch_wait_timeout_s=0.0,
+        max_concurrent_batches=MAX_CONCURRENT_BATCHES,
+        batch_size_fn=count_windows,
+    )
+    async def _collect(self, tracks: list[TrackFeatures]) -> list[TrackLogits | Exception]:
+        return await self._coalescer.submit(tracks)
+
+    async def record_autoscaling_stats(self) -> dict[str, float]:
+        """Windows in flight, for the policy WindowsInFlight; Serve calls this to autoscale."""
+        return {WINDOWS: float(self._coalescer.size_in_flight)}
+
+    async def facts(self) -> dict[str, object]:
+        """Process, device and batch counts of this replica, for /v1/stats and tests."""
+        plan, coalescer = self._classifier.engine.plan, self._coalescer
+        return {
+            "pid": os.getpid(),
+            "device": plan.device,
+            "precision": plan.precision,
+            "backend": plan.backend,
+            "batches": coalescer.n_batches,
+            "tracks": coalescer.n_items,
+            "largest_batch_tracks": coalescer.largest_batch,
+        }

@@ -1,0 +1,215 @@
+"""Ingress deployment: runs the Starlette app and chains the three stages.
+
+Pure Python on purpose: no native decoder runs here, because a crash of the ingress loses its
+requests, while a crash of a replica behind it only costs one retry.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import os
+import time
+from typing import Any
+
+from ray.exceptions import ObjectLostError, RayActorError, RayError, RayTaskError
+from ray.serve.exceptions import (
+    BackPressureError,
+    DeploymentUnavailableError,
+    RayServeException,
+    ReplicaUnavailableError,
+)
+from ray.serve.handle import DeploymentHandle, DeploymentResponse
+from starlette.applications import Starlette
+
+from acoustic.checkpoint_folder import CheckpointFolder
+from acoustic.errors import (
+    AcousticError,
+    InputError,
+    OverloadedError,
+    RequestTimeoutError,
+    ServiceError,
+    UnavailableError,
+)
+from acoustic.postprocess.calibration import load_calibration
+from acoustic.postprocess.rounds import RoundResult, evaluate_in_rounds
+from acoustic.prediction import Prediction
+from acoustic.request import RequestOptions
+from deployments.config import API_KEY_VARIABLE, ServiceConfig
+from deployments.http.api import create_app
+from deployments.telemetry.logs import use_serve_logger
+from deployments.telemetry.requests import RequestMetrics
+from deployments.telemetry.resources import ResourceMetrics
+
+logger = logging.getLogger(__name__)
+
+READY_TIMEOUT_S = 5.0
+N_ATTEMPTS = 2
+"""A request is retried once if a replica died while processing it."""
+
+READY_AFTER_ANSWER_S = 10.0
+"""Seconds after an answer during which the service counts as ready, whatever its queues."""
+
+REPLICA_GONE = (RayActorError, ObjectLostError, ReplicaUnavailableError)
+
+
+class Ingress:
+    """Implements `api.Service` on handles to the three stages.
+
+    Args:
+        preprocess: handle to stage 1.
+        classify: handle to stage 2.
+        postprocess: handle to stage 3.
+        config: settings of the service.
+    """
+
+    def __init__(
+        self,
+        preprocess: DeploymentHandle,
+        classify: DeploymentHandle,
+        postprocess: DeploymentHandle,
+        config: ServiceConfig,
+    ) -> None:
+        use_serve_logger()
+        self._preprocess = preprocess
+        self._classify = classify
+        self._postprocess = postprocess
+        self._config = config
+        folder = CheckpointFolder.open(config.checkpoint_folder)
+        self._labels = folder.labels
+        self._metrics = RequestMetrics(load_calibration(folder))
+        self._resources = ResourceMetrics()
+        self._last_answer_s = -math.inf
+
+    def __serve_build_asgi_app__(self) -> Starlette:
+        """ASGI application of this replica; Serve calls this."""
+        api_key = os.environ.get(API_KEY_VARIABLE, "")
+        return create_app(self, self._config.http, api_key=api_key, echo_request_id=False)
+
+    async def classify(self, data: bytes, options: RequestOptions) -> Prediction:
+        """Classify one file through the chain.
+
+        Raises:
+            AcousticError: the input or the service is at fault; Ray's own errors never get out.
+        """
+        start_s = time.perf_counter()
+        try:
+            options.check_model(len(self._labels))
+            async with asyncio.timeout(self._config.http.request_timeout_s):
+                prediction = await self._classify_with_retry(data, options)
+        except TimeoutError as error:
+            self._metrics.count_error(RequestTimeoutError.code)
+            limit_s = self._config.http.request_timeout_s
+            raise RequestTimeoutError(f"no answer within {limit_s:g} s") from error
+        except AcousticError as error:
+            self._metrics.count_error(error.code)
+            raise
+        self._last_answer_s = time.monotonic()
+        self._metrics.count_prediction(prediction, (time.perf_counter() - start_s) * 1e3)
+        return prediction
+
+    async def _classify_with_retry(self, data: bytes, options: RequestOptions) -> Prediction:
+        for attempt in range(1, N_ATTEMPTS + 1):
+            try:
+                return await self._chain(data, options)
+            except REPLICA_GONE as error:
+                logger.warning("replica died attempt=%d error=%s", attempt, type(error).__name__)
+        raise UnavailableError("a stage died while processing this request; try again")
+
+    async def _chain(self, data: bytes, options: RequestOptions) -> Prediction:
+        """One round, and for effort auto further ones while the answer is close."""
+        rounds = evaluate_in_rounds()
+        number = next(rounds)
+        evaluated: list[DeploymentResponse] = []
+        outcome: RoundResult | InputError
+        while True:
+            try:
+                outcome = await self._evaluate_round(data, options, number, evaluated)
+            except InputError as error:
+                outcome = error
+            try:
+                number = rounds.send(outcome)
+            except StopIteration as end:
+                prediction: Prediction = end.value
+                return prediction
+
+    async def _evaluate_round(
+        self, data: bytes, options: RequestOptions, number: int, evaluated: list[DeploymentResponse]
+    ) -> RoundResult:
+        """Evaluate one round and answer by it and all before it.
+
+        Nothing is awaited in between: features and logits never travel through the ingress.
+        """
+        features = self._preprocess.remote(data, options.effort, number)
+        evaluated.append(self._classify.remote(features))
+        try:
+            result: RoundResult = await self._postprocess.remote(options, *evaluated)
+        except asyncio.CancelledError:
+            features.cancel()
+            evaluated[-1].cancel()
+            raise
+        except (RayError, RayServeException) as error:
+            raise self._translate(error) from error
+        return result
+
+    def _translate(self, error: Exception) -> Exception:
+        """AcousticError for an error of a stage or of Serve; a lost replica is left as it is."""
+        cause: Exception = error.cause if isinstance(error, RayTaskError) else error
+        if isinstance(cause, RayTaskError):
+            return self._translate(cause)
+        if isinstance(cause.__cause__, Exception) and isinstance(cause.__cause__, REPLICA_GONE):
+            return cause.__cause__  # an earlier stage died: Serve wraps that error
+        if isinstance(cause, BackPressureError):
+            return OverloadedError(
+                "the service is busy: its queue is full; try again later",
+                retry_after_s=self._config.http.retry_after_s,
+            )
+        if isinstance(cause, DeploymentUnavailableError):
+            return UnavailableError("a stage of the service is not available; try again later")
+        if isinstance(cause, (AcousticError, *REPLICA_GONE)):
+            return cause
+        logger.error("a stage failed: %s", error)
+        return ServiceError("a stage of the service failed")
+
+    async def ready(self) -> None:
+        """Return if every stage responds, or if an answer was returned just before.
+
+        Raises:
+            UnavailableError: a stage does not respond within READY_TIMEOUT_S.
+        """
+        if time.monotonic() - self._last_answer_s < READY_AFTER_ANSWER_S:
+            return
+        try:
+            await self._facts()
+        except BackPressureError:
+            return  # a stage with a full queue is alive
+        except (TimeoutError, RayError, RayServeException) as error:
+            raise UnavailableError("a stage of the service is not ready") from error
+
+    async def stats(self) -> dict[str, Any]:
+        """Totals of this ingress replica and facts of one replica per stage (None if busy)."""
+        facts: dict[str, dict[str, object]] | None = None
+        try:
+            facts = await self._facts()
+        except (TimeoutError, RayError, RayServeException) as error:
+            logger.warning("stage facts not available error=%s", type(error).__name__)
+        return {**self._metrics.to_dict(), "replicas": facts}
+
+    def labels(self) -> list[dict[str, object]]:
+        """The genres in the model's order."""
+        return [label.to_dict() for label in self._labels.labels]
+
+    def config(self) -> dict[str, Any]:
+        """The effective settings."""
+        return self._config.to_public_dict()
+
+    async def _facts(self) -> dict[str, dict[str, object]]:
+        handles = {
+            "preprocess": self._preprocess,
+            "classify": self._classify,
+            "postprocess": self._postprocess,
+        }
+        async with asyncio.timeout(READY_TIMEOUT_S):
+            answers = await asyncio.gather(*(h.facts.remote() for h in handles.values()))
+        return dict(zip(handles, answers, strict=True))

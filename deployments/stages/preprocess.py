@@ -1,0 +1,63 @@
+"""Stage 1 as a deployment: decodes on CPU replicas, small because no torch is imported."""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+from pathlib import Path
+
+from acoustic.checkpoint_folder import CheckpointFolder
+from acoustic.preprocess.cache import CacheConfig
+from acoustic.preprocess.preprocessor import PreprocessConfig, Preprocessor
+from acoustic.request import Effort
+from acoustic.types import TrackFeatures
+from deployments.stages.autoscaling import CPU_SHARE, CpuShare
+from deployments.telemetry.logs import use_serve_logger
+from deployments.telemetry.resources import ResourceMetrics
+
+
+class Preprocess:
+    """Deployment that turns audio bytes into TrackFeatures.
+
+    `__call__` is synchronous: Serve runs it in a thread.
+
+    Args:
+        checkpoint: checkpoint folder that defines the window geometry.
+        config: settings of stage 1.
+        cache: size limits of the feature cache.
+    """
+
+    def __init__(self, checkpoint: Path, config: PreprocessConfig, cache: CacheConfig) -> None:
+        use_serve_logger()
+        folder = CheckpointFolder.open(checkpoint)
+        self._preprocessor = Preprocessor.from_folder(folder, config, cache)
+        self._preprocessor.warm_up()
+        self._resources = ResourceMetrics()
+        self._cpu_share = CpuShare()
+
+    def __call__(self, data: bytes, effort: Effort, round_number: int = 0) -> TrackFeatures:
+        """Features of one file, or of one of its rounds with effort auto.
+
+        Args:
+            data: content of an audio file.
+            effort: how many windows are evaluated.
+            round_number: number of the round, from 0.
+
+        Raises:
+            InputError: the file cannot be classified.
+        """
+        return self._preprocessor.process(data, effort, round_number)
+
+    async def record_autoscaling_stats(self) -> dict[str, float]:
+        """CPU share, for the policy QueueAndCpu; Serve calls this to autoscale."""
+        return {CPU_SHARE: self._cpu_share.since_last()}
+
+    def facts(self) -> dict[str, object]:
+        """Process id and peak memory in MiB of this replica, for /v1/stats and tests."""
+        peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return {
+            "pid": os.getpid(),
+            "peak_rss_mb": round(peak_kib / 1024, 1),
+            "torch_loaded": "torch" in sys.modules,
+        }

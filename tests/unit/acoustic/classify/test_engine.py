@@ -1,0 +1,203 @@
+"""The engine: every backend agrees with FP32 eager; logits do not depend on the batch."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+
+from acoustic.classify import engine as engine_module
+from acoustic.classify.engine import Engine, cpu_has_bf16, plan_execution
+from acoustic.classify.engine_config import EngineConfig
+from acoustic.classify.normalise import Scaling
+from acoustic.errors import ConfigError
+from tests.support.models import tiny_model
+
+SHAPE = (128, 144)
+BF16_PROBABILITY_TOLERANCE = 0.05
+"""bfloat16 has 8 significant bits, and the tiny model's logits are spread 40 times wider."""
+
+
+def make(**config: object) -> Engine:
+    options = {"accelerator": "cpu", "precision": "fp32", "batch_sizes": (1, 2, 4, 8)} | config
+    return Engine(tiny_model(), Scaling(), SHAPE, EngineConfig(**options))  # type: ignore[arg-type]
+
+
+def windows(n: int, seed: int = 0) -> npt.NDArray[np.uint8]:
+    rng = np.random.default_rng(seed)
+    return rng.integers(0, 256, (n, *SHAPE)).astype(np.uint8)
+
+
+def probabilities(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    return torch.softmax(torch.from_numpy(logits), dim=1).numpy()
+
+
+@pytest.fixture(scope="module")
+def reference() -> Engine:
+    return make()
+
+
+def test_equals_the_plain_model(reference: Engine) -> None:
+    x = windows(3)
+    with torch.inference_mode():
+        expected = tiny_model()(Scaling().apply(torch.from_numpy(x))).numpy()
+    np.testing.assert_allclose(reference.logits(x), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_regrouping_changes_nothing(precision: str) -> None:
+    """A window has the same logits in a batch of any size, at any position.
+
+    Bit-identical with native bfloat16; float32 kernels differ in the last digit between sizes.
+    """
+    engine = make(precision=precision)
+    tolerance = 0.0 if precision == "bf16" and cpu_has_bf16() else 1e-5
+    x = windows(13)
+    alone = np.concatenate([engine.logits(window[None]) for window in x])
+    np.testing.assert_allclose(engine.logits(x), alone, rtol=0, atol=tolerance)
+    order = np.random.default_rng(1).permutation(13)
+    np.testing.assert_allclose(engine.logits(x[order]), alone[order], rtol=0, atol=tolerance)
+
+
+def test_bf16_agrees_with_fp32(reference: Engine) -> None:
+    x = windows(32)
+    exact, half = reference.logits(x), make(precision="bf16").logits(x)
+    assert (exact.argmax(axis=1) == half.argmax(axis=1)).mean() >= 0.9
+    difference = np.abs(probabilities(exact) - probabilities(half)).max()
+    assert difference < BF16_PROBABILITY_TOLERANCE
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+def test_compiled_agrees_with_eager(reference: Engine) -> None:
+    x = windows(4)
+    compiled = make(backend="compile", batch_sizes=(4,)).logits(x)
+    np.testing.assert_allclose(compiled, reference.logits(x), atol=1e-3)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_fp16_compiled_on_cuda_agrees_with_fp32(reference: Engine) -> None:
+    x = windows(32)
+    fast = make(accelerator="cuda", precision="auto", backend="auto").logits(x)
+    exact = reference.logits(x)
+    assert (exact.argmax(axis=1) == fast.argmax(axis=1)).mean() >= 0.95
+    assert np.abs(probabilities(exact) - probabilities(fast)).max() < 0.02
+
+
+def test_padding_and_chunks(reference: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """11 windows run as one batch of 8 and one of 3, padded to 4."""
+    sizes = []
+    model = reference._model
+    monkeypatch.setattr(reference, "_model", lambda x: (sizes.append(len(x)), model(x))[1])
+    assert reference.logits(windows(11)).shape == (11, 16)
+    assert sizes == [8, 4]
+
+
+def test_warm_up_runs_every_padded_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    run = Engine._run
+    monkeypatch.setattr(Engine, "_run", lambda self, x: (seen.append(len(x)), run(self, x))[1])
+    make()
+    assert seen == [1, 2, 4, 8]
+
+
+def test_out_of_memory_halves_the_batch(reference: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    x = windows(8)
+    expected = reference.logits(x)
+    run = reference._run
+
+    def with_room_for_two(batch: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        if len(batch) > 2:
+            raise torch.OutOfMemoryError("no room")
+        return run(batch)
+
+    monkeypatch.setattr(reference, "_run", with_room_for_two)
+    np.testing.assert_array_equal(reference.logits(x), expected)
+
+
+def test_out_of_memory_for_one_window_is_an_error(
+    reference: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_room(batch: object) -> None:
+        raise torch.OutOfMemoryError("no room")
+
+    monkeypatch.setattr(reference, "_run", no_room)
+    with pytest.raises(torch.OutOfMemoryError):
+        reference.logits(windows(4))
+
+
+def test_many_threads_may_ask(reference: Engine) -> None:
+    """Each caller gets the logits of its own windows."""
+    expected = [reference.logits(windows(2, seed)) for seed in range(8)]
+    found: dict[int, npt.NDArray[np.float32]] = {}
+
+    def ask(seed: int) -> None:
+        found[seed] = reference.logits(windows(2, seed))
+
+    threads = [threading.Thread(target=ask, args=(seed,)) for seed in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for seed in range(8):
+        np.testing.assert_array_equal(found[seed], expected[seed])
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [np.zeros((2, 64, 144), np.uint8), np.zeros((2, *SHAPE)), np.zeros((0, *SHAPE), np.uint8)],
+)
+def test_another_shape_is_a_programming_error(
+    reference: Engine, bad: npt.NDArray[np.uint8]
+) -> None:
+    with pytest.raises(ValueError, match="the model takes"):
+        reference.logits(bad)
+
+
+def pretend(monkeypatch: pytest.MonkeyPatch, *, cuda: bool, mps: bool, bf16: bool) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    monkeypatch.setattr(engine_module, "cpu_has_bf16", lambda: bf16)
+
+
+@pytest.mark.parametrize(
+    ("machine", "expected"),
+    [
+        ({"cuda": True, "mps": False, "bf16": True}, ("cuda", "fp16", "compile")),
+        ({"cuda": False, "mps": True, "bf16": False}, ("mps", "fp16", "eager")),
+        ({"cuda": False, "mps": False, "bf16": True}, ("cpu", "bf16", "eager")),
+        ({"cuda": False, "mps": False, "bf16": False}, ("cpu", "fp32", "eager")),
+    ],
+)
+def test_the_table_of_choices(
+    monkeypatch: pytest.MonkeyPatch, machine: dict[str, bool], expected: tuple[str, str, str]
+) -> None:
+    pretend(monkeypatch, **machine)
+    plan = plan_execution(EngineConfig())
+    assert (plan.device, plan.precision, plan.backend) == expected
+
+
+def test_a_missing_gpu_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch, cuda=False, mps=False, bf16=False)
+    with pytest.raises(ConfigError, match="'cuda' is not available on this machine"):
+        plan_execution(EngineConfig(accelerator="cuda"))
+
+
+def test_fp16_on_a_cpu_is_refused() -> None:
+    with pytest.raises(ConfigError, match="slower than fp32"):
+        plan_execution(EngineConfig(accelerator="cpu", precision="fp16"))
+
+
+def test_bf16_detection_is_a_fact() -> None:
+    assert isinstance(cpu_has_bf16(), bool)
+
+
+@pytest.mark.parametrize("bad", [(), (0, 1), (2, 1), (1, 1)])
+def test_batch_sizes_must_rise(bad: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="positive and rising"):
+        EngineConfig(batch_sizes=bad)

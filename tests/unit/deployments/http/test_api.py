@@ -1,0 +1,404 @@
+"""HTTP API with the pipeline in process, or a given error, instead of the deployments."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
+
+from acoustic import errors
+from acoustic.errors import AcousticError
+from acoustic.pipeline import Pipeline
+from acoustic.prediction import Prediction
+from acoustic.request import RequestOptions
+from deployments.config import HttpConfig
+from deployments.http.api import create_app
+from deployments.http.errors import STATUS_BY_CODE
+from tests.support.schema import check_schema
+from tests.support.sounds import encode, noise, sweep
+
+JSON = {"content-type": "application/json"}
+FORM = {"content-type": "multipart/form-data"}
+FORM_X = {"content-type": "multipart/form-data; boundary=x"}
+MAX_BODY_BYTES = 2_000_000
+WAV = encode(sweep(20.0), 22_050)
+OTHER_WAV = encode(noise(20.0), 22_050)
+
+
+class InProcess:
+    """Service that calls the real pipeline in process, or raises a given error."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self.pipeline = pipeline
+        self.error: Exception | None = None
+
+    async def classify(self, data: bytes, options: RequestOptions) -> Prediction:
+        if self.error:
+            raise self.error
+        return self.pipeline.classify(data, options)
+
+    async def ready(self) -> None:
+        if self.error:
+            raise self.error
+
+    async def stats(self) -> dict[str, Any]:
+        return {"requests": {}}
+
+    def labels(self) -> list[dict[str, object]]:
+        return [label.to_dict() for label in self.pipeline.classifier.manifest.labels.labels]
+
+    def config(self) -> dict[str, Any]:
+        return {"checkpoint": "tiny"}
+
+
+@pytest.fixture(scope="module")
+def pipeline(tiny_checkpoint: Path) -> Pipeline:
+    return Pipeline.from_folder(tiny_checkpoint)
+
+
+@pytest.fixture
+def service(pipeline: Pipeline) -> InProcess:
+    return InProcess(pipeline)
+
+
+@pytest.fixture
+def client(service: InProcess) -> Iterator[TestClient]:
+    http = HttpConfig(max_body_bytes=MAX_BODY_BYTES, max_files=3)
+    with TestClient(create_app(service, http), raise_server_exceptions=False) as client:
+        yield client
+
+
+def without_timings(body: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in body.items() if key != "timings_ms"}
+
+
+def check_error(response: httpx.Response, status: int, code: str) -> str:
+    assert response.status_code == status, response.text
+    body = response.json()
+    check_schema({key: body[key] for key in ("error", "request_id")}, "Error")
+    assert body["error"]["code"] == code
+    assert body["request_id"] == response.headers["x-request-id"]
+    return str(body["error"]["message"])
+
+
+def test_raw_body(client: TestClient, pipeline: Pipeline) -> None:
+    response = client.post("/v1/classify?top_k=2&file=a.wav&timeline=true", content=WAV)
+    assert response.status_code == 200
+    expected = pipeline.classify(
+        WAV, RequestOptions(top_k=2, file="a.wav", timeline=True)
+    ).to_dict()
+    assert without_timings(response.json()) == without_timings(expected)
+    assert "inference;dur=" in response.headers["server-timing"]
+
+
+def test_all_three_forms_give_the_same_numbers(client: TestClient) -> None:
+    encoded = base64.b64encode(WAV).decode()
+    bodies = [
+        client.post("/v1/classify?file=a.wav", content=WAV).json(),
+        client.post("/v1/classify", files={"file": ("a.wav", WAV)}).json(),
+        client.post("/v1/classify", json={"audio": encoded, "file": "a.wav"}).json(),
+    ]
+    assert without_timings(bodies[0]) == without_timings(bodies[1]) == without_timings(bodies[2])
+    check_schema(bodies[0])
+
+
+def test_options_in_every_form(client: TestClient) -> None:
+    encoded = base64.b64encode(WAV).decode()
+    options = {"top_k": 1, "effort": "fast", "timeline": True, "coverage": 0.5}
+    strings = {"top_k": "1", "effort": "fast", "timeline": "true", "coverage": "0.5"}
+    for response in (
+        client.post("/v1/classify", params=strings, content=WAV),
+        client.post("/v1/classify", data=strings, files={"file": ("a.wav", WAV)}),
+        client.post("/v1/classify", json={"audio": encoded, **options}),
+    ):
+        body = response.json()
+        assert len(body["predictions"]) == len(body["segments"]) == len(body["timeline"]) == 1
+        assert body["prediction_set"]["coverage"] == 0.5
+
+
+def test_several_files_are_a_list_with_an_error_per_file(
+    client: TestClient, pipeline: Pipeline
+) -> None:
+    files = [
+        ("file", ("a.wav", WAV)),
+        ("file", ("b.txt", b"no audio, only text")),
+        ("file", ("c.wav", OTHER_WAV)),
+    ]
+    response = client.post("/v1/classify", files=files)
+    assert response.status_code == 200
+    first, second, third = response.json()["results"]
+    assert second == {
+        "file": "b.txt",
+        "error": {"code": "unsupported_audio", "message": second["error"]["message"]},
+    }
+    for found, name, data in ((first, "a.wav", WAV), (third, "c.wav", OTHER_WAV)):
+        expected = pipeline.classify(data, RequestOptions(file=name)).to_dict()
+        assert without_timings(found) == without_timings(expected)
+
+
+def test_several_files_that_all_fail_are_no_success(client: TestClient) -> None:
+    files = [("file", (f"{i}.txt", b"no audio, only text")) for i in range(2)]
+    response = client.post("/v1/classify", files=files)
+    assert response.status_code == 415
+    assert all("error" in result for result in response.json()["results"])
+
+
+@pytest.mark.parametrize(
+    ("request_", "status", "code"),
+    [
+        ({"content": b""}, 400, "invalid_request"),
+        ({"content": b"{", "headers": JSON}, 400, "invalid_request"),
+        ({"content": b"[1]", "headers": JSON}, 400, "invalid_request"),
+        ({"content": b"[" * 100_000, "headers": JSON}, 400, "invalid_request"),
+        ({"json": {}}, 400, "invalid_request"),
+        ({"json": {"audio": "not base64!"}}, 400, "invalid_request"),
+        ({"json": {"audio": ""}}, 400, "invalid_request"),
+        ({"json": {"audio": "AAAA", "surprise": 1}}, 422, "invalid_option"),
+        ({"json": {"audio": "AAAA", "top_k": "many"}}, 422, "invalid_option"),
+        ({"json": {"uri": "s3://bucket/song.mp3"}}, 403, "source_forbidden"),
+        ({"json": {"uri": "file:///etc/passwd"}}, 403, "source_forbidden"),
+        ({"data": {"top_k": "1"}, "files": {"other": ("a.wav", WAV)}}, 400, "invalid_request"),
+        ({"files": [("file", (f"{i}", b"x")) for i in range(4)]}, 400, "invalid_request"),
+        ({"content": b"--x", "headers": FORM}, 400, "invalid_request"),
+        ({"content": b"garbage", "headers": FORM_X}, 400, "invalid_request"),
+        ({"params": {"top_k": "0"}, "content": WAV}, 422, "invalid_option"),
+        ({"params": {"top_k": "17"}, "content": WAV}, 422, "invalid_option"),
+        ({"params": {"coverage": "1"}, "content": WAV}, 422, "invalid_option"),
+        ({"params": {"coverage": "0.905"}, "content": WAV}, 422, "invalid_option"),
+        ({"params": {"coverage": "0.99"}, "content": WAV}, 422, "invalid_option"),
+        ({"params": {"effort": "extreme"}, "content": WAV}, 422, "invalid_option"),
+        ({"params": {"topk": "3"}, "content": WAV}, 422, "invalid_option"),
+        ({"content": b"surely no audio file"}, 415, "unsupported_audio"),
+        ({"content": WAV[:30]}, 422, "audio_decode_failed"),
+        ({"content": encode(noise(0.3), 22_050)}, 422, "audio_too_short"),
+        ({"content": encode(0 * noise(9.0), 22_050)}, 422, "silent_audio"),
+    ],
+)  # fmt: skip
+def test_bad_requests(client: TestClient, request_: dict[str, Any], status: int, code: str) -> None:
+    message = check_error(client.post("/v1/classify", **request_), status, code)
+    assert message != "internal error"
+
+
+@pytest.mark.parametrize("code", sorted(STATUS_BY_CODE))
+def test_every_error_has_its_status(client: TestClient, service: InProcess, code: str) -> None:
+    classes = [
+        c for c in vars(errors).values() if isinstance(c, type) and issubclass(c, AcousticError)
+    ]
+    (cls,) = (c for c in classes if c.code == code)
+    service.error = cls("secret detail of the machine room")
+    message = check_error(client.post("/v1/classify", content=WAV), STATUS_BY_CODE[code], code)
+    assert ("secret" in message) == (STATUS_BY_CODE[code] != 500)
+
+
+def test_overload_says_when_to_come_back(client: TestClient, service: InProcess) -> None:
+    service.error = errors.OverloadedError("busy", retry_after_s=2.5)
+    response = client.post("/v1/classify", content=WAV)
+    check_error(response, 429, "overloaded")
+    assert response.headers["retry-after"] == "3"
+
+
+def test_a_bug_leaks_nothing(client: TestClient, service: InProcess) -> None:
+    service.error = KeyError("/home/secret")
+    response = client.post("/v1/classify", content=WAV)
+    assert response.status_code == 500
+    assert response.json()["error"] == {"code": "internal_error", "message": "internal error"}
+
+
+def test_the_limit_is_a_byte_sharp(client: TestClient) -> None:
+    padding = b"\x00" * MAX_BODY_BYTES
+    check_error(client.post("/v1/classify", content=padding), 415, "unsupported_audio")
+    message = check_error(
+        client.post("/v1/classify", content=padding + b"x"), 413, "upload_too_large"
+    )
+    assert "limit is 2,000,000 bytes" in message
+
+
+@pytest.mark.parametrize("form", ["raw", "multipart"])
+def test_a_body_without_a_length_is_counted(client: TestClient, form: str) -> None:
+    def chunks() -> Iterator[bytes]:
+        if form == "multipart":
+            yield b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
+        for _ in range(30):
+            yield b"\x00" * 100_000
+
+    types = {"raw": "audio/wav", "multipart": "multipart/form-data; boundary=x"}
+    headers = {"content-type": types[form]}
+    response = client.post("/v1/classify", content=chunks(), headers=headers)
+    check_error(response, 413, "upload_too_large")
+
+
+def test_unknown_places_and_methods(client: TestClient) -> None:
+    check_error(client.get("/nowhere"), 404, "not_found")
+    check_error(client.get("/v1/classify"), 405, "method_not_allowed")
+
+
+def test_the_callers_request_id_comes_back(client: TestClient) -> None:
+    response = client.get("/healthz", headers={"x-request-id": "abc-123"})
+    assert response.headers["x-request-id"] == "abc-123"
+    assert len(client.get("/healthz").headers["x-request-id"]) == 32
+
+
+def test_probes(client: TestClient, service: InProcess) -> None:
+    assert client.get("/readyz").json() == {"status": "ready"}
+    service.error = errors.UnavailableError("not ready")
+    assert client.get("/healthz").status_code == 200
+    check_error(client.get("/readyz"), 503, "unavailable")
+
+
+def test_labels_config_stats_openapi(client: TestClient) -> None:
+    labels = client.get("/v1/labels").json()["labels"]
+    assert len(labels) == 16
+    assert {"name", "aliases", "parent"} == set(labels[0])
+    assert client.get("/v1/config").json() == {"checkpoint": "tiny"}
+    assert client.get("/v1/stats").json() == {"requests": {}}
+    document = client.get("/openapi.json").json()
+    assert {"/v1/classify", "/v1/labels", "/healthz"} <= set(document["paths"])
+    assert "422" in document["paths"]["/v1/classify"]["post"]["responses"]
+    references = set(_references(document))
+    assert references <= {
+        f"#/components/schemas/{name}" for name in document["components"]["schemas"]
+    }
+
+
+def _references(node: object) -> Iterator[str]:
+    if isinstance(node, dict):
+        if isinstance(node.get("$ref"), str):
+            yield node["$ref"]
+        for value in node.values():
+            yield from _references(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from _references(value)
+
+
+class TestApiKey:
+    KEY = "s3cret"
+
+    @pytest.fixture
+    def guarded(self, service: InProcess) -> Iterator[TestClient]:
+        with TestClient(create_app(service, HttpConfig(), api_key=self.KEY)) as client:
+            yield client
+
+    @pytest.mark.parametrize(
+        "value", [None, "", "Bearer", "Bearer wrong", "s3cret", "Bearer s3cret "]
+    )
+    def test_without_the_right_key(self, guarded: TestClient, value: str | None) -> None:
+        headers = {} if value is None else {"authorization": value.rstrip() + "x"}
+        response = guarded.post("/v1/classify", content=WAV, headers=headers)
+        check_error(response, 401, "unauthorized")
+        assert response.headers["www-authenticate"] == "Bearer"
+
+    def test_with_the_right_key(self, guarded: TestClient) -> None:
+        headers = {"authorization": f"Bearer {self.KEY}"}
+        assert guarded.post("/v1/classify", content=WAV, headers=headers).status_code == 200
+
+    def test_probes_need_none(self, guarded: TestClient) -> None:
+        assert guarded.get("/healthz").status_code == 200
+        assert guarded.get("/v1/config").status_code == 401
+
+
+def drive(app: Starlette, receive: Callable[[], Awaitable[dict[str, Any]]]) -> tuple[int, Any]:
+    """Send one request through the ASGI interface; returns its status and JSON body."""
+    sent: list[dict[str, Any]] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http", "method": "POST", "path": "/v1/classify", "query_string": b"",
+        "headers": [], "http_version": "1.1", "scheme": "http", "server": ("t", 80),
+    }  # fmt: skip
+    asyncio.run(app(scope, receive, send))
+    body = b"".join(message.get("body", b"") for message in sent[1:])
+    return sent[0]["status"], json.loads(body)
+
+
+@pytest.mark.parametrize("behaviour", ["trickles", "stalls"])
+def test_a_body_that_does_not_come_is_ended(service: InProcess, behaviour: str) -> None:
+    """After the grace period the mean rate is enforced, even if no more bytes arrive."""
+    n_received = 0
+
+    async def receive() -> dict[str, Any]:
+        nonlocal n_received
+        n_received += 1
+        if behaviour == "stalls" and n_received > 1:
+            await asyncio.Event().wait()
+        await asyncio.sleep(0)
+        return {"type": "http.request", "body": b"x", "more_body": True}
+
+    app = create_app(service, HttpConfig(min_bytes_per_s=1e9, slow_body_grace_s=0.1))
+    status, body = drive(app, receive)
+    assert (status, body["error"]["code"]) == (408, "upload_too_slow")
+    assert "minimum rate is 1000000000 bytes/s" in body["error"]["message"]
+    assert n_received >= 2
+
+
+def test_after_the_body_nothing_is_timed(service: InProcess) -> None:
+    """Waiting for the disconnect must not raise upload_too_slow."""
+    app = create_app(service, HttpConfig(min_bytes_per_s=1e9, slow_body_grace_s=0.05))
+    sent = False
+
+    async def receive() -> dict[str, Any]:
+        nonlocal sent
+        if sent:
+            await asyncio.Event().wait()
+        sent = True
+        return {"type": "http.request", "body": WAV, "more_body": False}
+
+    assert drive(app, receive)[0] == 200
+
+
+def test_all_uploads_together_are_bounded(service: InProcess) -> None:
+    http = HttpConfig(max_total_body_bytes=len(WAV) - 1)
+    with TestClient(create_app(service, http)) as client:
+        check_error(client.post("/v1/classify", content=WAV), 429, "overloaded")
+        assert client.post("/v1/classify", content=b"text").status_code == 415
+
+
+def test_a_client_that_goes_away_is_no_bug(service: InProcess) -> None:
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.disconnect"}
+
+    status, body = drive(create_app(service, HttpConfig()), receive)
+    assert (status, body["error"]["code"]) == (400, "invalid_request")
+
+
+def test_a_json_bomb_is_refused_unread(client: TestClient) -> None:
+    many = "{" + ",".join(f'"{i}":1' for i in range(50_000)) + "}"
+    message = check_error(
+        client.post("/v1/classify", content=many, headers=JSON), 400, "invalid_request"
+    )
+    assert "more fields" in message
+    long_name = {"x" * 100_000: 1}
+    message = check_error(client.post("/v1/classify", json=long_name), 422, "invalid_option")
+    assert len(message) < 200
+
+
+def test_a_name_that_is_no_text_is_replaced(client: TestClient) -> None:
+    body = (
+        b'--x\r\nContent-Disposition: form-data; name="file"; filename="+2AA-.wav"\r\n\r\n'
+        + WAV
+        + b"\r\n--x--\r\n"
+    )
+    headers = {"content-type": "multipart/form-data; boundary=x; charset=utf-7"}
+    assert client.post("/v1/classify", content=body, headers=headers).status_code == 200
+
+
+def test_several_refused_files_say_when_to_come_back(
+    client: TestClient, service: InProcess
+) -> None:
+    service.error = errors.OverloadedError("busy", retry_after_s=2)
+    files = [("file", (f"{i}.wav", WAV)) for i in range(2)]
+    response = client.post("/v1/classify", files=files)
+    assert response.status_code == 429
+    assert response.headers["retry-after"] == "2"
+    assert response.json()["error"]["code"] == "overloaded"
+    assert len(response.json()["results"]) == 2
