@@ -28,7 +28,8 @@ class AppArgs(BaseModel):
     """The `args` of the application in serve_config.yaml.
 
     Attributes:
-        config: path of the settings file, relative to the project's root.
+        config: path of the settings file: absolute, or relative to the repository or the image;
+            `acousticsense serve` looks beside the Serve configuration first.
         accelerator: device that runs the model; auto takes a GPU if the cluster has one.
         classify_cpus: CPUs reserved per Classify replica.
     """

@@ -49,7 +49,8 @@ class HttpConfig:
         request_timeout_s: from the complete body to the reply.
         min_bytes_per_s: slowest mean upload rate, after the grace period.
         slow_body_grace_s: seconds before that rate counts.
-        retry_after_s: told to callers that are refused when the queues are full.
+        retry_after_s: seconds in the Retry-After header of callers that are rejected when the
+            queues are full.
     """
 
     max_body_bytes: int = 48 << 20
@@ -198,7 +199,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"{path.name} cannot be read: {error}") from error
     if not isinstance(content, dict):
-        raise ConfigError(f"{path.name} holds no mapping")
+        raise ConfigError(f"{path.name} does not hold a mapping")
     return content
 
 
@@ -271,7 +272,7 @@ def merge_config(base: PostprocessConfig, changes: dict[str, Any]) -> Postproces
     for key, value in changes.items():
         if isinstance(merged.get(key), dict):
             if not isinstance(value, dict):
-                raise ConfigError(f"user_config: {key} is no mapping")
+                raise ConfigError(f"user_config: {key} is not a mapping")
             merged[key] = {**merged[key], **value}
         else:
             merged[key] = value

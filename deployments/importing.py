@@ -19,7 +19,7 @@ from deployments.config import parse_strict, read_yaml
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FrontEnd:
-    """What weights of another library do not tell: genres, geometry, normalisation."""
+    """What the weights of another library do not state: genres, geometry, normalisation."""
 
     labels: list[str]
     mel: MelConfig

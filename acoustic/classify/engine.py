@@ -177,13 +177,18 @@ class Engine:
         self._thread.shutdown()
 
     def _prepare(self, model: VisionTransformer) -> None:
-        """Convert and compile the model, and run it once in every padded size."""
+        """Convert the model and run it once; a compiled one in every padded size.
+
+        Compiled code is made per size, so no request may be the first of its size. Eager code is
+        the same for all sizes, and warming up the large ones would cost a short command a second.
+        """
         if self.plan.device == "cpu":
             torch.set_num_threads(self.config.n_threads)  # a per-thread setting
         model = model.to(self.plan.device, self._dtype)
         model.head.float()  # the last product stays exact; see VisionTransformer.head_logits
         self._model: Callable[[Tensor], Tensor] = self._compiled(model)
-        for size in self.config.batch_sizes:
+        sizes = self.config.batch_sizes
+        for size in sizes[:1] if self.plan.backend == "eager" else sizes:
             self._run(np.zeros((size, *self.input_shape), np.uint8))
 
     def _compiled(self, model: VisionTransformer) -> Callable[[Tensor], Tensor]:

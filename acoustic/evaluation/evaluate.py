@@ -101,21 +101,21 @@ def evaluate(
         raise ConfigError("the valid split has no recordings to evaluate on")
     refuse_trained_on(folder, valid)
     engine = open_engine(checkpoint, config.n_threads)
-    heard = _hear(engine, valid, calibration, config.coverage)
+    evaluated = _evaluate_valid(engine, valid, calibration, config.coverage)
     report: dict[str, Any] = {
         "checkpoint": _identity(checkpoint),
         "date": datetime.now(UTC).date().isoformat(),
         "windows": N_WINDOWS,
         "coverage": config.coverage,
         "review_accuracy": calibration.review_accuracy,
-        "cross_fitted": heard.cross_fitted,
+        "cross_fitted": evaluated.cross_fitted,
         "skipped": len(dataset.skipped),
-        **_measure_tracks(heard, dataset.labels, calibration),
+        **_measure_tracks(evaluated, dataset.labels, calibration),
     }
     if config.with_baselines:
         report["baselines"] = measure_baselines(dataset, checkpoint, N_WINDOWS, config.cnn_crops)
     if outliers:
-        music = heard.calibrated.take(heard.unique).probabilities
+        music = evaluated.calibrated.take(evaluated.unique).probabilities
         found = _outlier_probabilities(engine, outliers, calibration)
         report["outliers"] = measure_outliers(music, found, [each.kind for each in outliers])
     pipeline = Pipeline.from_folder(folder)
@@ -145,7 +145,7 @@ class _Evaluated:
     cross_fitted: bool
 
 
-def _hear(
+def _evaluate_valid(
     engine: Engine, valid: Sequence[Clip], calibration: Calibration, coverage: float
 ) -> _Evaluated:
     """Evaluate tracks; cross-fit if the calibration was fitted on any of their groups."""
@@ -163,22 +163,22 @@ def _hear(
 
 
 def _measure_tracks(
-    heard: _Evaluated, labels: LabelSet, calibration: Calibration
+    evaluated: _Evaluated, labels: LabelSet, calibration: Calibration
 ) -> dict[str, Any]:
     """All measures of the valid tracks, pooled (each recording once) and per data set."""
-    tracks, unique = heard.tracks, heard.unique
+    tracks, unique = evaluated.tracks, evaluated.unique
     raw = track_probabilities(tracks.take(unique).logits[N_WINDOWS], 1.0)
     sources = {}
     for source in sorted(set(tracks.sources)):
         chosen = tracks.sources == source
         part = tracks.take(chosen)
         sources[source] = {
-            **measure(heard.calibrated.take(chosen), part.labels, labels),
+            **measure(evaluated.calibrated.take(chosen), part.labels, labels),
             "by_windows": measure_windows(part, calibration),
         }
         logger.info("evaluated source=%s accuracy=%s", source, sources[source]["accuracy"])
     return {
-        "pooled": measure(heard.calibrated.take(unique), tracks.labels[unique], labels),
+        "pooled": measure(evaluated.calibrated.take(unique), tracks.labels[unique], labels),
         "auto": measure_auto(tracks.take(unique), calibration),
         "uncalibrated": measure_calibration(raw, tracks.labels[unique]),
         "sources": sources,

@@ -75,8 +75,8 @@ def measure_faults(
         `clean` (one row per reason and effort: share of the clean tracks).
     """
     rate = pipeline.preprocessor.config.mel.sample_rate
-    heard = [clip for clip in clips if clip.path is not None]
-    music = [(clip.label, read_waveform(clip.path, rate)) for clip in heard if clip.path]
+    audible = [clip for clip in clips if clip.path is not None]
+    music = [(clip.label, read_waveform(clip.path, rate)) for clip in audible if clip.path]
     faults = list_faults(music, outliers, rate)
     rows = [_measure(pipeline, fault, effort, n_cases) for fault in faults for effort in EFFORTS]
     return {

@@ -122,11 +122,11 @@ def measure_auto(tracks: Tracks, calibration: Calibration) -> list[dict[str, Any
         calibration: fitted on these tracks or on others: only temperatures and floor are used.
     """
     logits = tracks.logits[max(WINDOWS_BY_EFFORT.values())]
-    heard = [_by_round(each, calibration) for each in logits]
+    evaluated = [_by_round(each, calibration) for each in logits]
     rows = []
     for margin in AUTO_MARGINS:
         # The first round whose lead reaches the margin, else the last round.
-        stops = [next((r for r in each if r[1] >= margin), each[-1]) for each in heard]
+        stops = [next((r for r in each if r[1] >= margin), each[-1]) for each in evaluated]
         correct = np.array([r[2] for r in stops]) == tracks.labels
         windows = float(np.mean([r[0] for r in stops]))
         value = _interval(_mean, correct)
@@ -136,14 +136,14 @@ def measure_auto(tracks: Tracks, calibration: Calibration) -> list[dict[str, Any
 
 def _by_round(logits: Logits, calibration: Calibration) -> list[tuple[int, float, int]]:
     """(windows evaluated, lead of the best genre, that genre) after each round of auto."""
-    heard: list[int] = []
+    evaluated: list[int] = []
     found = []
     for each in split_rounds(len(logits)):
-        heard = sorted([*heard, *each])
-        temperature = calibration.at(len(heard)).temperature
-        p = aggregate(logits[heard], temperature, "mean_probability", calibration.floor)
+        evaluated = sorted([*evaluated, *each])
+        temperature = calibration.at(len(evaluated)).temperature
+        p = aggregate(logits[evaluated], temperature, "mean_probability", calibration.floor)
         second, best = np.sort(p)[-2:]
-        found.append((len(heard), float(best - second), int(p.argmax())))
+        found.append((len(evaluated), float(best - second), int(p.argmax())))
     return found
 
 

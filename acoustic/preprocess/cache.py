@@ -34,7 +34,7 @@ FEATURES_VERSION = 5
 """Counted up when the code makes other features of the same bytes and settings."""
 
 RESCAN_EVERY = 256
-"""Stores after which the folder is measured anew, because other processes fill it as well."""
+"""Number of stores after which the folder is measured again: other processes fill it too."""
 
 DIGEST_BYTES = 32
 

@@ -1,6 +1,6 @@
 """Audio quality of a track: level, silence, clipping, bandwidth, a rough SNR.
 
-The numbers explain an uncertain answer; they never change one. Each function defines its number.
+The numbers explain an uncertain answer; they change one only through an enabled rule. Each function defines its number.
 """
 
 from __future__ import annotations
@@ -68,9 +68,9 @@ def snr_estimate_db(mel_power: npt.NDArray[np.float32]) -> float:
     without sound are left out. A sustained chord has no quiet frames and gives a low value: this
     is a hint, not a measurement.
     """
-    heard = mel_power[_audible_bands(mel_power)]
-    signal = np.maximum(heard.mean(axis=1, dtype=np.float64), 1e-20)
-    noise = np.quantile(heard, NOISE_QUANTILE, axis=1)
+    audible = mel_power[_audible_bands(mel_power)]
+    signal = np.maximum(audible.mean(axis=1, dtype=np.float64), 1e-20)
+    noise = np.quantile(audible, NOISE_QUANTILE, axis=1)
     # The bound on the noise limits a band to 80 dB, where its quietest tenth is digital silence.
     ratios_db = 10 * np.log10(signal / np.maximum(noise, signal * 1e-8))
     return float(np.clip(ratios_db.mean(), 0.0, 80.0))

@@ -15,6 +15,7 @@ from acousticsense.cli.options import (
     Model,
     quiet_decoders,
     readable_errors,
+    require,
     resolved,
 )
 
@@ -142,7 +143,8 @@ def batch(
     """
     if resume and skip_existing:
         raise typer.BadParameter("choose one of --resume and --skip-existing")
-    with readable_errors("batch"), quiet_decoders():
+    require("batch")
+    with readable_errors(), quiet_decoders():
         from acoustic.request import RequestOptions
         from deployments.batch.job import run_job
         from deployments.batch.job_options import JobOptions

@@ -8,7 +8,13 @@ from typing import Annotated
 
 import typer
 
-from acousticsense.cli.options import log_to_stderr, quiet_decoders, readable_errors, settings
+from acousticsense.cli.options import (
+    log_to_stderr,
+    quiet_decoders,
+    readable_errors,
+    require,
+    settings,
+)
 from acousticsense.cli.train import DEFAULT_VALID_RATIO, Data, Seed, Threads, ValidRatio, n_threads
 
 
@@ -28,6 +34,7 @@ def calibrate(
     Writes calibration.json into the checkpoint, and neighbours.safetensors from what it was
     trained on.
     """
+    require("train")
     log_to_stderr(logging.WARNING)
     with readable_errors(), quiet_decoders():
         from acoustic.classify.neighbours import save_neighbours

@@ -11,13 +11,6 @@ from acousticsense.cli.options import readable_errors
 
 app = typer.Typer(help="Work with checkpoints.", no_args_is_help=True, rich_markup_mode=None)
 
-SEED_CONFIG = Path(__file__).resolve().parent.parent / "configs" / "seed.yaml"
-
-
-@app.callback()
-def group() -> None:
-    """Work with checkpoints."""
-
 
 @app.command("import")
 def import_(

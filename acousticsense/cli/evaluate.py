@@ -9,7 +9,13 @@ from typing import Annotated, Any
 
 import typer
 
-from acousticsense.cli.options import log_to_stderr, quiet_decoders, readable_errors, settings
+from acousticsense.cli.options import (
+    log_to_stderr,
+    quiet_decoders,
+    readable_errors,
+    require,
+    settings,
+)
 from acousticsense.cli.train import (
     DEFAULT_VALID_RATIO,
     Data,
@@ -56,8 +62,9 @@ def evaluate(
         raise typer.BadParameter("--about is for the model card: add --card")
     if claims:
         raise typer.BadParameter("the claims moved to the checkout: make claims DATA=FOLDER")
+    require("train")
     log_to_stderr(logging.INFO)
-    with readable_errors("train"), quiet_decoders():
+    with readable_errors(), quiet_decoders():
         from acoustic.checkpoint_folder import CARD_FILE, TRAINING_FILE, CheckpointFolder
         from acoustic.data.dataset import read_dataset
         from acoustic.data.outliers import read_outliers

@@ -19,12 +19,13 @@ def render(
 ) -> None:
     """Write serveConfigV2 (k8s/serve/) and the dashboards (configs/grafana/) from their sources."""
     from deployments.built_in import checkout
+    from deployments.rendering.configuration import render_configuration
     from deployments.rendering.dashboards import render_dashboards
     from deployments.rendering.manifests import render_patches
 
     with readable_errors():
         checkout("k8s render")
-        files = {**render_patches(), **render_dashboards()}
+        files = {**render_patches(), **render_dashboards(), **render_configuration()}
     stale = [path for path, text in files.items() if not path.exists() or path.read_text() != text]
     for path in stale:
         if not check:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import os
 import sys
@@ -15,7 +16,7 @@ import typer
 
 
 class EffortOption(StrEnum):
-    """How much of each track is heard."""
+    """How much of each track is evaluated."""
 
     FAST = "fast"
     BALANCED = "balanced"
@@ -26,7 +27,7 @@ class EffortOption(StrEnum):
 Effort = Annotated[
     EffortOption,
     typer.Option(
-        help="Windows heard per track: fast 1, balanced 3, thorough 10, auto 3 to 10 as needed."
+        help="Windows evaluated per track: fast 1, balanced 3, thorough 10, auto 3 to 10 as needed."
     ),
 ]
 Model = Annotated[
@@ -36,10 +37,11 @@ Model = Annotated[
 Config = Annotated[Path | None, typer.Option(help="File of settings; the built-in one by default.")]
 
 EXTRAS = {
-    "pyarrow": "batch", "sklearn": "train", "matplotlib": "train", "librosa": "reference",
-    "av": "formats", "adlfs": "azure", "opentelemetry": "tracing",
-}  # fmt: skip
-"""Module → extra of the package that installs it."""
+    "batch": ("pyarrow", "jinja2"),
+    "train": ("sklearn", "matplotlib", "jinja2"),
+    "reference": ("librosa",),
+}
+"""Extra of the package → modules that it installs."""
 
 
 def resolved(path: Path | None) -> Path | None:
@@ -47,28 +49,31 @@ def resolved(path: Path | None) -> Path | None:
     return None if path is None else path.absolute()
 
 
-@contextmanager
-def readable_errors(extra: str = "") -> Iterator[None]:
-    """Print our own errors as one line on stderr with exit code 2, not as a traceback.
+def require(extra: str) -> None:
+    """End the command with one sentence where an extra of the package is not installed.
 
     Args:
-        extra: extra that this command needs beside those in EXTRAS, for Ray Data's own imports.
+        extra: a key of EXTRAS.
     """
+    missing = [name for name in EXTRAS[extra] if importlib.util.find_spec(name) is None]
+    if missing:
+        typer.echo(
+            f"error: this command needs the extra {extra} ({', '.join(missing)} is missing): "
+            f"pip install 'acousticsense[{extra}]'",
+            err=True,
+        )
+        raise typer.Exit(2)
+
+
+@contextmanager
+def readable_errors() -> Iterator[None]:
+    """Print our own errors as one line on stderr with exit code 2, not as a traceback."""
     from acoustic.errors import AcousticError
 
     try:
         yield
     except AcousticError as error:
         typer.echo(f"error: {error.message}", err=True)
-        raise typer.Exit(2) from error
-    except ModuleNotFoundError as error:
-        name = EXTRAS.get((error.name or "").partition(".")[0], extra)
-        if not name:
-            raise
-        typer.echo(
-            f"error: {error.name} is not installed: pip install 'acousticsense[{name}]'",
-            err=True,
-        )
         raise typer.Exit(2) from error
 
 

@@ -17,6 +17,7 @@ from acousticsense.cli.options import (
     Model,
     quiet_decoders,
     readable_errors,
+    require,
 )
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ def profile(
     from rich.console import Console
     from rich.table import Table
 
+    if compare is not None:
+        require("reference")
     with readable_errors(), quiet_decoders():
         from acoustic.request import RequestOptions
         from acousticsense.classifier import open_pipeline

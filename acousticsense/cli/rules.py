@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from acousticsense.cli.options import log_to_stderr, quiet_decoders, readable_errors
+from acousticsense.cli.options import log_to_stderr, quiet_decoders, readable_errors, require
 from acousticsense.cli.train import DEFAULT_VALID_RATIO, Data, Seed, Threads, ValidRatio, n_threads
 
 app = typer.Typer(help="Music-knowledge rules.", no_args_is_help=True, rich_markup_mode=None)
@@ -32,6 +32,7 @@ def fit(
     threads: Threads = None,
 ) -> None:
     """Find the weight of each rule on the valid split and enable those that lower the NLL."""
+    require("train")
     log_to_stderr(logging.WARNING)
     with readable_errors(), quiet_decoders():
         from acoustic.fitting.calibrate import CalibrationConfig, cross_fit

@@ -37,7 +37,7 @@ SERVE_FLAGS = {
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
     # … whose default of 4 MiB a message would turn every larger upload into a 500.
     "RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH": str(256 * MIB),
-    # Ray runs its workers at nice 15 unless told otherwise.
+    # Ray's default runs its workers at nice 15.
     "RAY_worker_niceness": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
 }
@@ -71,13 +71,17 @@ def serve(
 
 def _use_absolute_settings(content: dict[str, Any], file: Path) -> None:
     """The settings' path relative to the Serve configuration, which moves to another folder."""
-    from deployments.built_in import DEFAULT_SETTINGS
+    from deployments.built_in import DEFAULT_SETTINGS, root
     from deployments.serve_check import settings_file
 
     for application in content.get("applications", []):
         arguments = application.setdefault("args", {})
         name = arguments.get("config", DEFAULT_SETTINGS)
-        arguments["config"] = str(settings_file(file, name))
+        found = settings_file(file, name)
+        # a name that the builder finds by itself stays: other arguments restart all replicas when
+        # the same file is deployed to the running service later
+        if found != root() / name:
+            arguments["config"] = str(found)
 
 
 def _listen_on(content: dict[str, Any], host: str | None, port: int | None) -> tuple[str, int]:

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from acousticsense.cli.options import log_to_stderr, quiet_decoders, readable_errors, settings
+from acousticsense.cli.options import (
+    log_to_stderr,
+    quiet_decoders,
+    readable_errors,
+    require,
+    settings,
+)
 
 if TYPE_CHECKING:
     from acoustic.classify.engine_config import Accelerator
@@ -99,8 +105,9 @@ def train(
 
     Groups (artists, albums) stay on one side of the split. What cannot be read is listed.
     """
+    require("train")
     log_to_stderr(logging.INFO)
-    with readable_errors("train"), quiet_decoders():
+    with readable_errors(), quiet_decoders():
         import torch
 
         from acoustic.data.dataset import read_dataset

@@ -185,10 +185,10 @@ def _answers(
     pipeline: Pipeline, features: Mapping[str, TrackFeatures | None], label: int
 ) -> dict[str, bool]:
     """Variant → whether the answer is right; a rejected input counts as wrong."""
-    heard = {name: each for name, each in features.items() if each is not None}
-    tracks = pipeline.classifier.classify(list(heard.values())) if heard else []
+    accepted = {name: each for name, each in features.items() if each is not None}
+    tracks = pipeline.classifier.classify(list(accepted.values())) if accepted else []
     name = pipeline.postprocessor.labels.names[label]
     right = dict.fromkeys(features, False)
-    for variant, track in zip(heard, tracks, strict=True):
+    for variant, track in zip(accepted, tracks, strict=True):
         right[variant] = pipeline.postprocessor.process(track).top_genre == name
     return right

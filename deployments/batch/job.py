@@ -109,11 +109,11 @@ def estimate(files: list[SourceFile], options: JobOptions, config: ServiceConfig
     if not files:
         return "nothing to do"
     probed = random.Random(0).sample(files, min(N_PROBED, len(files)))
-    hear = PreprocessStage(config.checkpoint_folder, config, options)
-    answer = ClassifyStage(config.checkpoint_folder, config, options)
-    answer(hear(_chunk(probed[:1])))  # the first file loads and warms up
+    preprocess = PreprocessStage(config.checkpoint_folder, config, options)
+    classify = ClassifyStage(config.checkpoint_folder, config, options)
+    classify(preprocess(_chunk(probed[:1])))  # the first file loads and warms up
     begun_s = time.process_time()
-    answer(hear(_chunk(probed)))
+    classify(preprocess(_chunk(probed)))
     cpu_s = (time.process_time() - begun_s) / len(probed)
     n_cpus = os.cpu_count() or 1
     return (

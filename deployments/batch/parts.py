@@ -35,7 +35,9 @@ from deployments.batch.storage import (
 )
 
 PREFIX = "part-"
-GENRE_FOLDER = "top_genre="
+GENRE_FOLDER = "genre="
+"""Not a column of the rows: readers add the folder's key as a column of its own."""
+
 NO_GENRE = "none"
 CSV_COLUMNS = (*IDENTITY.names, *ANSWER_COLUMNS, *FAILURE.names)
 
@@ -57,7 +59,7 @@ def write(table: pa.Table, options: JobOptions, extras: list[str]) -> pa.Table:
     except AcousticError as error:  # as a value: Ray wraps what a task raises
         failure = error.message
     errors = [row["error_code"] for row in rows if row["error_code"]]
-    told = {
+    summary = {
         **costs,
         "n_files": len(rows),
         "n_errors": len(errors),
@@ -66,7 +68,7 @@ def write(table: pa.Table, options: JobOptions, extras: list[str]) -> pa.Table:
         "size_bytes": sum(row["size_bytes"] for row in rows),
         "write_s": time.perf_counter() - begun_s,
     }
-    return pa.Table.from_pylist([told])
+    return pa.Table.from_pylist([summary])
 
 
 def write_part(rows: list[dict[str, Any]], schema: pa.Schema, options: JobOptions) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
+from acoustic.resources import snapshot
 from deployments.batch.job_options import Progress as Style
 
 LINE_EVERY_S = 10.0
@@ -78,6 +79,7 @@ class Totals:
             "mb_per_s": round(self.read_bytes / 1e6 / max(self.elapsed_s, 1e-9), 2),
             "eta_s": round((n_wanted - self.n_files) / rate) if rate > 0 else None,
             "stage_s": {name: round(value, 2) for name, value in self.stage_s.items()},
+            "resources": snapshot(),
         }
 
 
@@ -140,7 +142,9 @@ class ProgressReport:
 
 def _plain(line: dict[str, Any]) -> str:
     eta = "" if line["eta_s"] is None else f", {line['eta_s']} s left"
+    resources = line["resources"]
     return (
         f"{line['files']} of {line['of']} files, {line['errors']} errors, "
-        f"{line['files_per_s']} files/s, {line['mb_per_s']} MB/s{eta}"
+        f"{line['files_per_s']} files/s, {line['mb_per_s']} MB/s, "
+        f"CPU {resources['cpu_percent']:.0f} %, memory {resources['memory_used_gb']:.1f} GB{eta}"
     )

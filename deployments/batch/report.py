@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from acoustic import __version__
+from acoustic.resources import snapshot
 from deployments.batch.job_options import JobOptions
 from deployments.batch.parts import read_columns
 from deployments.batch.plan import Plan
@@ -37,6 +38,7 @@ def write_report(options: JobOptions, plan: Plan, totals: Totals) -> dict[str, A
         "effort": options.request.effort,
         **_count(options),
         "run": _run(plan, totals),
+        "resources": snapshot(),
     }
     filesystem, root = open_filesystem(options.out, options.storage)
     text = json.dumps(report, indent=1, ensure_ascii=False)

@@ -67,11 +67,6 @@ class Classify:
     # requests/s: p50 6.4 s with batches of 2.1; through the coalescer 0.12 s with batches of 9.8.
     # So Serve hands over at once (no wait, no bound on concurrent batches) and the coalescer
     # forms the batches.
-    # Why `@serve.batch` stands in front although it may collect only one track at a time: it is
-    # where Serve measures batches and where `batch_size_fn` is checked. It forms a batch before
-    # the previous one has finished, so under load its batches shrink just when they should grow
-    # (measured at 150 requests/s: 2.1 tracks instead of 9.8, p50 6.4 s instead of 0.12 s). So it
-    # passes tracks on at once, and the coalescer decides what runs together.
     @serve.batch(
         max_batch_size=1,
         batch_wait_timeout_s=0.0,

@@ -36,6 +36,7 @@ from acoustic.postprocess.calibration import load_calibration
 from acoustic.postprocess.rounds import RoundResult, evaluate_in_rounds
 from acoustic.prediction import Prediction
 from acoustic.request import RequestOptions
+from acoustic.resources import snapshot
 from deployments.config import API_KEY_VARIABLE, ServiceConfig
 from deployments.http.api import create_app
 from deployments.telemetry.logs import use_serve_logger
@@ -194,7 +195,7 @@ class Ingress:
             facts = await self._facts()
         except (TimeoutError, RayError, RayServeException) as error:
             logger.warning("stage facts not available error=%s", type(error).__name__)
-        return {**self._metrics.to_dict(), "replicas": facts}
+        return {**self._metrics.to_dict(), "replicas": facts, "resources": snapshot()}
 
     def labels(self) -> list[dict[str, object]]:
         """The genres in the model's order."""

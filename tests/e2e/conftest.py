@@ -54,11 +54,11 @@ class Service:
         return httpx.Client(base_url=self.url, timeout=60)
 
 
-def start(command: list[str], port: int, until: str) -> Service:
-    """Start a command and wait until a line of its output contains `until`."""
+def start(command: list[str], port: int, until: str, cwd: Path = ROOT) -> Service:
+    """Start a command in a folder and wait until a line of its output contains `until`."""
     process = subprocess.Popen(
         command,
-        cwd=ROOT,
+        cwd=cwd,
         env={**os.environ, **TEST_ENVIRONMENT},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

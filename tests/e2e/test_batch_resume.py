@@ -190,7 +190,7 @@ def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(
     job.process.send_signal(signal.SIGINT)
     told = job.finish()
     assert job.process.returncode == 130, told
-    assert "with --resume goes on" in told
+    assert "rerun with --resume to continue" in told
     assert "Traceback" not in told
     _, alive = psutil.wait_procs(children, timeout=30)
     assert not alive

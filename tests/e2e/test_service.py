@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import csv
+import json
 import shlex
 import shutil
 import socket
@@ -19,8 +20,8 @@ import psutil
 import pytest
 
 from acoustic.pipeline import Pipeline
-from deployments.http.openapi import PredictionBody
 from tests.e2e.conftest import Service, start, stop, wait_until_ready
+from tests.support.schema import check_schema
 from tests.support.sounds import encode, noise, silent_flac, streamed_flac, sweep
 
 N_REQUESTS = 200
@@ -71,9 +72,10 @@ def check_load(service: Service, pipeline: Pipeline, bodies: list[bytes]) -> Non
 def test_the_printed_line_works(service: Service) -> None:
     line = next(line for line in service.lines if "curl" in line and "example.wav" in line)
     result = subprocess.run([*shlex.split(line), "-s"], capture_output=True, check=True)
-    body = PredictionBody.model_validate_json(result.stdout)
-    assert body.duration_s == 30.0
-    assert body.model.name == "acousticsense-nano"
+    body = json.loads(result.stdout)
+    check_schema(body)
+    assert body["duration_s"] == 30.0
+    assert body["model"]["name"] == "acousticsense-nano"
 
 
 def test_load_gives_exactly_the_pipelines_numbers(service: Service, pipeline: Pipeline) -> None:
@@ -97,7 +99,7 @@ def test_every_format_in_every_form(service: Service, kind: str) -> None:
         raw = client.post("/v1/classify", content=data, params={"file": "x"}).json()
         form = client.post("/v1/classify", files={"file": ("x", data)}).json()
     assert comparable(raw) == comparable(form)
-    PredictionBody.model_validate(raw)
+    check_schema(raw)
 
 
 def test_uploads_over_four_mebibytes(service: Service, pipeline: Pipeline) -> None:

@@ -17,7 +17,7 @@ from acoustic.errors import (
     UploadTooLargeError,
 )
 from benchmarks.s3_server import BUCKET, FaultProxy, S3Server
-from deployments.batch import retry
+from deployments.batch import backoff
 from deployments.batch.listing import list_files
 from deployments.batch.reader import Fetched, Reader
 from deployments.batch.source_file import SourceFile
@@ -37,7 +37,7 @@ def proxy(s3: S3Server) -> Iterator[FaultProxy]:
 
 @pytest.fixture(autouse=True)
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retry, "FIRST_WAIT_S", 0.001)
+    monkeypatch.setattr(backoff, "FIRST_WAIT_S", 0.001)
 
 
 Read = Callable[..., Fetched]

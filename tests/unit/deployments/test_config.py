@@ -80,7 +80,7 @@ def write(tmp_path: Path, text: str) -> Path:
         ("cache: {memory_bytes: -4}", "must not be negative"),
         ("preprocess: {limits: {max_channels: 0}}", "must be positive"),
         ("preprocess: {min_duration_s: 0.01}", "at least"),
-        ("- a list", "no mapping"),
+        ("- a list", "not hold a mapping"),
         ("a: [", "cannot be read"),
     ],
 )

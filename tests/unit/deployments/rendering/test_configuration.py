@@ -1,0 +1,49 @@
+"""The configuration page: every key of the settings, with the code's own defaults."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import yaml
+
+from deployments.config import ServiceConfig, parse_strict
+from deployments.rendering.configuration import PAGE, Key, keys, render_configuration
+from tests.support.paths import ROOT
+
+KEYS = list(keys())
+
+
+def test_the_page_is_up_to_date() -> None:
+    assert render_configuration()[PAGE] == PAGE.read_text(), "run `acousticsense k8s render`"
+
+
+@pytest.mark.parametrize("key", KEYS, ids=lambda key: key.name)
+def test_a_key_with_its_default_is_what_the_built_in_settings_say(key: Key) -> None:
+    node = yaml.safe_load((ROOT / "configs" / "default.yaml").read_text())
+    for part in key.name.split("."):
+        if part not in node:
+            assert key.name == "engine.accelerator"  # set by serve_config.yaml
+            return
+        node = node[part]
+    assert yaml.safe_load(key.default) == node
+
+
+@pytest.mark.parametrize("key", KEYS, ids=lambda key: key.name)
+def test_a_key_is_accepted_alone_and_described(key: Key) -> None:
+    values: object = yaml.safe_load(key.default)
+    for part in reversed(key.name.split(".")):
+        values = {part: values}
+    assert isinstance(values, dict)
+    assert parse_strict(ServiceConfig, values, "test") == ServiceConfig()
+    assert len(key.meaning) > 10
+
+
+@pytest.mark.parametrize("key", KEYS, ids=lambda key: key.name)
+def test_every_listed_value_is_accepted_and_no_other(key: Key) -> None:
+    allowed = re.findall(r"`([^`]+)`", key.values)
+    for value in allowed:
+        values: object = value
+        for part in reversed(key.name.split(".")):
+            values = {part: values}
+        parse_strict(ServiceConfig, values, "test")  # type: ignore[arg-type]
