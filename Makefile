@@ -39,7 +39,7 @@ model: $(DEV_READY)
 	  --crops 240000 $(ARGS)
 	$(BIN)/acousticsense calibrate models/default $(DATA)/gtzan_mel $(DATA)/music
 	$(BIN)/acousticsense evaluate models/default $(DATA)/gtzan_mel $(DATA)/music \
-	  --not-music $(DATA)/ood --out docs --card --about docs/default-data.md
+	  --not-music $(DATA)/ood --out docs --card --about models/default/about.md
 
 claims: $(DEV_READY)
 	test -d "$(DATA)" || { echo "set DATA=FOLDER, with gtzan_mel, music and ood in it" >&2; exit 2; }

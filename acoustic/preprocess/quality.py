@@ -1,6 +1,7 @@
 """Audio quality of a track: level, silence, clipping, bandwidth, a rough SNR.
 
-The numbers explain an uncertain answer; they change one only through an enabled rule. Each function defines its number.
+The numbers explain an uncertain answer; they change one only through an enabled rule.
+Each function defines its number.
 """
 
 from __future__ import annotations

@@ -1,0 +1,34 @@
+"""Classify a folder into a CSV file: `python examples/classify_folder.py FOLDER OUT.csv`.
+
+Files that cannot be read get a line with the reason; decoding runs in threads beside the model.
+"""
+
+from __future__ import annotations
+
+import csv
+import sys
+from pathlib import Path
+
+from acousticsense import AcousticError, Classifier
+
+
+def main() -> None:
+    """Write one line per audio file."""
+    folder, out = Path(sys.argv[1]), Path(sys.argv[2])
+    with Classifier() as classifier, out.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["file", "genre", "confidence", "could_be", "needs_review", "error"])
+        for result in classifier.classify_many(folder):
+            if isinstance(result, AcousticError):
+                writer.writerow([result.file, "", "", "", "", result.message])
+                continue
+            members = result.prediction_set.genres if result.prediction_set else ()
+            writer.writerow(
+                [result.file, result.genre, f"{result.confidence:.3f}", "; ".join(members),
+                 str(result.needs_review).lower(), ""]
+            )  # fmt: skip
+    print(f"{out}: written")
+
+
+if __name__ == "__main__":
+    main()
