@@ -1,12 +1,11 @@
 """The report of a job: what the output has as a whole, and what this run cost.
 
 It is counted from the parts themselves, so that after any number of interruptions it says what is
-there: `_report.json` for programs, `_report.html` for people, with its picture drawn in SVG.
+there: `_report.json` for programs, `_report.html` for people. The page is `report.html.j2`.
 """
 
 from __future__ import annotations
 
-import html
 import json
 from collections import Counter
 from datetime import UTC, datetime
@@ -63,31 +62,35 @@ def to_text(report: dict[str, Any]) -> str:
 
 
 def to_html(report: dict[str, Any]) -> str:
-    """A page that needs nothing but itself."""
-    run = report["run"]
-    facts = {
-        "rows": report["n_rows"],
-        "errors": report["n_errors"],
-        "answers for review": f"{report['review_share']:.1%}",
-        "files of the last run": run["n_files"],
-        "files per second": run["files_per_s"],
-        "megabytes read": round(run["read_bytes"] / 1e6, 1),
-        "megabytes of the files": round(run["size_bytes"] / 1e6, 1),
-        "slowest stage": run["slowest_stage"] or "–",
-    }
-    rows = "".join(f"<tr><th>{_e(k)}</th><td>{_e(v)}</td></tr>" for k, v in facts.items())
-    stages = {name: round(value, 1) for name, value in run["stage_s"].items()}
-    return f"""<!doctype html>
-<html lang="en"><meta charset="utf-8"><title>AcousticSense batch report</title>
-<style>body{{font:16px/1.5 system-ui,sans-serif;max-width:46rem;margin:2rem auto;padding:0 1rem}}
-th{{text-align:left;padding-right:2rem;font-weight:normal;color:#555}}svg{{width:100%}}</style>
-<h1>Batch report</h1><p>{_e(report["date"])}, effort {_e(report["effort"])}</p>
-<table>{rows}</table>
-<h2>Genres</h2>{_bars(report["genres"], "#2f6f9f")}
-<h2>Errors</h2>{_bars(report["errors"], "#b5482f") if report["errors"] else "<p>none</p>"}
-<h2>Seconds of work per stage, last run</h2>{_bars(stages, "#5f7f3f")}
-</html>
-"""
+    """The report as a page that loads no other file.
+
+    Args:
+        report: of `write_report`.
+    """
+    # imported here, because only the extra for batch jobs installs it
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("deployments.batch", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["number"] = "{:,}".format
+    environment.filters["duration"] = format_duration
+    return environment.get_template("report.html.j2").render(report=report)
+
+
+def format_duration(seconds: float) -> str:
+    """Text of a duration in its two largest units, e.g. "3.2 s", "1 min 5 s", "2 h 10 min"."""
+    # rounded first: 59.96 s is one minute, not "60.0 s"
+    if round(seconds, 1) < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60:,} h {minutes % 60} min"
 
 
 def _count(options: JobOptions) -> dict[str, Any]:
@@ -127,27 +130,3 @@ def _run(plan: Plan, totals: Totals) -> dict[str, Any]:
         "stage_s": {name: round(value, 2) for name, value in totals.stage_s.items()},
         "slowest_stage": slowest[0][0] if slowest else None,
     }
-
-
-def _bars(counts: dict[str, Any], colour: str) -> str:
-    """A bar chart as SVG, with every number beside its bar."""
-    if not counts:
-        return "<p>none</p>"
-    most = max(counts.values()) or 1
-    height = 26
-    parts = []
-    for i, (name, value) in enumerate(counts.items()):
-        y, width = i * height, 420 * value / most
-        parts.append(
-            f'<text x="170" y="{y + 17}" text-anchor="end">{_e(name)}</text>'
-            f'<rect x="180" y="{y + 4}" width="{width:.1f}" height="18" fill="{colour}"/>'
-            f'<text x="{186 + width:.1f}" y="{y + 17}">{_e(value)}</text>'
-        )
-    return (
-        f'<svg viewBox="0 0 700 {height * len(counts)}" font-size="14" role="img">'
-        f"{''.join(parts)}</svg>"
-    )
-
-
-def _e(value: object) -> str:
-    return html.escape(str(value))

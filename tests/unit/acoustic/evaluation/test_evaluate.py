@@ -242,7 +242,7 @@ def test_from_folders_to_a_report_card(tmp_path: Path, monkeypatch: pytest.Monke
     for heading in (
         "Accuracy",
         "Calibration",
-        "Knowing when it is wrong",
+        "Detection of wrong answers",
         "Corrupted audio",
         "Reasons",
         "Effort auto",
@@ -279,7 +279,7 @@ def retest_claims(
     page = write_claims(
         report, [f"claims/{name}" for name in draw_claims(report, folder / "claims")]
     )
-    for heading in ("Verdicts", "Accuracy in noise", "Calibration", "Asking for a review"):
+    for heading in ("Verdicts", "Accuracy in noise", "Calibration", "Review policy"):
         assert f"## {heading}" in page
     for picture in ("review", "noise"):
         assert (folder / "claims" / f"{picture}.png").stat().st_size > 5_000

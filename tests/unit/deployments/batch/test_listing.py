@@ -18,7 +18,6 @@ from acoustic.request import RequestOptions
 from acousticsense.cli.main import app
 from deployments.batch.job_options import JobOptions
 from deployments.batch.listing import list_files
-from deployments.batch.report import to_html
 from deployments.batch.schema import ANSWER, answer_columns, row_schema
 from deployments.batch.source_file import SourceFile
 from deployments.batch.storage import StorageOptions, open_filesystem
@@ -200,18 +199,3 @@ def test_azure_without_its_client_names_the_extra(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setitem(__import__("sys").modules, "adlfs", None)
     with pytest.raises(ConfigError, match=r"acousticsense\[azure\]"):
         open_filesystem("az://container/a", PLAIN)
-
-
-def test_the_page_of_a_report_is_safe_and_complete() -> None:
-    report = {
-        "date": "2026-01-01", "effort": "fast", "n_rows": 3, "n_errors": 1, "review_share": 0.5,
-        "genres": {"R&B": 2}, "errors": {"<b>": 1},
-        "run": {
-            "n_files": 3, "files_per_s": 1.0, "read_bytes": 5, "size_bytes": 9,
-            "slowest_stage": "preprocess", "stage_s": {"preprocess": 1.0},
-        },
-    }  # fmt: skip
-    page = to_html(report)
-    assert "R&amp;B" in page
-    assert "<b>" not in page
-    assert "&lt;b&gt;" in page
