@@ -1,0 +1,67 @@
+"""Fakes of Serve's handles, so that a chain of stages runs in one process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from ray.exceptions import RayTaskError
+
+
+class Response:
+    """Fake of a DeploymentResponse: arguments that are responses are awaited first."""
+
+    def __init__(self, work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+        self._work, self._arguments = work, arguments
+        self._task: asyncio.Future[Any] | None = None
+        self.is_cancelled = False
+
+    def __await__(self) -> Any:
+        if self._task is None:
+            self._task = asyncio.ensure_future(self._run())
+        return self._task.__await__()
+
+    async def _run(self) -> Any:
+        values = [await each if isinstance(each, Response) else each for each in self._arguments]
+        result = self._work(*values)
+        return await result if isinstance(result, Awaitable) else result
+
+    def cancel(self) -> None:
+        self.is_cancelled = True
+
+
+class Handle:
+    """Fake of a DeploymentHandle around a function; a test may put another one in its place."""
+
+    def __init__(self, work: Callable[..., Any]) -> None:
+        self.work = work
+        self.calls: list[tuple[Any, ...]] = []
+        self.responses: list[Response] = []
+        self.facts_work: Callable[[], Any] = lambda: {"pid": 1}
+
+    def remote(self, *arguments: Any) -> Response:
+        self.calls.append(arguments)
+        self.responses.append(Response(self.work, arguments))
+        return self.responses[-1]
+
+    @property
+    def facts(self) -> Any:
+        return Handle(self.facts_work)
+
+
+def fail_times(work: Callable[..., Any], *errors: Exception) -> Callable[..., Any]:
+    """The work, whose first calls raise the errors."""
+    left = list(errors)
+
+    def failing(*arguments: Any) -> Any:
+        if left:
+            raise left.pop(0)
+        return work(*arguments)
+
+    return failing
+
+
+def as_task_error(cause: Exception) -> RayTaskError:
+    """The error as Ray raises it in the caller's process."""
+    return RayTaskError("stage", "Traceback", cause, "proctitle", 1, "127.0.0.1")

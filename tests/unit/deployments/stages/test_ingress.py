@@ -1,0 +1,300 @@
+"""The chain of the ingress on fake handles: rounds, retries, translated errors, cancellation."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ray.exceptions import ObjectLostError, RayActorError, RayError
+from ray.serve._private.common import DeploymentID
+from ray.serve.exceptions import (
+    BackPressureError,
+    DeploymentUnavailableError,
+    RayServeException,
+    ReplicaUnavailableError,
+)
+
+from acoustic.errors import (
+    AcousticError,
+    AudioTooShortError,
+    ClassificationError,
+    InvalidOptionError,
+    OverloadedError,
+    RequestTimeoutError,
+    ServiceError,
+    SilentAudioError,
+    UnavailableError,
+)
+from acoustic.pipeline import Pipeline
+from acoustic.postprocess.postprocessor import PostprocessConfig
+from acoustic.postprocess.rounds import RoundResult, merge_rounds
+from acoustic.prediction import Prediction
+from acoustic.request import RequestOptions
+from deployments.config import HttpConfig, ServiceConfig
+from deployments.stages import ingress
+from deployments.stages.ingress import N_ATTEMPTS, Ingress
+from tests.support.handles import Handle, as_task_error, fail_times
+from tests.support.series import Recorded
+from tests.support.sounds import encode, sweep
+
+WAV = encode(sweep(40.0), 22_050)
+AUTO = RequestOptions(effort="auto")
+
+
+class Graph:
+    """The ingress on handles around the library's own stages.
+
+    Attributes:
+        margin: margin up to which effort auto asks for another round.
+    """
+
+    def __init__(self, checkpoint: Path, pipeline: Pipeline, http: HttpConfig) -> None:
+        self.pipeline = pipeline
+        self.margin = 1.0
+        self.preprocess = Handle(self.pipeline.preprocessor.process)
+        self.classify = Handle(lambda features: self.pipeline.classifier.classify([features])[0])
+        self.postprocess = Handle(self._postprocess)
+        config = ServiceConfig(checkpoint=str(checkpoint), http=http)
+        handles: Any = (self.preprocess, self.classify, self.postprocess)
+        self.ingress = Ingress(*handles, config)
+
+    def _postprocess(self, options: RequestOptions, *rounds: Any) -> RoundResult:
+        config = PostprocessConfig(auto_margin=self.margin)
+        postprocessor = self.pipeline.postprocessor.with_config(config)
+        return postprocessor.process_round(merge_rounds(rounds), options)
+
+    def run(self, options: RequestOptions | None = None, data: bytes = WAV) -> Prediction:
+        return asyncio.run(self.ingress.classify(data, options or RequestOptions()))
+
+    def requests(self) -> dict[str, int]:
+        found: dict[str, int] = self.ingress._metrics.to_dict()["requests"]
+        return found
+
+
+@pytest.fixture(scope="module")
+def pipeline(tiny_checkpoint: Path) -> Pipeline:
+    return Pipeline.from_folder(tiny_checkpoint)
+
+
+@pytest.fixture
+def make(
+    tiny_checkpoint: Path, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Graph]:
+    monkeypatch.setattr("deployments.telemetry.requests.metrics", Recorded())
+    for name in ("ResourceMetrics", "use_serve_logger"):
+        monkeypatch.setattr(ingress, name, lambda: None)
+    return lambda **http: Graph(tiny_checkpoint, pipeline, HttpConfig(**http))
+
+
+@pytest.fixture
+def graph(make: Callable[..., Graph]) -> Graph:
+    return make()
+
+
+def comparable(prediction: Prediction) -> Prediction:
+    return replace(prediction, timings_ms={}, config_digest="", cached=False)
+
+
+@pytest.mark.parametrize("effort", ["fast", "balanced", "thorough"])
+def test_the_answer_is_the_librarys_by_one_round(graph: Graph, effort: Any) -> None:
+    options = RequestOptions(effort=effort, top_k=3, file="a.wav")
+    found = graph.run(options)
+    assert comparable(found) == comparable(graph.pipeline.classify(WAV, options))
+    assert graph.preprocess.calls == [(WAV, effort, 0)]
+    assert graph.requests() == {"ok": 1}
+
+
+def test_close_answers_get_every_round_and_each_is_evaluated_once(graph: Graph) -> None:
+    prediction = graph.run(AUTO)
+    assert len(prediction.segments) == 10
+    assert [call[2] for call in graph.preprocess.calls] == [0, 1, 2]
+    assert len(graph.classify.calls) == 3
+    assert [len(call) - 1 for call in graph.postprocess.calls] == [1, 2, 3]
+
+
+def test_clear_answers_end_after_the_first_round(graph: Graph) -> None:
+    graph.margin = 0.0
+    assert len(graph.run(AUTO).segments) == 3
+    assert len(graph.preprocess.calls) == 1
+
+
+def test_stages_pass_their_results_without_the_ingress(graph: Graph) -> None:
+    graph.run(AUTO)
+    assert [call[0] for call in graph.classify.calls] == graph.preprocess.responses
+    assert list(graph.postprocess.calls[-1][1:]) == graph.classify.responses
+
+
+def test_an_error_of_the_input_keeps_its_class(graph: Graph) -> None:
+    with pytest.raises(AudioTooShortError):
+        graph.run(AUTO, encode(sweep(0.4), 22_050))
+    assert graph.requests() == {"audio_too_short": 1}
+    assert len(graph.preprocess.calls) == 1, "the input is at fault: no retry"
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_later_round_that_fails_leaves_the_answer_before(graph: Graph, number: int) -> None:
+    process = graph.preprocess.work
+
+    def silent_later(data: bytes, effort: Any, round_number: int) -> Any:
+        if round_number == number:
+            raise as_task_error(SilentAudioError("the rest is silent"))
+        return process(data, effort, round_number)
+
+    graph.preprocess.work = silent_later
+    assert len(graph.run(AUTO).segments) == {1: 3, 2: 6}[number]
+    assert graph.requests() == {"ok": 1}
+
+
+@pytest.mark.parametrize("stage", ["preprocess", "classify", "postprocess"])
+@pytest.mark.parametrize(
+    "death",
+    [RayActorError(), ObjectLostError("00" * 28, None, ""), ReplicaUnavailableError("replica")],
+    ids=lambda each: type(each).__name__,
+)
+def test_a_dead_replica_costs_one_retry(graph: Graph, stage: str, death: Exception) -> None:
+    handle: Handle = getattr(graph, stage)
+    handle.work = fail_times(handle.work, death)
+    assert comparable(graph.run()) == comparable(graph.pipeline.classify(WAV))
+    assert len(graph.preprocess.calls) == 2
+    assert graph.requests() == {"ok": 1}
+
+
+def test_a_death_that_serve_wraps_is_retried_too(graph: Graph) -> None:
+    wrapped = RayServeException("an argument failed")
+    wrapped.__cause__ = RayActorError()
+    graph.postprocess.work = fail_times(graph.postprocess.work, as_task_error(wrapped))
+    assert graph.run().top_genre
+    assert len(graph.preprocess.calls) == 2
+
+
+def test_a_retry_in_a_later_round_begins_with_the_first(graph: Graph) -> None:
+    n_calls = 0
+    process = graph.preprocess.work
+
+    def die_once(*arguments: Any) -> Any:
+        nonlocal n_calls
+        n_calls += 1
+        if n_calls == 2:
+            raise RayActorError()
+        return process(*arguments)
+
+    graph.preprocess.work = die_once
+    assert len(graph.run(AUTO).segments) == 10
+    assert [call[2] for call in graph.preprocess.calls] == [0, 1, 0, 1, 2]
+
+
+def test_a_stage_that_keeps_dying_is_unavailable(graph: Graph) -> None:
+    graph.classify.work = fail_times(graph.classify.work, *[RayActorError()] * 9)
+    with pytest.raises(UnavailableError, match="died while processing this request"):
+        graph.run()
+    assert len(graph.preprocess.calls) == N_ATTEMPTS
+    assert graph.requests() == {"unavailable": 1}
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (BackPressureError(9, 9), OverloadedError),
+        (as_task_error(BackPressureError(9, 9)), OverloadedError),
+        (as_task_error(as_task_error(BackPressureError(9, 9))), OverloadedError),
+        (DeploymentUnavailableError(DeploymentID("Classify", "app")), UnavailableError),
+        (as_task_error(ClassificationError("the model failed")), ClassificationError),
+        (as_task_error(KeyError("/home/secret")), ServiceError),
+        (RayServeException("secret"), ServiceError),
+        (RayError("secret"), ServiceError),
+    ],
+    ids=lambda each: getattr(each, "__name__", type(each).__name__),
+)
+def test_errors_of_ray_are_translated(
+    graph: Graph, error: Exception, expected: type[AcousticError]
+) -> None:
+    graph.classify.work = fail_times(graph.classify.work, error)
+    with pytest.raises(AcousticError) as raised:
+        graph.run()
+    assert type(raised.value) is expected
+    assert "secret" not in raised.value.message
+    assert raised.value.__cause__ is error
+    assert len(graph.preprocess.calls) == 1, "not retried"
+    assert graph.requests() == {expected.code: 1}
+
+
+def test_overload_says_when_to_retry(make: Callable[..., Graph]) -> None:
+    graph = make(retry_after_s=7.0)
+    graph.preprocess.work = fail_times(graph.preprocess.work, BackPressureError(9, 9))
+    with pytest.raises(OverloadedError) as raised:
+        graph.run()
+    assert raised.value.retry_after_s == 7.0
+
+
+def test_an_option_that_the_model_cannot_have_reaches_no_stage(graph: Graph) -> None:
+    with pytest.raises(InvalidOptionError, match="top_k is 17, limits are 1 to 16"):
+        graph.run(RequestOptions(top_k=17))
+    assert graph.preprocess.calls == []
+    assert graph.requests() == {"invalid_option": 1}
+
+
+async def wait_for_ever(*arguments: Any) -> None:
+    await asyncio.Event().wait()
+
+
+def test_no_answer_in_time_is_a_timeout_that_cancels_the_stages(
+    make: Callable[..., Graph],
+) -> None:
+    graph = make(request_timeout_s=0.01)
+    graph.postprocess.work = wait_for_ever
+    with pytest.raises(RequestTimeoutError, match=r"no answer within 0\.01 s"):
+        graph.run()
+    assert graph.requests() == {"timeout": 1}
+    assert graph.preprocess.responses[0].is_cancelled
+    assert graph.classify.responses[0].is_cancelled
+
+
+def test_a_caller_that_leaves_cancels_the_stages(graph: Graph) -> None:
+    graph.postprocess.work = wait_for_ever
+
+    async def scenario() -> None:
+        task = asyncio.create_task(graph.ingress.classify(WAV, RequestOptions()))
+        while not graph.postprocess.calls:
+            await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(scenario())
+    assert graph.preprocess.responses[0].is_cancelled
+    assert graph.classify.responses[0].is_cancelled
+    assert graph.requests() == {}, "neither an answer nor an error"
+
+
+def test_the_service_is_ready_when_every_stage_responds(graph: Graph) -> None:
+    asyncio.run(graph.ingress.ready())
+    for error in (RayActorError(), RayServeException("x"), TimeoutError()):
+        graph.classify.facts_work = fail_times(dict, error)
+        with pytest.raises(UnavailableError, match="not ready"):
+            asyncio.run(graph.ingress.ready())
+    graph.classify.facts_work = fail_times(dict, BackPressureError(9, 9))
+    asyncio.run(graph.ingress.ready())  # a full queue is a live stage
+
+
+def test_a_stage_that_does_not_respond_is_not_ready(
+    graph: Graph, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ingress, "READY_TIMEOUT_S", 0.01)
+    graph.preprocess.facts_work = wait_for_ever
+    with pytest.raises(UnavailableError):
+        asyncio.run(graph.ingress.ready())
+    graph.run()
+    asyncio.run(graph.ingress.ready())  # an answer just before is enough
+
+
+def test_stats_have_the_totals_even_without_the_stages(graph: Graph) -> None:
+    graph.run()
+    stats = asyncio.run(graph.ingress.stats())
+    assert stats["requests"] == {"ok": 1}
+    assert set(stats["replicas"]) == {"preprocess", "classify", "postprocess"}
+    graph.postprocess.facts_work = fail_times(dict, BackPressureError(9, 9))
+    assert asyncio.run(graph.ingress.stats())["replicas"] is None
