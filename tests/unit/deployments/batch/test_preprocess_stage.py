@@ -11,7 +11,12 @@ import pyarrow as pa
 import pytest
 
 from acoustic.checkpoint_folder import CheckpointFolder
-from acoustic.errors import AudioDecodeError, SourceUnavailableError
+from acoustic.errors import (
+    AcousticError,
+    AudioDecodeError,
+    SourceForbiddenError,
+    SourceUnavailableError,
+)
 from acoustic.preprocess.cache import features_from_bytes
 from acoustic.preprocess.preprocessor import Preprocessor
 from acoustic.preprocess.ranged_file import RangedFile
@@ -193,21 +198,26 @@ def test_a_checksum_is_verified_on_the_whole_file(
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_a_store_that_fails_between_two_ranges_is_the_reason(make: Any) -> None:
+@pytest.mark.parametrize("cls", [SourceUnavailableError, SourceForbiddenError])
+def test_a_store_that_fails_between_two_ranges_is_the_reason(
+    make: Any, cls: type[AcousticError]
+) -> None:
     """A decoder takes a failed read for the end of the file; the row must name the store.
 
-    The decoder also reports the exception that it cannot pass on, hence the filter.
+    The file is not read again as a whole: `fetch` would succeed the second time. The decoder also
+    reports the exception that it cannot pass on, hence the filter.
     """
     stage = make("fast", read="ranged")
+    left = [cls("the store failed at s3://bucket/a.wav")]
 
     def fetch(start: int, stop: int) -> bytes:
-        if start > 100_000:
-            raise SourceUnavailableError("the store failed at s3://bucket/a.wav")
+        if start > 100_000 and left:
+            raise left.pop()
         return LONG_WAV[start:stop]
 
     stage._reader.open_ranged = lambda file: (RangedFile(fetch, len(LONG_WAV)), "v1")
     (row,) = rows_of(stage(file_table([SourceFile(uri="s3://bucket/a.wav")])))
-    assert row["error_code"] == "source_unavailable"
+    assert row["error_code"] == cls.code
     assert row["error_message"] == "the store failed at s3://bucket/a.wav"
     assert row["etag"] == "v1"
     assert 0 < row["read_bytes"] < len(LONG_WAV)
