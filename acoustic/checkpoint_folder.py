@@ -110,7 +110,7 @@ class CheckpointFolder:
             ]
             mel = MelConfig(**content.pop("mel"))
             return cls(path, Manifest(labels=LabelSet(labels), mel=mel, **content))
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise CheckpointError(
                 f"{CONFIG_FILE} of {path.name!r} cannot be used: {error}"
             ) from error

@@ -228,7 +228,7 @@ def _load_pack(folder: Path, mel: MelConfig) -> LogMel:
 
 
 def _pack_index(text: str, n_clips: int) -> int:
-    if not text.isdigit() or int(text) >= n_clips:
+    if not text.isdecimal() or int(text) >= n_clips:
         raise ConfigError(f"index {text!r} is not in the pack, which has {n_clips} clips from 0")
     return int(text)
 

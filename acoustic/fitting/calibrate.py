@@ -10,6 +10,7 @@ Shapes: K tracks, C classes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -139,7 +140,8 @@ def _fit_windows(
             method: fit_quantiles(true_scores(probabilities, labels, method))
             for method in SET_METHODS
         },
-        review_threshold=round(review_threshold(confidence, correct, target), 4),
+        # rounded up: rounding down would accept a track below the threshold
+        review_threshold=math.ceil(review_threshold(confidence, correct, target) * 1e4) / 1e4,
         confidence_deciles=tuple(
             round(float(x), 4) for x in np.percentile(confidence, range(10, 100, 10))
         ),

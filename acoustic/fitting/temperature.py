@@ -78,6 +78,9 @@ def review_threshold(
     order = np.argsort(-confidence, kind="stable")
     reached = np.cumsum(correct[order]) / np.arange(1, len(order) + 1) >= target
     reached[: MIN_ACCEPTED - 1] = False
+    # a threshold accepts all tracks of its confidence: only the last of equal ones can be it
+    ordered = confidence[order]
+    reached[:-1] &= ordered[:-1] != ordered[1:]
     if not reached.any():
         return 1.0
     return float(confidence[order][np.flatnonzero(reached)[-1]])

@@ -48,7 +48,10 @@ class RangedFile(io.RawIOBase):
         end = -(-min(stop, self.size_bytes) // BLOCK_BYTES)
         for begun, ended in self._runs(_MISSING, first, end):
             here, there = begun * BLOCK_BYTES, min(ended * BLOCK_BYTES, self.size_bytes)
-            self._content[here:there] = self._fetch(here, there)
+            found = self._fetch(here, there)
+            if len(found) != there - here:  # assigning it would move everything behind
+                raise ValueError(f"a fetch returned {len(found)} of {there - here} bytes")
+            self._content[here:there] = found
             self._blocks[begun:ended] = bytes([_FETCHED]) * (ended - begun)
             self.fetched_bytes += there - here
 

@@ -158,6 +158,7 @@ def _data_digest(train: Sequence[Clip], outliers: Sequence[Outlier]) -> str:
         digest.update(f"{clip.label} {clip.log_mel.shape}".encode())
         digest.update(clip.log_mel.tobytes())
     for outlier in outliers:
+        digest.update(str(outlier.log_mel.shape).encode())
         digest.update(outlier.log_mel.tobytes())
     return digest.hexdigest()
 

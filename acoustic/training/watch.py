@@ -127,15 +127,15 @@ class Watch:
             if state["data"] != self._data:
                 raise ValueError("it belongs to a training on other data")
             self._trainer.load_state_dict(state["trainer"])
+            self.history = state["history"]
+            self._reached = state["reached"]
+            self._cpu_minutes_before = state["cpu_minutes"]
         except FileNotFoundError:
             raise ConfigError(
                 f"there is no {STATE_FILE} in {self._path.parent} to resume: omit --resume"
             ) from None
-        except (ValueError, KeyError, EOFError, RuntimeError, UnpicklingError) as error:
+        except (ValueError, KeyError, TypeError, EOFError, RuntimeError, UnpicklingError) as error:
             raise ConfigError(f"{self._path} cannot be resumed: {error}") from error
-        self.history = state["history"]
-        self._reached = state["reached"]
-        self._cpu_minutes_before = state["cpu_minutes"]
 
     def _report(self, progress: Progress) -> Report:
         recipe = self._trainer.recipe

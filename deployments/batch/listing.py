@@ -150,7 +150,8 @@ def _parse_manifest(source: str, content: bytes) -> pyarrow.Table:
     as_text = pyarrow.csv.ConvertOptions(
         column_types={name.strip('"'): pyarrow.string() for name in header}
     )
-    return pyarrow.csv.read_csv(io.BytesIO(content), convert_options=as_text)
+    parse = pyarrow.csv.ParseOptions(newlines_in_values=True)
+    return pyarrow.csv.read_csv(io.BytesIO(content), parse_options=parse, convert_options=as_text)
 
 
 def _absolute(uri: str, base: str) -> str:

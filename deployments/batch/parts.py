@@ -172,7 +172,10 @@ def _parse_columns(path: str, content: bytes, columns: list[str]) -> pa.Table:
         return pa.Table.from_pylist([{c: r[c] for c in columns} for r in rows])
     # as text: an id of digits only, or one like 12e4…, would be read as a number
     convert = pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(columns, pa.string()))
-    return pyarrow.csv.read_csv(io.BytesIO(content), convert_options=convert).select(columns)
+    # messages of errors may hold line breaks, and pyarrow reads in blocks
+    parse = pyarrow.csv.ParseOptions(newlines_in_values=True)
+    table = pyarrow.csv.read_csv(io.BytesIO(content), parse_options=parse, convert_options=convert)
+    return table.select(columns)
 
 
 def _encode_csv(rows: list[dict[str, Any]], schema: pa.Schema) -> bytes:
@@ -192,12 +195,13 @@ def _remove_stale(filesystem: fs.FileSystem, root: str, name: str, kept: set[str
     A file that failed at the first attempt was then under another genre, as an error.
     """
     selector = fs.FileSelector(root, allow_not_found=True)
-    for folder in filesystem.get_file_info(selector):
-        if folder.type != fs.FileType.Directory or folder.base_name in kept:
-            continue
-        stale = filesystem.get_file_info(f"{folder.path}/{name}")
-        if stale.type == fs.FileType.File:
-            filesystem.delete_file(stale.path)
+    with translating_store_errors(root):
+        for folder in filesystem.get_file_info(selector):
+            if folder.type != fs.FileType.Directory or folder.base_name in kept:
+                continue
+            stale = filesystem.get_file_info(f"{folder.path}/{name}")
+            if stale.type == fs.FileType.File:
+                filesystem.delete_file(stale.path)
 
 
 def _folder(genre: str) -> str:

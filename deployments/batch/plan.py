@@ -113,7 +113,9 @@ def _compare(options: JobOptions, config: ServiceConfig) -> None:
     filesystem, root = open_filesystem(options.out, options.storage)
     try:
         with filesystem.open_input_stream(f"{root}/{JOB_FILE}") as stream:
-            before: dict[str, Any] = json.loads(stream.read())
+            before = json.loads(stream.read())
+        if not isinstance(before, dict):
+            raise ValueError(f"{JOB_FILE} is not a JSON object")
     except (OSError, ValueError) as error:
         raise ConfigError(f"{options.out} has parts but no usable {JOB_FILE}") from error
     now = _identity(options, config)

@@ -1,7 +1,8 @@
-"""The examples that need a service, or train."""
+"""Every example runs."""
 
 from __future__ import annotations
 
+import csv
 import os
 import subprocess
 import sys
@@ -45,3 +46,20 @@ def test_retraining_from_a_folder_to_answers(tmp_path: Path) -> None:
     assert "## Accuracy" in (tmp_path / "model-report" / "evaluation.md").read_text()
     answers = (tmp_path / "model-answers.csv").read_text().splitlines()
     assert len(answers) == 1 + N_SONGS
+
+
+def run_example(name: str, *arguments: object) -> str:
+    command = [sys.executable, str(ROOT / "examples" / name), *map(str, arguments)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def test_the_examples_of_one_process_run(tmp_path: Path) -> None:
+    assert "%" in run_example("classify_file.py")
+    (tmp_path / "chord.wav").write_bytes(example_wav(20.0))
+    (tmp_path / "broken.mp3").write_bytes(b"not audio")
+    run_example("classify_folder.py", tmp_path, tmp_path / "out.csv")
+    rows = list(csv.DictReader((tmp_path / "out.csv").read_text(encoding="utf-8").splitlines()))
+    assert [bool(row["error"]) for row in rows] == [True, False]
+    assert "1 of 1 tracks need a review" in run_example("review_queue.py", tmp_path)

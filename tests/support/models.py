@@ -15,7 +15,7 @@ from acoustic.postprocess.calibration import Calibration, WindowCalibration, sav
 from acoustic.postprocess.conformal import SET_METHODS
 from acoustic.types import Descriptors
 
-TINY = VitConfig(width=32, depth=2, heads=2, statistics=16)
+TINY = VitConfig(width=32, depth=2, heads=2, stem="linear", statistics=16)
 
 
 DESCRIPTORS = Descriptors(

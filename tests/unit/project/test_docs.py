@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 import subprocess
@@ -58,24 +57,6 @@ def test_the_python_blocks_run(document: str, code: str, tmp_path: Path) -> None
     )
     assert result.returncode == 0, result.stderr
     assert result.stdout.strip()
-
-
-def run_example(name: str, *arguments: object) -> str:
-    command = [sys.executable, str(ROOT / "examples" / name), *map(str, arguments)]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stderr
-    return result.stdout
-
-
-def test_the_examples_of_one_process_run(tmp_path: Path) -> None:
-    """The others, which need a service or train, are run by the e2e tests."""
-    assert "%" in run_example("classify_file.py")
-    (tmp_path / "chord.wav").write_bytes(example_wav(20.0))
-    (tmp_path / "broken.mp3").write_bytes(b"not audio")
-    run_example("classify_folder.py", tmp_path, tmp_path / "out.csv")
-    rows = list(csv.DictReader((tmp_path / "out.csv").read_text(encoding="utf-8").splitlines()))
-    assert [bool(row["error"]) for row in rows] == [True, False]
-    assert "1 of 1 tracks need a review" in run_example("review_queue.py", tmp_path)
 
 
 @pytest.mark.parametrize("document", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))])

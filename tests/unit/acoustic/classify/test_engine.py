@@ -12,7 +12,7 @@ import torch
 
 from acoustic.classify import engine as engine_module
 from acoustic.classify.engine import Engine, cpu_has_bf16, plan_execution
-from acoustic.classify.engine_config import EngineConfig
+from acoustic.classify.engine_config import Backend, EngineConfig
 from acoustic.classify.normalise import Scaling
 from acoustic.errors import ConfigError
 from tests.support.models import tiny_model
@@ -98,12 +98,16 @@ def test_padding_and_chunks(reference: Engine, monkeypatch: pytest.MonkeyPatch) 
     assert sizes == [8, 4]
 
 
-def test_warm_up_runs_every_padded_size(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("backend", "sizes"), [("eager", [1]), ("compile", [1, 2, 4, 8])])
+def test_warm_up_runs_every_padded_size_of_compiled_code(
+    monkeypatch: pytest.MonkeyPatch, backend: Backend, sizes: list[int]
+) -> None:
     seen: list[int] = []
     run = Engine._run
     monkeypatch.setattr(Engine, "_run", lambda self, x: (seen.append(len(x)), run(self, x))[1])
-    make()
-    assert seen == [1, 2, 4, 8]
+    monkeypatch.setattr(torch, "compile", lambda function, **options: function)
+    make(backend=backend)
+    assert seen == sizes
 
 
 def test_out_of_memory_halves_the_batch(reference: Engine, monkeypatch: pytest.MonkeyPatch) -> None:

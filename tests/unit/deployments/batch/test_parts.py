@@ -159,7 +159,7 @@ def test_rows_go_to_the_folder_of_their_genre(
     chunk = [with_genre(rows[0], "Jazz"), with_genre(rows[1], "R&B/Soul"), rows[2]]
     write_part(chunk, row_schema(EXTRAS), options)
     found = {Path(name).parent.name: Path(name).name for name in names_of(options)}
-    assert found.keys() == {"top_genre=Jazz", "top_genre=R&B-Soul", "top_genre=none"}
+    assert found.keys() == {"genre=Jazz", "genre=R&B-Soul", "genre=none"}
     assert len(set(found.values())) == 1, "the same name in every folder"
     for path, table in read_columns(options.out, options.storage, ("id",)):
         index = ["Jazz", "R&B-Soul", "none"].index(Path(path).parent.name.partition("=")[2])
@@ -174,7 +174,7 @@ def test_a_row_that_changes_its_genre_leaves_no_stale_part(options: JobOptions, 
     write_part(first, row_schema(EXTRAS), options)
     write_part([with_genre(r, "Rock") for r in rows[:2]], row_schema(EXTRAS), options)
     folders = sorted(Path(name).parent.name for name in names_of(options))
-    assert folders == ["top_genre=Rock", "top_genre=none"], "another chunk's part stays"
+    assert folders == ["genre=Rock", "genre=none"], "another chunk's part stays"
     ids = sorted(row["id"] for row in contents(options, ("id",)))
     assert ids == sorted(row["id"] for row in [*rows[:2], *other])
 

@@ -10,6 +10,15 @@ import pytest
 from deployments.batch import progress
 from deployments.batch.progress import LINE_EVERY_S, ProgressReport, Totals
 
+RESOURCES = {
+    "cpu_percent": 51.0, "memory_percent": 10.0, "memory_used_gb": 2.5, "gpu_info": [],
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _fixed_resources(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "snapshot", lambda: RESOURCES)
+
 
 class Clock:
     """Monotonic clock that only moves when a test moves it."""
@@ -58,7 +67,7 @@ def test_rates_and_the_time_left_follow_from_the_clock(totals: Totals, clock: Cl
     totals.add(part(10, 2))
     assert totals.to_dict(n_wanted=40) == {
         "files": 10, "of": 40, "errors": 2, "files_per_s": 2.0, "mb_per_s": 2.0, "eta_s": 15,
-        "stage_s": {"preprocess": 5.0, "classify": 2.5, "write": 0.12},
+        "stage_s": {"preprocess": 5.0, "classify": 2.5, "write": 0.12}, "resources": RESOURCES,
     }  # fmt: skip
 
 
@@ -99,7 +108,8 @@ def test_plain_lines_come_at_intervals_and_at_the_end(
     lines = report_lines("plain", totals, clock, capsys)
     assert [line.split(" files")[0] for line in lines] == ["2 of 24", "10 of 24", "18 of 24",
                                                           "24 of 24"]  # fmt: skip
-    assert lines[1] == "10 of 24 files, 0 errors, 0.8 files/s, 0.8 MB/s, 18 s left"
+    assert lines[1].startswith("10 of 24 files, 0 errors, 0.8 files/s, 0.8 MB/s, CPU 51 %, ")
+    assert lines[1].endswith("memory 2.5 GB, 18 s left")
 
 
 def test_json_lines_hold_the_same_totals(
@@ -126,7 +136,9 @@ def test_without_a_terminal_auto_is_plain(
 def test_no_rate_means_no_time_left(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
     with ProgressReport("plain", 3) as shown:
         shown.update(Totals(begun_s=clock.now_s))
-    assert capsys.readouterr().err == "0 of 3 files, 0 errors, 0.0 files/s, 0.0 MB/s\n"
+    assert capsys.readouterr().err == (
+        "0 of 3 files, 0 errors, 0.0 files/s, 0.0 MB/s, CPU 51 %, memory 2.5 GB\n"
+    )
 
 
 def test_a_terminal_gets_one_bar(

@@ -108,7 +108,7 @@ def test_a_patch_can_be_read_by_people(folders: tuple[Path, Path]) -> None:
 
 @pytest.mark.parametrize(
     ("changes", "message"),
-    [("a: [", "cannot be read"), ("- a", "holds no mapping"),
+    [("a: [", "cannot be read"), ("- a", "does not hold a mapping"),
      ("applications: [{name: other}]", "no such item")],
 )  # fmt: skip
 def test_changes_that_cannot_be_used_are_rejected(
