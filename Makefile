@@ -13,7 +13,7 @@ serve: $(RUN_READY)
 
 # Two test processes with one thread each: more would use much memory and save little time.
 test: $(DEV_READY)
-	OMP_NUM_THREADS=1 $(BIN)/pytest tests/unit --numprocesses 2 $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/pytest tests/unit --numprocesses 2 --dist worksteal $(ARGS)
 
 check: $(DEV_READY)
 	$(BIN)/ruff format --check .

@@ -25,13 +25,14 @@ from threadpoolctl import threadpool_limits
 
 from acoustic.classify.engine_config import Accelerator, Precision
 from acoustic.errors import AcousticError
-from acoustic.pipeline import Pipeline, PipelineConfig, evaluate_tracks
+from acoustic.pipeline import evaluate_tracks
 from acoustic.prediction import Prediction
 from acoustic.preprocess.cache import CacheConfig
 from acoustic.request import Effort, RequestOptions
 from acoustic.types import TrackFeatures, TrackLogits
 from acousticsense.inputs import AudioInput, NamedAudio, expand, read_input
-from deployments.config import BUILT_IN, load_config
+from acousticsense.loading import open_pipeline
+from deployments.config import BUILT_IN
 
 DEFAULT_WORKERS = 4
 """Threads that decode; more help only where the model runs on a GPU."""
@@ -307,46 +308,6 @@ class Classifier:
                 inference_ms = each.timings_ms.get("inference", 0.0)
                 self._inference_ms += inference_ms
                 self._preprocess_ms += sum(each.timings_ms.values()) - inference_ms
-
-
-def open_pipeline(
-    config: str | Path | None = None,
-    model: str | Path = BUILT_IN,
-    device: Accelerator = "auto",
-    precision: Precision = "auto",
-    cache: CacheConfig | str | Path | None = None,
-) -> Pipeline:
-    """The three stages as the service would run them.
-
-    Args:
-        config: file of settings; None for the built-in one.
-        model: "default" for the checkpoint that the settings name, or a folder.
-        device: "auto" for the settings' own.
-        precision: "auto" for the settings' own.
-        cache: see `Classifier`.
-
-    Raises:
-        ConfigError: the settings cannot be used.
-        CheckpointError: the checkpoint cannot be used.
-    """
-    settings = load_config(None if config is None else Path(config))
-    if str(model) != BUILT_IN:
-        settings = replace(settings, checkpoint=str(Path(model).absolute()))
-    engine = settings.engine
-    if device != "auto":
-        engine = replace(engine, accelerator=device)
-    if precision != "auto":
-        engine = replace(engine, precision=precision)
-    bounds = CacheConfig(folder=str(cache)) if isinstance(cache, (str, Path)) else cache
-    return Pipeline.from_folder(
-        settings.checkpoint_folder,
-        PipelineConfig(
-            preprocess=settings.preprocess,
-            cache=bounds,
-            engine=engine,
-            postprocess=settings.postprocess,
-        ),
-    )
 
 
 def _guide_row(file: str, result: Prediction | AcousticError) -> dict[str, Any]:

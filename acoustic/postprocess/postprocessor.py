@@ -28,9 +28,12 @@ from acoustic.postprocess.uncertainty import measure_uncertainty
 from acoustic.prediction import (
     AppliedRule,
     CalibratedModel,
+    Family,
     GenreScore,
     Prediction,
     PredictionSet,
+    Reason,
+    Uncertainty,
     WindowScore,
 )
 from acoustic.profiling import StageTimer
@@ -86,12 +89,20 @@ class _Answered:
         probabilities: (C,) after the rules.
         rules_applied: rules that changed them.
         members: prediction set, None where there is no quantile.
+        uncertainty: how unsure the model is.
+        reasons: why a person should look.
+        family: answer one level up, or None.
+        timeline: best genre of every window, where it was asked for.
     """
 
     scores: tuple[GenreScore, ...]
     probabilities: Probabilities
     rules_applied: tuple[AppliedRule, ...]
     members: PredictionSet | None
+    uncertainty: Uncertainty
+    reasons: tuple[Reason, ...] = ()
+    family: Family | None = None
+    timeline: tuple[WindowScore, ...] | None = None
 
 
 class Postprocessor:
@@ -169,9 +180,7 @@ class Postprocessor:
             scores = answered.scores
             evidence = Evidence(
                 scores=scores,
-                uncertainty=measure_uncertainty(
-                    answered.probabilities, track.logits, track.distance, fitted
-                ),
+                uncertainty=answered.uncertainty,
                 facts=track.facts,
                 confusion=self._confusion(scores, answered.members),
                 window_s=self._window_s,
@@ -181,8 +190,27 @@ class Postprocessor:
                 scores, self.labels, limits.min_confidence or 0.0, limits.min_margin
             )
             windows = self._timeline(track, fitted.temperature) if options.timeline else None
-        facts, model = track.facts, track.model
-        prediction = Prediction(
+        answered = replace(
+            answered,
+            reasons=reasons,
+            family=family,
+            timeline=windows,
+        )
+        prediction = self._assemble(track, options, fitted, answered, timer.timings_ms)
+        margin = scores[0].probability - scores[1].probability
+        wants_another = track.facts.n_remaining > 0 and margin < self.config.auto_margin
+        return RoundResult(prediction=prediction, wants_another=wants_another)
+
+    def _assemble(
+        self,
+        track: TrackLogits,
+        options: RequestOptions,
+        fitted: WindowCalibration,
+        answered: _Answered,
+        timings_ms: dict[str, float],
+    ) -> Prediction:
+        facts, model, scores = track.facts, track.model, answered.scores
+        return Prediction(
             file=options.file,
             duration_s=facts.info.duration_s,
             format=facts.info.format,
@@ -191,10 +219,10 @@ class Postprocessor:
             confidence=scores[0].probability,
             predictions=scores[: options.top_k or DEFAULT_TOP_K],
             prediction_set=answered.members,
-            family=family,
-            uncertainty=evidence.uncertainty,
-            needs_review=bool(reasons),
-            reasons=reasons,
+            family=answered.family,
+            uncertainty=answered.uncertainty,
+            needs_review=bool(answered.reasons),
+            reasons=answered.reasons,
             rules_applied=answered.rules_applied,
             quality=facts.quality,
             descriptors=facts.descriptors,
@@ -209,12 +237,9 @@ class Postprocessor:
             config_digest=config_digest(facts.front_end_digest, self._digest),
             content_sha256=facts.content_sha256,
             cached=facts.cached,
-            timings_ms={**track.timings_ms, **timer.timings_ms},
-            timeline=windows,
+            timings_ms={**track.timings_ms, **timings_ms},
+            timeline=answered.timeline,
         )
-        margin = scores[0].probability - scores[1].probability
-        wants_another = facts.n_remaining > 0 and margin < self.config.auto_margin
-        return RoundResult(prediction=prediction, wants_another=wants_another)
 
     def _answer(
         self, track: TrackLogits, fitted: WindowCalibration, coverage: float | None
@@ -233,6 +258,7 @@ class Postprocessor:
             probabilities=probabilities,
             rules_applied=rules_applied,
             members=self._prediction_set(calibrated, probabilities, fitted, coverage),
+            uncertainty=measure_uncertainty(probabilities, track.logits, track.distance, fitted),
         )
 
     def _prediction_set(

@@ -57,84 +57,108 @@ class ProgressOption(StrEnum):
     QUIET = "quiet"
 
 
+Sources = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="SOURCE…",
+        help="Folder, glob, s3://bucket/prefix, gs://bucket/prefix, az://container/prefix, or a "
+        ".csv, .parquet or .jsonl manifest with a column uri (other columns are passed through; "
+        "sha256 or md5 is verified).",
+    ),
+]
+Out = Annotated[
+    str, typer.Option(metavar="URI", help="Folder or object-store prefix for the results.")
+]
+TopK = Annotated[int | None, typer.Option(min=1, help="Genres per row; 5 by default.")]
+CoverageValue = Annotated[
+    float | None, typer.Option(help="Coverage of the prediction sets, 0.50 to 0.99.")
+]
+FormatValue = Annotated[FormatOption, typer.Option(help="Format of the part files.")]
+PartitionBy = Annotated[
+    PartitionOption | None, typer.Option(help="Put the rows into a folder per genre.")
+]
+Limit = Annotated[int | None, typer.Option(help="Maximum number of files.")]
+Sample = Annotated[int | None, typer.Option(help="Number of files drawn at random.")]
+Seed = Annotated[int, typer.Option(help="Random seed of that draw.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Count the files and estimate the time only.")
+]
+Resume = Annotated[
+    bool,
+    typer.Option("--resume", help="Continue an interrupted job; files with a row are skipped."),
+]
+SkipExisting = Annotated[
+    bool,
+    typer.Option(
+        "--skip-existing", help="Add new files to results of another model or other settings."
+    ),
+]
+RetryErrors = Annotated[
+    bool,
+    typer.Option(
+        "--retry-errors",
+        help="With --resume: process files again that the store or the service failed.",
+    ),
+]
+Errors = Annotated[
+    ErrorsOption, typer.Option(help="Give a failing file an error row, or end the job.")
+]
+MaxErrorRate = Annotated[
+    float, typer.Option(help="Exit code 3 if a larger share of the rows are errors.")
+]
+Concurrency = Annotated[
+    int | None, typer.Option(help="Processes that decode; one per CPU by default.")
+]
+Classifiers = Annotated[
+    int | None, typer.Option(help="Processes that run the model; one per two CPUs, or one per GPU.")
+]
+ReadThreads = Annotated[int, typer.Option(help="Reads at a time per decoding process.")]
+Chunk = Annotated[int, typer.Option(help="Files per part.")]
+MaxFileBytes = Annotated[int, typer.Option(help="Largest file, bytes.")]
+ReadValue = Annotated[
+    ReadOption, typer.Option(help="Read whole files, or the bytes of the evaluated windows.")
+]
+Progress = Annotated[
+    ProgressOption, typer.Option(help="A bar on a terminal, plain lines, JSON lines, nothing.")
+]
+Checkpoint = Annotated[Path | None, typer.Option(hidden=True)]
+Endpoint = Annotated[str, typer.Option(help="URL of an S3-compatible store.")]
+RegionValue = Annotated[str, typer.Option(help="Region of the bucket.")]
+Anonymous = Annotated[bool, typer.Option("--anonymous", help="Use no credentials: public buckets.")]
+AddressValue = Annotated[str, typer.Option(help="Address of a Ray cluster.")]
+
+
 def batch(
-    sources: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="SOURCE…",
-            help="Folder, glob, s3://bucket/prefix, gs://bucket/prefix, az://container/prefix, or "
-            "a .csv, .parquet or .jsonl manifest with a column uri (other columns are passed "
-            "through; sha256 or md5 is verified).",
-        ),
-    ],
-    out: Annotated[
-        str, typer.Option(metavar="URI", help="Folder or object-store prefix for the results.")
-    ],
+    sources: Sources,
+    out: Out,
     effort: Effort = EffortOption.BALANCED,
-    top_k: Annotated[int | None, typer.Option(min=1, help="Genres per row; 5 by default.")] = None,
-    coverage: Annotated[
-        float | None, typer.Option(help="Coverage of the prediction sets, 0.50 to 0.99.")
-    ] = None,
-    format: Annotated[
-        FormatOption, typer.Option(help="Format of the part files.")
-    ] = FormatOption.PARQUET,
-    partition_by: Annotated[
-        PartitionOption | None, typer.Option(help="Put the rows into a folder per genre.")
-    ] = None,
-    limit: Annotated[int | None, typer.Option(help="Maximum number of files.")] = None,
-    sample: Annotated[int | None, typer.Option(help="Number of files drawn at random.")] = None,
-    seed: Annotated[int, typer.Option(help="Random seed of that draw.")] = 0,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Count the files and estimate the time only.")
-    ] = False,
-    resume: Annotated[
-        bool,
-        typer.Option("--resume", help="Continue an interrupted job; files with a row are skipped."),
-    ] = False,
-    skip_existing: Annotated[
-        bool,
-        typer.Option(
-            "--skip-existing", help="Add new files to results of another model or other settings."
-        ),
-    ] = False,
-    retry_errors: Annotated[
-        bool,
-        typer.Option(
-            "--retry-errors",
-            help="With --resume: process files again that the store or the service failed.",
-        ),
-    ] = False,
-    errors: Annotated[
-        ErrorsOption, typer.Option(help="Give a failing file an error row, or end the job.")
-    ] = ErrorsOption.REPORT,
-    max_error_rate: Annotated[
-        float, typer.Option(help="Exit code 3 if a larger share of the rows are errors.")
-    ] = 1.0,
-    concurrency: Annotated[
-        int | None, typer.Option(help="Processes that decode; one per CPU by default.")
-    ] = None,
-    classifiers: Annotated[
-        int | None,
-        typer.Option(help="Processes that run the model; one per two CPUs, or one per GPU."),
-    ] = None,
-    read_threads: Annotated[int, typer.Option(help="Reads at a time per decoding process.")] = 4,
-    chunk: Annotated[int, typer.Option(help="Files per part.")] = 32,
-    max_file_bytes: Annotated[int, typer.Option(help="Largest file, bytes.")] = 512 << 20,
-    read: Annotated[
-        ReadOption, typer.Option(help="Read whole files, or the bytes of the evaluated windows.")
-    ] = ReadOption.WHOLE,
-    progress: Annotated[
-        ProgressOption, typer.Option(help="A bar on a terminal, plain lines, JSON lines, nothing.")
-    ] = ProgressOption.AUTO,
+    top_k: TopK = None,
+    coverage: CoverageValue = None,
+    format: FormatValue = FormatOption.PARQUET,
+    partition_by: PartitionBy = None,
+    limit: Limit = None,
+    sample: Sample = None,
+    seed: Seed = 0,
+    dry_run: DryRun = False,
+    resume: Resume = False,
+    skip_existing: SkipExisting = False,
+    retry_errors: RetryErrors = False,
+    errors: Errors = ErrorsOption.REPORT,
+    max_error_rate: MaxErrorRate = 1.0,
+    concurrency: Concurrency = None,
+    classifiers: Classifiers = None,
+    read_threads: ReadThreads = 4,
+    chunk: Chunk = 32,
+    max_file_bytes: MaxFileBytes = 512 << 20,
+    read: ReadValue = ReadOption.WHOLE,
+    progress: Progress = ProgressOption.AUTO,
     config: Config = None,
     model: Model = None,
-    checkpoint: Annotated[Path | None, typer.Option(hidden=True)] = None,
-    endpoint: Annotated[str, typer.Option(help="URL of an S3-compatible store.")] = "",
-    region: Annotated[str, typer.Option(help="Region of the bucket.")] = "",
-    anonymous: Annotated[
-        bool, typer.Option("--anonymous", help="Use no credentials: public buckets.")
-    ] = False,
-    address: Annotated[str, typer.Option(help="Address of a Ray cluster.")] = "",
+    checkpoint: Checkpoint = None,
+    endpoint: Endpoint = "",
+    region: RegionValue = "",
+    anonymous: Anonymous = False,
+    address: AddressValue = "",
 ) -> None:
     """Classify folders, object-store prefixes or manifests into one row per file.
 

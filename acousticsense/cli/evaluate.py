@@ -29,30 +29,38 @@ from acousticsense.cli.train import (
 PICTURES = "evaluation"
 
 
+CheckpointValue = Annotated[Path, typer.Argument(help="Checkpoint folder, calibrated.")]
+Out = Annotated[Path, typer.Option(help="Folder for evaluation.json, .md and pictures.")]
+Coverage = Annotated[float, typer.Option(help="Coverage of the prediction sets.")]
+Baselines = Annotated[bool, typer.Option(help="Fit the baselines as well.")]
+CnnCrops = Annotated[int, typer.Option(min=0, help="Crops for the small CNN; 0 leaves it out.")]
+Corruptions = Annotated[bool, typer.Option(help="Run the corruption grid and the faults.")]
+FaultCases = Annotated[
+    int, typer.Option(min=1, help="Cases made per fault, to see whether it raises its reason.")
+]
+Claims = Annotated[bool, typer.Option("--claims", hidden=True)]
+Card = Annotated[bool, typer.Option(help="Write the model card too.")]
+About = Annotated[
+    Path | None,
+    typer.Option(
+        exists=True, dir_okay=False, help="With --card: Markdown on the data's source, licence."
+    ),
+]
+
+
 def evaluate(
-    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint folder, calibrated.")],
+    checkpoint: CheckpointValue,
     data: Data,
-    out: Annotated[Path, typer.Option(help="Folder for evaluation.json, .md and pictures.")],
+    out: Out,
     not_music: NotMusic = None,
-    coverage: Annotated[float, typer.Option(help="Of the prediction sets.")] = 0.9,
-    baselines: Annotated[bool, typer.Option(help="Fit the baselines as well.")] = True,
-    cnn_crops: Annotated[
-        int, typer.Option(min=0, help="Crops for the small CNN; 0 leaves it out.")
-    ] = 60_000,
-    corruptions: Annotated[
-        bool, typer.Option(help="Run the corruption grid and the faults.")
-    ] = True,
-    fault_cases: Annotated[
-        int, typer.Option(min=1, help="Made per fault, to see whether it raises its reason.")
-    ] = 200,
-    claims: Annotated[bool, typer.Option("--claims", hidden=True)] = False,
-    card: Annotated[bool, typer.Option(help="Write the model card too.")] = False,
-    about: Annotated[
-        Path | None,
-        typer.Option(
-            exists=True, dir_okay=False, help="With --card: Markdown on the data's source, licence."
-        ),
-    ] = None,
+    coverage: Coverage = 0.9,
+    baselines: Baselines = True,
+    cnn_crops: CnnCrops = 60_000,
+    corruptions: Corruptions = True,
+    fault_cases: FaultCases = 200,
+    claims: Claims = False,
+    card: Card = False,
+    about: About = None,
     valid_ratio: ValidRatio = DEFAULT_VALID_RATIO,
     seed: Seed = 0,
     threads: Threads = None,

@@ -49,8 +49,8 @@ def profile(
         require("reference")
     with readable_errors(), quiet_decoders():
         from acoustic.request import RequestOptions
-        from acousticsense.classifier import open_pipeline
         from acousticsense.inputs import read_file
+        from acousticsense.loading import open_pipeline
         from deployments.config import BUILT_IN
 
         pipeline = open_pipeline(config, model or BUILT_IN)

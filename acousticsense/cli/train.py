@@ -57,49 +57,64 @@ NotMusic = Annotated[
     Path | None,
     typer.Option(help="Folder of speech and other sounds; one half is used, the other kept out."),
 ]
-ValidRatio = Annotated[float, typer.Option(help="As in training, where the data states no split.")]
-Seed = Annotated[int, typer.Option(help="As in training.")]
+ValidRatio = Annotated[
+    float, typer.Option(help="Share held out where the data states no split; as in training.")
+]
+Seed = Annotated[int, typer.Option(help="Random seed of the split; as in training.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads; all cores by default.")]
+
+
+Out = Annotated[Path, typer.Option(help="Checkpoint folder to write.")]
+Variant = Annotated[str | None, typer.Option(help="vit_nano (the default), vit_tiny, vit_small, …")]
+WindowS = Annotated[float | None, typer.Option(help="Length of one window, seconds; 6 by default.")]
+StartFrom = Annotated[Path | None, typer.Option("--from", help="Checkpoint to fine-tune.")]
+CropsValue = Annotated[int, typer.Option(min=1, help="Crops seen in all.")]
+MaxMinutes = Annotated[
+    float | None, typer.Option(help="Time limit; the schedule is shortened to fit.")
+]
+Resume = Annotated[bool, typer.Option(help="Continue an interrupted training.")]
+Overwrite = Annotated[bool, typer.Option(help="Replace a checkpoint in --out.")]
+ValidRatioValue = Annotated[
+    float, typer.Option(help="Share held out, by group, where the data states no split.")
+]
+Noise = Annotated[bool, typer.Option(help="Add noise to some of the crops.")]
+Optimiser = Annotated[
+    OptimiserOption, typer.Option(help="Optimiser of the blocks' matrices; adamw steps all else.")
+]
+LayerDecay = Annotated[
+    float | None,
+    typer.Option(help="Rate factor per block away from the head; 0.75 in fine-tuning."),
+]
+GradientCheckpointing = Annotated[bool, typer.Option(help="Less memory for more time.")]
+SeedValue = Annotated[
+    int, typer.Option(help="Random seed of the weights, the batches and the split.")
+]
+Device = Annotated[DeviceOption, typer.Option(help="Where to train.")]
+NameValue = Annotated[str, typer.Option(help="Name of the model.")]
+VersionValue = Annotated[str, typer.Option(help="Version of the weights.")]
 
 
 def train(
     data: Data,
-    out: Annotated[Path, typer.Option(help="Checkpoint folder to write.")],
+    out: Out,
     not_music: NotMusic = None,
-    variant: Annotated[
-        str | None, typer.Option(help="vit_nano (the default), vit_tiny, vit_small, …")
-    ] = None,
-    window_s: Annotated[
-        float | None, typer.Option(help="Length of one window, seconds; 6 by default.")
-    ] = None,
-    start_from: Annotated[
-        Path | None, typer.Option("--from", help="Checkpoint to fine-tune.")
-    ] = None,
-    crops: Annotated[int, typer.Option(min=1, help="Crops seen in all.")] = 220_000,
-    max_minutes: Annotated[
-        float | None, typer.Option(help="End by then; the schedule is shortened to fit.")
-    ] = None,
-    resume: Annotated[bool, typer.Option(help="Go on after an interruption.")] = False,
-    overwrite: Annotated[bool, typer.Option(help="Replace a checkpoint in --out.")] = False,
-    valid_ratio: Annotated[
-        float, typer.Option(help="Share held out, by group, where the data states no split.")
-    ] = DEFAULT_VALID_RATIO,
-    noise: Annotated[bool, typer.Option(help="Add noise to some of the crops.")] = True,
-    optimiser: Annotated[
-        OptimiserOption, typer.Option(help="Of the blocks' matrices; adamw steps the rest.")
-    ] = OptimiserOption.MUON,
-    layer_decay: Annotated[
-        float | None,
-        typer.Option(help="Rate factor per block away from the head; 0.75 in fine-tuning."),
-    ] = None,
-    gradient_checkpointing: Annotated[
-        bool, typer.Option(help="Less memory for more time.")
-    ] = False,
-    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
-    device: Annotated[DeviceOption, typer.Option(help="Where to train.")] = DeviceOption.AUTO,
+    variant: Variant = None,
+    window_s: WindowS = None,
+    start_from: StartFrom = None,
+    crops: CropsValue = 220_000,
+    max_minutes: MaxMinutes = None,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+    valid_ratio: ValidRatioValue = DEFAULT_VALID_RATIO,
+    noise: Noise = True,
+    optimiser: Optimiser = OptimiserOption.MUON,
+    layer_decay: LayerDecay = None,
+    gradient_checkpointing: GradientCheckpointing = False,
+    seed: SeedValue = 0,
+    device: Device = DeviceOption.AUTO,
     threads: Threads = None,
-    name: Annotated[str, typer.Option(help="Name of the model.")] = "acousticsense",
-    version: Annotated[str, typer.Option(help="Version of the weights.")] = "1",
+    name: NameValue = "acousticsense",
+    version: VersionValue = "1",
 ) -> None:
     """Train a checkpoint; then calibrate and evaluate it.
 

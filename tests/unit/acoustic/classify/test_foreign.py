@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import ViTConfig, ViTForImageClassification
 
 from acoustic.checkpoint_folder import CheckpointFolder
 from acoustic.classify.checkpoint import load_checkpoint
@@ -23,9 +23,14 @@ TOLERANCE = 2e-5
 
 State = dict[str, Tensor]
 
+if TYPE_CHECKING:
+    from transformers import ViTForImageClassification
+
 
 def reference(*, n_classes: int = 16, full_size: bool = False) -> ViTForImageClassification:
     """ViT-B/16 geometry with random weights; width 128 unless full_size."""
+    from transformers import ViTConfig, ViTForImageClassification  # slow to import
+
     torch.manual_seed(3)
     size = (
         {}

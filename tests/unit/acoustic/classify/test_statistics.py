@@ -84,8 +84,8 @@ def test_the_head_learns_its_normalisation() -> None:
     head = StatisticsHead(8, 2).train()
     x = windows(400)[:, None] * torch.linspace(0.5, 2, 400)[:, None, None, None]
     with torch.no_grad():
-        for _ in range(700):
-            head(x[torch.randint(400, (64,))])
+        for _ in range(1000):
+            head(x[torch.randint(400, (12,))])
     normalised = head.eval()._normalise(window_statistics(x[:, 0]))
     assert normalised.mean(dim=0).abs().max() < 0.2
     assert (normalised.std(dim=0) - 1).abs().max() < 0.2

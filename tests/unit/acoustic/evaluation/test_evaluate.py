@@ -16,11 +16,12 @@ from acoustic.classify.vit import VARIANTS
 from acoustic.data.dataset import read_dataset
 from acoustic.data.outliers import read_outliers
 from acoustic.errors import ConfigError
-from acoustic.evaluation import robustness
+from acoustic.evaluation import metrics, robustness
 from acoustic.evaluation.baselines import hand_made_features, majority, svm
 from acoustic.evaluation.corruptions import corruption_grid
 from acoustic.evaluation.measure import measure, measure_outliers
 from acoustic.evaluation.small_cnn import small_cnn
+from acoustic.fitting import intervals
 from acoustic.fitting.calibrate import (
     Calibrated,
     CalibrationConfig,
@@ -203,6 +204,8 @@ def run(*arguments: object) -> str:
 
 def test_from_folders_to_a_report_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(VARIANTS, "tiny", TINY)
+    monkeypatch.setattr(intervals, "N_BOOTSTRAP", 50)
+    monkeypatch.setattr(metrics, "N_BOOTSTRAP", 50)
     grid = corruption_grid({})
     monkeypatch.setattr(
         robustness, "corruption_grid", lambda recordings: [grid[0], grid[4], grid[-1]]

@@ -1,0 +1,51 @@
+"""The three stages in process, as the settings and a caller's wishes say."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from acoustic.classify.engine_config import Accelerator, Precision
+from acoustic.pipeline import Pipeline, PipelineConfig
+from acoustic.preprocess.cache import CacheConfig
+from deployments.config import BUILT_IN, load_config
+
+
+def open_pipeline(
+    config: str | Path | None = None,
+    model: str | Path = BUILT_IN,
+    device: Accelerator = "auto",
+    precision: Precision = "auto",
+    cache: CacheConfig | str | Path | None = None,
+) -> Pipeline:
+    """The three stages as the service would run them.
+
+    Args:
+        config: file of settings; None for the built-in one.
+        model: "default" for the checkpoint that the settings name, or a folder.
+        device: "auto" for the settings' own.
+        precision: "auto" for the settings' own.
+        cache: see `Classifier`.
+
+    Raises:
+        ConfigError: the settings cannot be used.
+        CheckpointError: the checkpoint cannot be used.
+    """
+    settings = load_config(None if config is None else Path(config))
+    if str(model) != BUILT_IN:
+        settings = replace(settings, checkpoint=str(Path(model).absolute()))
+    engine = settings.engine
+    if device != "auto":
+        engine = replace(engine, accelerator=device)
+    if precision != "auto":
+        engine = replace(engine, precision=precision)
+    bounds = CacheConfig(folder=str(cache)) if isinstance(cache, (str, Path)) else cache
+    return Pipeline.from_folder(
+        settings.checkpoint_folder,
+        PipelineConfig(
+            preprocess=settings.preprocess,
+            cache=bounds,
+            engine=engine,
+            postprocess=settings.postprocess,
+        ),
+    )
