@@ -21,7 +21,8 @@ from acoustic.checkpoint_folder import CheckpointFolder
 from acoustic.classify.classifier import Classifier
 from acoustic.classify.engine_config import EngineConfig
 from acoustic.errors import AcousticError, ClassificationError, InputError
-from acoustic.postprocess.postprocessor import PostprocessConfig, Postprocessor
+from acoustic.postprocess.postprocess_config import PostprocessConfig
+from acoustic.postprocess.postprocessor import Postprocessor
 from acoustic.postprocess.rounds import RoundResult, evaluate_in_rounds, merge_rounds
 from acoustic.prediction import Prediction
 from acoustic.preprocess.cache import CacheConfig

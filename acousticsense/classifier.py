@@ -30,6 +30,7 @@ from acoustic.prediction import Prediction
 from acoustic.preprocess.cache import CacheConfig
 from acoustic.request import Effort, RequestOptions
 from acoustic.types import TrackFeatures, TrackLogits
+from acousticsense.guide import guide_row
 from acousticsense.inputs import AudioInput, NamedAudio, expand, read_input
 from acousticsense.loading import open_pipeline
 from deployments.config import BUILT_IN
@@ -70,9 +71,7 @@ class Classifier:
         CheckpointError: the model cannot be used.
         ConfigError: a setting does not fit this machine.
 
-    >>> from acoustic.example import example_wav
-    >>> with Classifier() as classifier:   # doctest: +SKIP
-    ...     prediction = classifier.classify(example_wav())
+    >>> Classifier().classify("song.mp3").genre   # doctest: +SKIP
     """
 
     def __init__(
@@ -169,17 +168,9 @@ class Classifier:
         return await asyncio.to_thread(self.classify, audio, **options)
 
     async def process_audio_batch(self, paths: Sequence[str | Path]) -> list[dict[str, Any]]:
-        """The guide's call (its section 5.1): one dictionary per file, in order.
-
-        Args:
-            paths: audio files.
-
-        Returns:
-            file, predictions (genre → probability), top_genre, top_confidence, uncertainty
-            (normalised entropy) and needs_review; or file and error.
-        """
+        """The guide's call (its section 5.1): one `guide_row` per file, in order."""
         results = await asyncio.to_thread(lambda: list(self.classify_many(list(paths))))
-        return [_guide_row(str(p), each) for p, each in zip(paths, results, strict=True)]
+        return [guide_row(str(p), each) for p, each in zip(paths, results, strict=True)]
 
     def embed(self, audio: AudioInput, *, effort: Effort = "balanced") -> npt.NDArray[np.float32]:
         """Features of a track before the model's head: (D,) float32, the mean over its windows.
@@ -308,16 +299,3 @@ class Classifier:
                 inference_ms = each.timings_ms.get("inference", 0.0)
                 self._inference_ms += inference_ms
                 self._preprocess_ms += sum(each.timings_ms.values()) - inference_ms
-
-
-def _guide_row(file: str, result: Prediction | AcousticError) -> dict[str, Any]:
-    if isinstance(result, AcousticError):
-        return {"file": file, "error": {"code": result.code, "message": result.message}}
-    return {
-        "file": file,
-        "predictions": {score.genre: score.probability for score in result.predictions},
-        "top_genre": result.top_genre,
-        "top_confidence": result.confidence,
-        "uncertainty": result.uncertainty.entropy,
-        "needs_review": result.needs_review,
-    }

@@ -22,7 +22,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from acoustic.classify.engine_config import EngineConfig
 from acoustic.errors import ConfigError
 from acoustic.geometry import MelConfig
-from acoustic.postprocess.postprocessor import PostprocessConfig
+from acoustic.postprocess.postprocess_config import PostprocessConfig
 from acoustic.postprocess.rules import Rule
 from acoustic.preprocess.cache import CacheConfig
 from acoustic.preprocess.preprocessor import PreprocessConfig

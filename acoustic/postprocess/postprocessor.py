@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import Any, get_args
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from acoustic.checkpoint_folder import CheckpointFolder
 from acoustic.digest import config_digest
 from acoustic.errors import InvalidOptionError
 from acoustic.labels import LabelSet
-from acoustic.postprocess.aggregation import Aggregation, aggregate
+from acoustic.postprocess.aggregation import aggregate
 from acoustic.postprocess.calibration import (
     Calibration,
     Probabilities,
@@ -19,11 +19,12 @@ from acoustic.postprocess.calibration import (
     calibrated_probabilities,
     load_calibration,
 )
-from acoustic.postprocess.conformal import SET_METHODS, SetMethod, prediction_sets
+from acoustic.postprocess.conformal import prediction_sets
 from acoustic.postprocess.families import find_family
+from acoustic.postprocess.postprocess_config import PostprocessConfig
 from acoustic.postprocess.reasons import Evidence, ReviewThresholds, find_reasons
 from acoustic.postprocess.rounds import RoundResult
-from acoustic.postprocess.rules import Rule, Rules
+from acoustic.postprocess.rules import Rules
 from acoustic.postprocess.uncertainty import measure_uncertainty
 from acoustic.prediction import (
     AppliedRule,
@@ -37,47 +38,12 @@ from acoustic.prediction import (
     WindowScore,
 )
 from acoustic.profiling import StageTimer
-from acoustic.request import RequestOptions, check_coverage
+from acoustic.request import RequestOptions
 from acoustic.types import TrackLogits
 
 DEFAULT_TOP_K = 5
 DEFAULT_MIN_CONFIDENCE = 0.5
 """Confidence threshold when neither the settings nor the calibration set one."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PostprocessConfig:
-    """Settings of stage 3.
-
-    Attributes:
-        aggregation: how the windows' probabilities become the track's: "mean_probability",
-            "mean_logit" or "vote" (the guide's 4.1).
-        coverage: coverage of the prediction set where the caller asks for no other, 0.50 to 0.99.
-        set_method: method of the prediction set: "lac", "aps" or "raps"; see `conformal`.
-        auto_margin: lead of the best genre over the second, in [0, 1], below which effort auto
-            evaluates another round.
-        rules: music-knowledge rules, in the order in which they are applied.
-        review: thresholds of the review flag.
-    """
-
-    aggregation: Aggregation = "mean_probability"
-    coverage: float = 0.9
-    set_method: SetMethod = "lac"
-    auto_margin: float = 0.2
-    rules: tuple[Rule, ...] = ()
-    review: ReviewThresholds = field(default_factory=ReviewThresholds)
-
-    def __post_init__(self) -> None:
-        if self.aggregation not in get_args(Aggregation):
-            raise ValueError(f"unknown aggregation {self.aggregation!r}")
-        if self.set_method not in SET_METHODS:
-            raise ValueError(f"unknown set_method {self.set_method!r}")
-        try:
-            check_coverage(self.coverage)
-        except InvalidOptionError as error:
-            raise ValueError(error.message) from error
-        if not 0 <= self.auto_margin <= 1:
-            raise ValueError(f"auto_margin is {self.auto_margin}, limits are 0 to 1")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from acoustic.checkpoint_folder import CheckpointFolder
-from acoustic.postprocess.postprocessor import PostprocessConfig, Postprocessor
+from acoustic.postprocess.postprocess_config import PostprocessConfig
+from acoustic.postprocess.postprocessor import Postprocessor
 from acoustic.postprocess.rounds import RoundResult, merge_rounds
 from acoustic.request import RequestOptions
 from acoustic.types import TrackLogits

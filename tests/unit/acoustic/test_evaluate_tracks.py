@@ -19,7 +19,8 @@ from acoustic.errors import (
 from acoustic.labels import Label, LabelSet
 from acoustic.pipeline import FeatureSource, Pipeline, PipelineConfig, evaluate_tracks
 from acoustic.postprocess.calibration import Calibration, WindowCalibration
-from acoustic.postprocess.postprocessor import PostprocessConfig, Postprocessor
+from acoustic.postprocess.postprocess_config import PostprocessConfig
+from acoustic.postprocess.postprocessor import Postprocessor
 from acoustic.prediction import Prediction
 from acoustic.request import Effort, RequestOptions
 from acoustic.types import TrackFeatures, TrackLogits

@@ -10,7 +10,7 @@ import pytest
 from acoustic.errors import InputError, InvalidOptionError
 from acoustic.example import example_wav
 from acoustic.pipeline import Pipeline, PipelineConfig
-from acoustic.postprocess.postprocessor import PostprocessConfig
+from acoustic.postprocess.postprocess_config import PostprocessConfig
 from acoustic.postprocess.reasons import ReviewThresholds
 from acoustic.preprocess.segments import plan_rounds
 from acoustic.request import RequestOptions

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from acoustic.errors import ConfigError
-from acoustic.postprocess.postprocessor import PostprocessConfig
+from acoustic.postprocess.postprocess_config import PostprocessConfig
 from deployments.config import (
     CHECKPOINT_VARIABLE,
     ServiceConfig,

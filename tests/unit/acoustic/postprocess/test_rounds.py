@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from acoustic.errors import SilentAudioError
 from acoustic.labels import Label, LabelSet
 from acoustic.postprocess.calibration import Calibration, WindowCalibration
-from acoustic.postprocess.postprocessor import PostprocessConfig, Postprocessor
+from acoustic.postprocess.postprocess_config import PostprocessConfig
+from acoustic.postprocess.postprocessor import Postprocessor
 from acoustic.postprocess.rounds import RoundResult, evaluate_in_rounds, merge_rounds
 from acoustic.prediction import Prediction
 from acoustic.types import TrackLogits

@@ -12,7 +12,7 @@ from acoustic.errors import ConfigError
 from acoustic.example import example_wav
 from acoustic.labels import GENRES, Label, LabelSet
 from acoustic.pipeline import Pipeline, PipelineConfig
-from acoustic.postprocess.postprocessor import PostprocessConfig
+from acoustic.postprocess.postprocess_config import PostprocessConfig
 from acoustic.postprocess.rules import Condition, Rule, Rules, fitting, shift_odds
 from acoustic.request import RequestOptions
 from acoustic.types import TrackFacts

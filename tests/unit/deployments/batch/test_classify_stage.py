@@ -12,7 +12,7 @@ import pytest
 
 from acoustic.classify.classifier import Classifier
 from acoustic.pipeline import Pipeline, PipelineConfig
-from acoustic.postprocess.postprocessor import PostprocessConfig
+from acoustic.postprocess.postprocess_config import PostprocessConfig
 from acoustic.prediction import Prediction
 from acoustic.request import Effort, RequestOptions
 from deployments.batch.classify_stage import ClassifyStage

@@ -18,7 +18,7 @@ from acoustic.errors import (
     ConfigError,
     SourceUnavailableError,
 )
-from acoustic.postprocess.postprocessor import PostprocessConfig
+from acoustic.postprocess.postprocess_config import PostprocessConfig
 from acoustic.preprocess.preprocessor import PreprocessConfig
 from acoustic.request import RequestOptions
 from deployments.batch.job_options import JobOptions

@@ -30,7 +30,7 @@ from acoustic.errors import (
     UnavailableError,
 )
 from acoustic.pipeline import Pipeline
-from acoustic.postprocess.postprocessor import PostprocessConfig
+from acoustic.postprocess.postprocess_config import PostprocessConfig
 from acoustic.postprocess.rounds import RoundResult, merge_rounds
 from acoustic.prediction import Prediction
 from acoustic.request import RequestOptions
