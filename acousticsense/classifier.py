@@ -272,8 +272,7 @@ class Classifier:
                         raise decoded.features
                     return decoded.features
                 data = cast(NamedAudio, decoded.audio).data
-                effort = decoded.options.effort
-                return self.pipeline.preprocessor.process(data, effort, number)
+                return self.pipeline.preprocessor.process(data, decoded.options.effort, number)
 
             return features
 

@@ -65,9 +65,10 @@ def compare_front_ends(data: bytes, n_runs: int) -> Comparison:
 
     mel = GUIDE_MEL
     spectrogram = MelSpectrogram(mel)
+    limits = DecodeLimits()
+    duration_s = open_audio(data, limits).info.duration_s or mel.window_s
 
     def librosa_decode() -> Samples:
-        duration_s = librosa.get_duration(path=io.BytesIO(data))
         offset_s = max(0.0, (duration_s - GUIDE_SECONDS) / 2)
         samples, _ = librosa.load(
             io.BytesIO(data), sr=mel.sample_rate, offset=offset_s, duration=GUIDE_SECONDS
@@ -82,9 +83,8 @@ def compare_front_ends(data: bytes, n_runs: int) -> Comparison:
         return np.asarray(librosa.power_to_db(power, ref=np.max), np.float32)
 
     def our_decode() -> Samples:
-        limits = DecodeLimits()
         reader = open_audio(data, limits)
-        (segment,) = plan_segments(reader.info.duration_s or mel.window_s, mel.window_s, 1)
+        (segment,) = plan_segments(duration_s, mel.window_s, 1)
         return resample(reader.read(segment), mel.sample_rate, limits)
 
     librosa_samples, librosa_decode_ms = _median(librosa_decode, n_runs)

@@ -120,9 +120,9 @@ def test_killed_and_resumed_nothing_is_lost_repeated_or_read_again(
     assert len(finished) >= n_parts * CHUNK
     proxy.forget()
     again = Job(proxy, tiny_checkpoint, out, "--resume")
-    told = again.finish()
-    assert again.process.returncode == 0, told
-    assert f"{N_SONGS} files listed, {len(finished)} finished before" in told
+    output = again.finish()
+    assert again.process.returncode == 0, output
+    assert f"{N_SONGS} files listed, {len(finished)} finished before" in output
     everything = ids_of(folder)
     assert len(everything) == len(set(everything)) == N_SONGS
     read = {f"s3:/{path}" for path in proxy.gets() if path.startswith(f"/{BUCKET}/in/")}
@@ -151,8 +151,8 @@ def test_killed_inside_the_commit_window_a_part_is_there_whole_or_not_at_all(
     job.kill()
     proxy.fault = lambda method, path, count: ""
     again = Job(proxy, tiny_checkpoint, "out-window", "--resume")
-    told = again.finish()
-    assert again.process.returncode == 0, told
+    output = again.finish()
+    assert again.process.returncode == 0, output
     everything = ids_of(folder)
     assert len(everything) == len(set(everything)) == N_SONGS
 
@@ -167,8 +167,8 @@ def test_a_killed_worker_costs_nothing(
     assert len(actors) == 2
     for actor in actors:
         actor.kill()
-    told = job.finish()
-    assert job.process.returncode == 0, told
+    output = job.finish()
+    assert job.process.returncode == 0, output
     everything = ids_of(folder)
     assert len(everything) == len(set(everything)) == N_SONGS
 
@@ -188,9 +188,9 @@ def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(
     wait_for(lambda: len(list(folder.glob("part-*.parquet"))) >= 2, job)
     children = job.children("")
     job.process.send_signal(signal.SIGINT)
-    told = job.finish()
-    assert job.process.returncode == 130, told
-    assert "rerun with --resume to continue" in told
-    assert "Traceback" not in told
+    output = job.finish()
+    assert job.process.returncode == 130, output
+    assert "rerun with --resume to continue" in output
+    assert "Traceback" not in output
     _, alive = psutil.wait_procs(children, timeout=30)
     assert not alive

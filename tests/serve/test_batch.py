@@ -209,10 +209,10 @@ def test_an_output_that_takes_nothing_ends_the_job_with_one_sentence(
         assert run_job(options) == 4
     finally:
         proxy.close()
-    told = capfd.readouterr().out
-    assert "job failed: " in told
-    assert "the store denies access; rerun with --resume to continue" in told
-    assert "Traceback" not in told
+    output = capfd.readouterr().out
+    assert "job failed: " in output
+    assert "the store denies access; rerun with --resume to continue" in output
+    assert "Traceback" not in output
 
 
 def test_manifests_pass_their_columns_through(job: Job, tmp_path: Path) -> None:
@@ -300,7 +300,7 @@ def test_a_dry_run_counts_and_writes_nothing(
 ) -> None:
     make_songs(tmp_path / "songs")
     assert run_job(job(tmp_path / "songs", dry_run=True, sample=9)) == 0
-    told = capsys.readouterr().out
-    assert "9 files to do" in told
-    assert "ms of CPU per file, measured on 9" in told
+    output = capsys.readouterr().out
+    assert "9 files to do" in output
+    assert "ms of CPU per file, measured on 9" in output
     assert not (tmp_path / "out").exists()

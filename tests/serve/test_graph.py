@@ -103,27 +103,27 @@ def test_concurrent_requests_form_batches_and_do_not_mix(
     assert facts["batches"] < 36
 
 
-class PoisonableClassify(SlowClassify):
-    """Fails whenever a batch contains the track POISON."""
+class FailingClassify(SlowClassify):
+    """Fails whenever a batch contains the track FAILING."""
 
-    POISON = SOUNDS[3]
+    FAILING = SOUNDS[3]
 
     def __init__(self, *args: Any) -> None:
         import hashlib
 
         super().__init__(*args)
-        poison, run = hashlib.sha256(self.POISON).hexdigest(), self._coalescer._run
+        failing, run = hashlib.sha256(self.FAILING).hexdigest(), self._coalescer._run
 
-        def fail_on_poison(tracks: Sequence[TrackFeatures]) -> Sequence[TrackLogits]:
-            if any(track.facts.content_sha256 == poison for track in tracks):
+        def fail_on_track(tracks: Sequence[TrackFeatures]) -> Sequence[TrackLogits]:
+            if any(track.facts.content_sha256 == failing for track in tracks):
                 raise RuntimeError("device-side assert")
             return run(tracks)
 
-        self._coalescer._run = fail_on_poison
+        self._coalescer._run = fail_on_track
 
 
-def test_a_poisoned_item_fails_alone(deploy: Deploy, pipeline: Pipeline) -> None:
-    client = deploy(classes={"Classify": PoisonableClassify})
+def test_a_failing_item_fails_alone(deploy: Deploy, pipeline: Pipeline) -> None:
+    client = deploy(classes={"Classify": FailingClassify})
     with ThreadPoolExecutor(12) as pool:
         replies = list(pool.map(lambda i: post(client, SOUNDS[i % 6]), range(24)))
     for i, reply in enumerate(replies):

@@ -40,8 +40,8 @@ POSTPROCESSOR = Postprocessor(
     WINDOW_S,
     PostprocessConfig(auto_margin=0.5),
 )
-SURE, UNSURE, POISON = 50, 0, 255
-"""Level of a window → logit of Jazz, in tenths; the fake model fails on POISON."""
+SURE, UNSURE, FAILING = 50, 0, 255
+"""Level of a window → logit of Jazz, in tenths; the fake model fails on FAILING."""
 
 Round = Sequence[int] | AcousticError
 
@@ -58,7 +58,7 @@ class Model:
         return [self._answer(of_track, each) for of_track, each in zip(levels, batch, strict=True)]
 
     def _answer(self, levels: list[int], features: TrackFeatures) -> TrackLogits | Exception:
-        if POISON in levels:
+        if FAILING in levels:
             return RuntimeError("logits that are not finite")
         starts = [segment.start_s for segment in features.facts.segments]
         rows = [[level / 10, 0.0, -1.0] for level in levels]
@@ -147,7 +147,7 @@ def test_the_model_is_not_called_where_every_track_failed() -> None:
 
 
 def test_a_track_on_which_the_model_fails_has_an_error_with_its_cause() -> None:
-    found = evaluate(Model(), [source([SURE]), source([POISON])])
+    found = evaluate(Model(), [source([SURE]), source([FAILING])])
     assert prediction(found[0]).top_genre == "Jazz"
     assert isinstance(found[1], ClassificationError)
     assert isinstance(found[1].__cause__, RuntimeError)
@@ -167,7 +167,7 @@ def test_a_store_that_stops_answering_is_not_a_result() -> None:
 
 
 def test_a_model_that_fails_in_a_later_round_is_not_a_result() -> None:
-    (found,) = evaluate(Model(), [source([UNSURE] * 3, [POISON])])
+    (found,) = evaluate(Model(), [source([UNSURE] * 3, [FAILING])])
     assert isinstance(found, ClassificationError)
 
 

@@ -89,8 +89,8 @@ def test_auto_costs_what_it_hears(rng: np.random.Generator) -> None:
 def knowledge(n: int, rng: np.random.Generator) -> tuple[Tracks, np.ndarray, list[Descriptors]]:
     """A model that cannot separate slow from fast, and tempi that are right in 75 % of cases."""
     labels = np.arange(n) % 2
-    told = np.where(rng.random(n) < 0.75, labels, 1 - labels)
-    descriptors = [replace(DESCRIPTORS, tempo_bpm=150.0 if fast else 80.0) for fast in told]
+    output = np.where(rng.random(n) < 0.75, labels, 1 - labels)
+    descriptors = [replace(DESCRIPTORS, tempo_bpm=150.0 if fast else 80.0) for fast in output]
     probabilities = np.tile([0.45, 0.45, 0.1], (n, 1))
     return tracks_of(np.log(probabilities)[:, None], labels), probabilities, descriptors
 

@@ -87,8 +87,10 @@ def test_the_engine_gives_the_features_that_its_logits_come_from(engine: Engine)
 
 def test_strange_clips_are_further_from_the_references_than_familiar_ones(engine: Engine) -> None:
     familiar = collect_references(engine, [clip(BEATS, seed) for seed in range(20)])
-    heard = evaluate_clips(engine, [clip(BEATS, 99, "valid"), clip(NOTES, 99, "valid")], familiar)
-    near, far = heard.distances[10]
+    evaluated = evaluate_clips(
+        engine, [clip(BEATS, 99, "valid"), clip(NOTES, 99, "valid")], familiar
+    )
+    near, far = evaluated.distances[10]
     assert near < far
     assert evaluate_clips(engine, [clip(BEATS, 99, "valid")]).distances == {}
 

@@ -55,8 +55,8 @@ def test_white_has_equal_power_per_hertz_and_pink_per_octave(rng: np.random.Gene
 
 
 def test_low_pass_removes_what_is_above(rng: np.random.Generator) -> None:
-    heard = low_pass(white_noise(2 * RATE, rng), RATE, 2000, rng)
-    assert band_power(heard, 4000, 11_000) < 1e-5 * band_power(heard, 0, 2000)
+    evaluated = low_pass(white_noise(2 * RATE, rng), RATE, 2000, rng)
+    assert band_power(evaluated, 4000, 11_000) < 1e-5 * band_power(evaluated, 0, 2000)
 
 
 def test_clipping_flattens_a_tone(rng: np.random.Generator) -> None:

@@ -212,16 +212,16 @@ def test_from_folders_to_a_report_card(tmp_path: Path, monkeypatch: pytest.Monke
     )
     music, sounds = make_music(tmp_path)
     out, report_folder = tmp_path / "model", tmp_path / "report"
-    told = run(
+    output = run(
         "train", music, "--out", out, "--not-music", sounds, "--variant", "tiny",
         "--crops", 960, "--name", "duo", "--threads", 1,
     )  # fmt: skip
-    assert "100%  crops 960  loss" in told
-    assert "valid accuracy" in told
-    assert "acousticsense calibrate" in told
+    assert "100%  crops 960  loss" in output
+    assert "valid accuracy" in output
+    assert "acousticsense calibrate" in output
 
-    told = run("calibrate", out, music, "--review-accuracy", 0.9, "--threads", 1)
-    assert "calibrated on 24 tracks" in told
+    output = run("calibrate", out, music, "--review-accuracy", 0.9, "--threads", 1)
+    assert "calibrated on 24 tracks" in output
     calibration = load_calibration(CheckpointFolder.open(out))
     assert set(calibration.windows) == {1, 3, 10}
     assert set(calibration.at(10).quantiles) == {"lac", "aps", "raps"}
@@ -230,7 +230,7 @@ def test_from_folders_to_a_report_card(tmp_path: Path, monkeypatch: pytest.Monke
 
     about = tmp_path / "about.md"
     about.write_text("Chords and clicks.")
-    told = run(
+    output = run(
         "evaluate", out, music, "--not-music", sounds, "--out", report_folder, "--card",
         "--cnn-crops", 96, "--fault-cases", 2, "--threads", 1, "--about", about,
     )  # fmt: skip

@@ -53,8 +53,8 @@ def test_nonsense_is_a_programming_error(bad: tuple[float, float, int]) -> None:
 @given(duration_s=durations)
 def test_the_rounds_of_auto_are_the_windows_of_thorough(duration_s: float) -> None:
     rounds = plan_rounds(duration_s, 6.0, "auto")
-    heard = sorted((s for each in rounds for s in each), key=lambda s: s.start_s)
-    assert tuple(heard) == plan_rounds(duration_s, 6.0, "thorough")[0]
+    evaluated = sorted((s for each in rounds for s in each), key=lambda s: s.start_s)
+    assert tuple(evaluated) == plan_rounds(duration_s, 6.0, "thorough")[0]
     assert all(rounds)
 
 

@@ -207,20 +207,20 @@ def weights(folder: Path) -> bytes:
 
 
 def test_a_run_writes_a_checkpoint_and_its_facts(tmp_path: Path) -> None:
-    told: list[Report] = []
+    reports: list[Report] = []
     outlier = Outlier(
         waveform=np.zeros(1, np.float32), log_mel=np.zeros((128, 150), np.uint8), kind="speech"
     )
-    train_checkpoint(dataset(), [outlier], job(tmp_path), told.append)
+    train_checkpoint(dataset(), [outlier], job(tmp_path), reports.append)
     loaded = load_checkpoint(CheckpointFolder.open(tmp_path))
     facts = json.loads((tmp_path / TRAINING_FILE).read_text())
     assert loaded.manifest.labels.names == MADE.names
     assert facts["clips"]["Beats"] == {"made": 6}
     assert (facts["n_valid"], facts["n_outliers"]) == (6, 1)
-    assert 2 <= len(facts["history"]) == len(told) <= 10  # validations that fit the time budget
-    assert told[-1].progress == 1.0
-    assert told[-1].accuracy is not None
-    assert told[-1].loss < told[0].loss
+    assert 2 <= len(facts["history"]) == len(reports) <= 10  # validations that fit the time budget
+    assert reports[-1].progress == 1.0
+    assert reports[-1].accuracy is not None
+    assert reports[-1].loss < reports[0].loss
     assert not (tmp_path / STATE_FILE).exists()
 
 
@@ -319,12 +319,12 @@ def test_slow_validation_does_not_eat_the_time_limit(
 
     monkeypatch.setattr("acoustic.training.watch.validation_accuracy", slow)
     monkeypatch.setattr("acoustic.training.trainer.time.monotonic", tick)
-    told: list[Report] = []
+    reports: list[Report] = []
     recipe = replace(RECIPE, n_crops=24 * 10_000, max_minutes=1.0)
-    train_checkpoint(dataset(), [], job(tmp_path, recipe=recipe), told.append)
-    assert told[-1].progress == 1.0
-    assert told[-1].n_crops > 24 * 70  # at most 120 steps; 14 if each were validated
-    assert len(told) < 6
+    train_checkpoint(dataset(), [], job(tmp_path, recipe=recipe), reports.append)
+    assert reports[-1].progress == 1.0
+    assert reports[-1].n_crops > 24 * 70  # at most 120 steps; 14 if each were validated
+    assert len(reports) < 6
 
 
 def test_what_was_trained_on_is_no_valid_clip(tmp_path: Path) -> None:

@@ -32,9 +32,9 @@ class FakeTrainer(SimpleNamespace):
         self.number = state["number"]
 
 
-def watch(out: Path, told: list[Report], data: str = "data", number: int = 0) -> Watch:
+def watch(out: Path, reports: list[Report], data: str = "data", number: int = 0) -> Watch:
     trainer = FakeTrainer(number)
-    return Watch(trainer, Scaling(), [], out, data, told.append)  # type: ignore[arg-type]
+    return Watch(trainer, Scaling(), [], out, data, reports.append)  # type: ignore[arg-type]
 
 
 def step(n: int) -> Progress:
@@ -44,13 +44,13 @@ def step(n: int) -> Progress:
 
 
 def test_a_whole_training_has_twenty_reports_ending_with_the_last_step(tmp_path: Path) -> None:
-    told: list[Report] = []
-    made = watch(tmp_path, told)
+    reports: list[Report] = []
+    made = watch(tmp_path, reports)
     for n in range(1, RECIPE.n_steps + 1):
         made(step(n))
-    assert len(told) == len(made.history) == N_REPORTS
-    assert [report.n_crops for report in told] == [50 * (i + 1) for i in range(N_REPORTS)]
-    last = told[-1]
+    assert len(reports) == len(made.history) == N_REPORTS
+    assert [report.n_crops for report in reports] == [50 * (i + 1) for i in range(N_REPORTS)]
+    last = reports[-1]
     assert (last.progress, last.n_crops_total, last.accuracy) == (1.0, 1000, None)
     assert (last.loss, last.elapsed_s, last.crops_per_s) == (1.2346, 200.0, 5.0)
 
@@ -66,11 +66,11 @@ def test_the_state_is_saved_with_each_report_and_leaves_no_partial_file(tmp_path
 def test_the_state_is_saved_after_a_minute_without_a_report(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = watch(tmp_path, told := [])
+    made = watch(tmp_path, reports := [])
     now_s = made._saved_s
     monkeypatch.setattr("acoustic.training.watch.time.monotonic", lambda: now_s + 61.0)
     made(step(1))
-    assert told == []
+    assert reports == []
     assert (tmp_path / STATE_FILE).exists()
 
 
@@ -78,16 +78,16 @@ def test_a_resumed_training_keeps_its_history_and_repeats_no_report(tmp_path: Pa
     first = watch(tmp_path, [], number=7)
     first(step(5))
     first(step(10))
-    told: list[Report] = []
-    second = watch(tmp_path, told)
+    reports: list[Report] = []
+    second = watch(tmp_path, reports)
     second.load()
     assert second._trainer.number == 7  # type: ignore[attr-defined]
     assert second.history == first.history
     assert second.cpu_minutes >= first._cpu_minutes_before
     second(step(10))
-    assert told == []
+    assert reports == []
     second(step(15))
-    assert [report.progress for report in told] == [0.15]
+    assert [report.progress for report in reports] == [0.15]
 
 
 @pytest.mark.parametrize(

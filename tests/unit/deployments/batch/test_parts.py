@@ -195,9 +195,9 @@ def chunk_of(rows: Rows) -> pa.Table:
 
 
 def test_a_written_chunk_returns_its_counts_and_costs(options: JobOptions, rows: Rows) -> None:
-    (told,) = write(chunk_of(rows), options, EXTRAS).to_pylist()
-    assert told.pop("write_s") > 0
-    assert told == {
+    (output,) = write(chunk_of(rows), options, EXTRAS).to_pylist()
+    assert output.pop("write_s") > 0
+    assert output == {
         "read_bytes": 300, "preprocess_s": 1.5, "classify_s": 0.75, "n_files": 3, "n_errors": 1,
         "first_error": "audio_decode_failed", "failure": "", "size_bytes": 2010,
     }  # fmt: skip
@@ -206,8 +206,8 @@ def test_a_written_chunk_returns_its_counts_and_costs(options: JobOptions, rows:
 
 
 def test_a_chunk_without_errors_has_no_first_error(options: JobOptions, rows: Rows) -> None:
-    (told,) = write(chunk_of(rows[:2]), options, EXTRAS).to_pylist()
-    assert (told["n_errors"], told["first_error"]) == (0, "")
+    (output,) = write(chunk_of(rows[:2]), options, EXTRAS).to_pylist()
+    assert (output["n_errors"], output["first_error"]) == (0, "")
 
 
 def test_a_failed_write_is_returned_and_not_raised(
@@ -217,8 +217,8 @@ def test_a_failed_write_is_returned_and_not_raised(
         raise SourceUnavailableError("the store failed at s3://out")
 
     monkeypatch.setattr(parts, "write_atomically", fail)
-    (told,) = write(chunk_of(rows), options, EXTRAS).to_pylist()
-    assert told["failure"] == "the store failed at s3://out"
+    (output,) = write(chunk_of(rows), options, EXTRAS).to_pylist()
+    assert output["failure"] == "the store failed at s3://out"
     assert names_of(options) == []
 
 

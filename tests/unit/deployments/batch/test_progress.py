@@ -97,9 +97,9 @@ def report_lines(
             clock.now_s += LINE_EVERY_S / 4
             totals.add(part(2))
             shown.update(totals)
-    told = capsys.readouterr()
-    assert told.out == "", "standard output belongs to the report"
-    return told.err.splitlines()
+    output = capsys.readouterr()
+    assert output.out == "", "standard output belongs to the report"
+    return output.err.splitlines()
 
 
 def test_plain_lines_come_at_intervals_and_at_the_end(

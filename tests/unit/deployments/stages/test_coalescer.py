@@ -81,7 +81,7 @@ def test_the_limit_is_in_the_items_own_unit() -> None:
 
 
 @pytest.mark.parametrize("position", [0, 3, 7])
-def test_a_poisoned_item_fails_alone(position: int) -> None:
+def test_a_failing_item_fails_alone(position: int) -> None:
     items = list(range(1, 9))
     items[position] = -1
     results = run(Squares(), [[item] for item in items])
@@ -92,7 +92,7 @@ def test_a_poisoned_item_fails_alone(position: int) -> None:
             assert result == item * item
 
 
-def test_all_poisoned() -> None:
+def test_all_items_failing() -> None:
     results = run(Squares(), [[-1], [-2], [-3]])
     assert all(isinstance(result, RuntimeError) for (result,) in results)
 
@@ -123,11 +123,11 @@ async def _scenario_guard(scenario: Callable[[], Awaitable[list[object]]]) -> li
 
 
 def test_every_call_is_told_with_its_sizes_and_waits() -> None:
-    told: list[BatchFacts] = []
+    output: list[BatchFacts] = []
     squares = Squares()
 
     async def scenario() -> int:
-        coalescer: Coalescer[int, int] = Coalescer(squares, lambda item: item, 10, told.append)
+        coalescer: Coalescer[int, int] = Coalescer(squares, lambda item: item, 10, output.append)
         squares.gate.clear()
         first = asyncio.create_task(coalescer.submit([3]))
         while not coalescer._running_size:
@@ -142,8 +142,8 @@ def test_every_call_is_told_with_its_sizes_and_waits() -> None:
         return in_flight
 
     assert asyncio.run(scenario()) == 3 + 4 + 5 + 6
-    assert [(facts.n_items, facts.size) for facts in told] == [(1, 3), (2, 9), (1, 6)]
-    assert [len(facts.waits_s) for facts in told] == [1, 2, 1]
-    assert all(wait_s >= 0 for facts in told for wait_s in facts.waits_s)
-    assert all(facts.run_s >= 0 for facts in told)
-    assert told[2].waits_s[0] >= told[1].run_s
+    assert [(facts.n_items, facts.size) for facts in output] == [(1, 3), (2, 9), (1, 6)]
+    assert [len(facts.waits_s) for facts in output] == [1, 2, 1]
+    assert all(wait_s >= 0 for facts in output for wait_s in facts.waits_s)
+    assert all(facts.run_s >= 0 for facts in output)
+    assert output[2].waits_s[0] >= output[1].run_s
