@@ -279,10 +279,8 @@ def _tables(found: dict[str, Any], possible: float, n_cpus: int) -> str:
         ["measured ÷ possible files per second", str(found["share_of_possible"])],
         [
             "rows changed by a fifth of the GETs failing",
-            (
-                f"{found['failing']['different_rows']} of {found['n_files']} "
-                f"({sum(found['failing']['failed'].values())} of {found['failing']['gets']} failed)"
-            ),
+            f"{found['failing']['different_rows']} of {found['n_files']} "
+            f"({sum(found['failing']['failed'].values())} of {found['failing']['gets']} failed)",
         ],
         *(
             [f"peak private memory of all processes, {n} files, MB", str(peak)]
@@ -293,13 +291,8 @@ def _tables(found: dict[str, Any], possible: float, n_cpus: int) -> str:
         [name, f"{row['share_of_bytes']:.1%}", "the same" if row["same_rows"] else "DIFFERENT"]
         for name, row in found["ranged"].items()
     ]
-    return (
-        markdown_table(["batch job", "value"], rows)
-        + "\n\n"
-        + markdown_table(
-            ["3-minute MP3, effort fast", "bytes of ranged ÷ whole reads", "rows"], ranged
-        )
-    )
+    header = ["3-minute MP3, effort fast", "bytes of ranged ÷ whole reads", "rows"]
+    return f"{markdown_table(['batch job', 'value'], rows)}\n\n{markdown_table(header, ranged)}"
 
 
 if __name__ == "__main__":

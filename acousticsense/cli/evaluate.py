@@ -79,19 +79,13 @@ def evaluate(
         from acoustic.evaluation.card import write_card
         from acoustic.evaluation.evaluate import EvaluationConfig
         from acoustic.evaluation.evaluate import evaluate as measure
-        from acoustic.evaluation.page import write_page
-        from acoustic.evaluation.pictures import draw_pictures
         from acoustic.postprocess.calibration import load_calibration
 
         with settings():
             wanted = EvaluationConfig(
-                coverage=coverage,
-                with_baselines=baselines,
-                with_corruptions=corruptions,
-                cnn_crops=cnn_crops,
-                fault_cases=fault_cases,
-                n_threads=n_threads(threads),
-            )
+                coverage=coverage, with_baselines=baselines, with_corruptions=corruptions,
+                cnn_crops=cnn_crops, fault_cases=fault_cases, n_threads=n_threads(threads),
+            )  # fmt: skip
         folder = CheckpointFolder.open(checkpoint)
         training = folder.read_json(TRAINING_FILE) if card else {}
         about_data = about.read_text(encoding="utf-8") if about else ""
@@ -100,10 +94,7 @@ def evaluate(
         )
         outliers = read_outliers(not_music, folder.mel, "valid") if not_music else []
         report = measure(folder, dataset, outliers, wanted)
-        _write_json(report, out / "evaluation.json")
-        pictures = draw_pictures(report, out / PICTURES)
-        page = write_page(report, [f"{PICTURES}/{name}" for name in pictures])
-        (out / "evaluation.md").write_text(page, encoding="utf-8")
+        _write_report(report, out)
         if card:
             text = write_card(
                 folder.manifest, training, load_calibration(folder), report, about_data
@@ -117,7 +108,14 @@ def evaluate(
     typer.echo(f"{out / 'evaluation.md'}")
 
 
-def _write_json(report: dict[str, Any], path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+def _write_report(report: dict[str, Any], out: Path) -> None:
+    """evaluation.json, evaluation.md and its pictures."""
+    from acoustic.evaluation.page import write_page
+    from acoustic.evaluation.pictures import draw_pictures
+
+    out.mkdir(parents=True, exist_ok=True)
     text = json.dumps(report, indent=1, allow_nan=False, ensure_ascii=False)
-    path.write_text(text + "\n", encoding="utf-8")
+    (out / "evaluation.json").write_text(text + "\n", encoding="utf-8")
+    pictures = draw_pictures(report, out / PICTURES)
+    page = write_page(report, [f"{PICTURES}/{name}" for name in pictures])
+    (out / "evaluation.md").write_text(page, encoding="utf-8")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -132,7 +134,6 @@ def train(
         from acoustic.training.batches import BatchConfig
         from acoustic.training.job import train_checkpoint
         from acoustic.training.optimiser import OptimiserConfig
-        from acoustic.training.watch import STATE_FILE
 
         _refuse_existing(out, resume or overwrite)
         if threads:
@@ -152,18 +153,31 @@ def train(
         if job.start_from:
             refuse_trained_on(job.start_from.folder, dataset.split("valid"))
         outliers = read_outliers(not_music, job.geometry, "train") if not_music else []
-        try:
+        with _interruptible(out):
             train_checkpoint(dataset, outliers, job, on_report=_print_report)
-        except KeyboardInterrupt:
-            can_resume = (out / STATE_FILE).exists()
-            how = "rerun with --resume to continue" if can_resume else "nothing was saved"
-            typer.echo(f"interrupted; {how}", err=True)
-            raise typer.Exit(130) from None
-    split = f" --valid-ratio {valid_ratio:g} --seed {seed}"
-    typer.echo(
-        f"{out}: trained; next: acousticsense calibrate {out} {' '.join(map(str, data))}"
-        + (split if (valid_ratio, seed) != (DEFAULT_VALID_RATIO, 0) else "")
-    )
+    typer.echo(f"{out}: trained; next: {_next_command(out, data, valid_ratio, seed)}")
+
+
+def _next_command(out: Path, data: list[Path], valid_ratio: float, seed: int) -> str:
+    """The command that calibrates what was trained, on the same split."""
+    command = f"acousticsense calibrate {out} {' '.join(map(str, data))}"
+    if (valid_ratio, seed) == (DEFAULT_VALID_RATIO, 0):
+        return command
+    return f"{command} --valid-ratio {valid_ratio:g} --seed {seed}"
+
+
+@contextmanager
+def _interruptible(out: Path) -> Iterator[None]:
+    """On Ctrl-C, say whether the training can be continued, and end with exit code 130."""
+    from acoustic.training.watch import STATE_FILE
+
+    try:
+        yield
+    except KeyboardInterrupt:
+        can_resume = (out / STATE_FILE).exists()
+        how = "rerun with --resume to continue" if can_resume else "nothing was saved"
+        typer.echo(f"interrupted; {how}", err=True)
+        raise typer.Exit(130) from None
 
 
 def n_threads(wanted: int | None) -> int:

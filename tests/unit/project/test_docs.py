@@ -76,3 +76,14 @@ def test_make_targets_are_documented() -> None:
     assert targets
     for target in targets:
         assert f"`make {target}`" in contributing, target
+
+
+def test_the_architecture_names_every_module() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    modules = [
+        path.relative_to(ROOT)
+        for package in ("acoustic", "acousticsense", "deployments")
+        for path in (ROOT / package).rglob("*.py")
+        if path.name != "__init__.py"
+    ]
+    assert [str(p) for p in modules if not re.search(rf"[`/]{p.name}`", text)] == []
