@@ -66,6 +66,7 @@ $(VENV)/bin/pip:
 	$(PYTHON) -m venv $(VENV)
 
 $(RUN_READY): pyproject.toml $(VENV)/bin/pip
+	@echo "installing PyTorch and Ray into $(VENV): some minutes"
 	$(BIN)/pip install --quiet $(TORCH)
 	$(BIN)/pip install --quiet --editable '.[batch,formats]'
 	touch $@

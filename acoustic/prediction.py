@@ -9,6 +9,7 @@ import json
 from dataclasses import dataclass
 from typing import Annotated, Any
 
+from acoustic.errors import AcousticError
 from acoustic.schema import Digits3, Digits4, Digits6, OmittedWhenNone, to_plain
 from acoustic.types import Descriptors, ModelInfo, Quality
 
@@ -55,8 +56,8 @@ class Reason:
 
     Attributes:
         code: stable upper-case name, such as "CLOSE_RIVAL".
-        value: the number.
-        threshold: the limit that the number passed.
+        value: number that passed its threshold.
+        threshold: limit that the number passed.
         message: one sentence for people.
     """
 
@@ -71,7 +72,8 @@ class PredictionSet:
     """Genres that hold the true one with a stated probability.
 
     Attributes:
-        coverage: that probability, over tracks like those of the calibration.
+        coverage: probability that the set contains the true genre, over tracks like those of the
+            calibration.
         genres: names of the genres, most probable first, at least one.
     """
 
@@ -121,7 +123,7 @@ class WindowScore:
         start_s: start of the window in the track, seconds.
         end_s: end of the window in the track, seconds.
         genre: best genre of this window.
-        probability: its calibrated probability in this window, in [0, 1].
+        probability: calibrated probability of the genre in this window, in [0, 1].
     """
 
     start_s: Digits3
@@ -269,3 +271,20 @@ def flat_row(body: dict[str, Any]) -> dict[str, Any]:
         "model": (body.get("model") or {}).get("digest", ""),
     }
     return {name: "" if (v := values.get(name)) is None else v for name in CSV_COLUMNS}
+
+
+RESULT_COLUMNS = ("file", *CSV_COLUMNS, "error_code", "error_message")
+"""Columns of a table of results, some of which may be errors."""
+
+
+def result_row(file: str, result: Prediction | AcousticError) -> dict[str, Any]:
+    """One line of a table: every one of RESULT_COLUMNS, "" where nothing is known.
+
+    Args:
+        file: name of the file.
+        result: its prediction, or the error that takes its place.
+    """
+    if isinstance(result, AcousticError):
+        failure = {"error_code": result.code, "error_message": result.message}
+        return {"file": file, **flat_row({}), **failure}
+    return {"file": file, **flat_row(result.to_dict()), "error_code": "", "error_message": ""}

@@ -15,25 +15,37 @@ from acoustic import __version__
 
 if TYPE_CHECKING:
     from acoustic.errors import AcousticError
+    from acoustic.pipeline import Pipeline
     from acoustic.prediction import Prediction
+    from acoustic.request import RequestOptions
     from acousticsense.classifier import Classifier
     from acousticsense.frames import to_frame
 
-__all__ = ["AcousticError", "Classifier", "Prediction", "__version__", "to_frame"]
+__all__ = [
+    "AcousticError",
+    "Classifier",
+    "Pipeline",
+    "Prediction",
+    "RequestOptions",
+    "__version__",
+    "to_frame",
+]
 
-_HOMES = {
+_MODULES = {
     "AcousticError": "acoustic.errors",
     "Classifier": "acousticsense.classifier",
+    "Pipeline": "acoustic.pipeline",
     "Prediction": "acoustic.prediction",
+    "RequestOptions": "acoustic.request",
     "to_frame": "acousticsense.frames",
 }
 
 
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first used: torch would make every import slow."""
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    return getattr(importlib.import_module(_MODULES[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -1,4 +1,4 @@
-"""`Classifier`: the library's front for files, arrays and folders, in one process.
+"""`Classifier`: classifies files, arrays and folders in one process.
 
 Threads decode files ahead while the model evaluates the windows of the files before:
 
@@ -8,21 +8,21 @@ Threads decode files ahead while the model evaluates the windows of the files be
 from __future__ import annotations
 
 import asyncio
-import itertools
 import os
 import threading
-from collections import deque
+import time
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from contextlib import closing
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from threadpoolctl import threadpool_limits
 
+from acoustic.classify.bisect import run_bisecting
 from acoustic.classify.engine_config import Accelerator, Precision
 from acoustic.errors import AcousticError
 from acoustic.pipeline import evaluate_tracks
@@ -30,28 +30,14 @@ from acoustic.prediction import Prediction
 from acoustic.preprocess.cache import CacheConfig
 from acoustic.request import Effort, RequestOptions
 from acoustic.types import TrackFeatures, TrackLogits
+from acousticsense.decode_ahead import DecodedTrack, decode, decode_batches
 from acousticsense.guide import guide_row
-from acousticsense.inputs import AudioInput, NamedAudio, expand, read_input
+from acousticsense.inputs import AudioInput, expand, read_input
 from acousticsense.loading import open_pipeline
 from deployments.config import BUILT_IN
 
 DEFAULT_WORKERS = 4
 """Threads that decode; more help only where the model runs on a GPU."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class _Decoded:
-    """A file after stage 1.
-
-    Attributes:
-        options: what is wanted of it, with its name.
-        audio: its bytes, kept only where effort auto may need further rounds.
-        features: features of the first round, or why there are none.
-    """
-
-    options: RequestOptions
-    audio: NamedAudio | None
-    features: TrackFeatures | AcousticError
 
 
 class Classifier:
@@ -60,7 +46,7 @@ class Classifier:
     Thread-safe. Can be pickled; the copy loads the model again.
 
     Args:
-        model: "default", or the folder of a checkpoint.
+        model: "default" (a string), or the folder of a checkpoint.
         device: "auto", "cpu", "cuda" or "mps".
         precision: "auto", "fp32", "bf16" or "fp16".
         batch_size: files whose windows are evaluated together in `classify_many`.
@@ -86,15 +72,18 @@ class Classifier:
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}, must be 1 or more")
+        # absolute, because a pickled copy may be loaded where the working directory is another
         self._arguments: dict[str, Any] = {
-            "model": model, "device": device, "precision": precision, "batch_size": batch_size,
-            "cache": cache, "config": config,
+            "model": model if model == BUILT_IN else Path(model).absolute(), "device": device,
+            "precision": precision, "batch_size": batch_size, "cache": _absolute_cache(cache),
+            "config": None if config is None else Path(config).absolute(),
         }  # fmt: skip
         self.batch_size = batch_size
         self.pipeline = open_pipeline(config, model, device, precision, cache)
+        self._is_closed = False
         self._lock = threading.Lock()
         self._n_requests = self._n_cached = 0
-        self._preprocess_ms = self._inference_ms = 0.0
+        self._preprocess_s = self._inference_s = 0.0
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -125,7 +114,7 @@ class Classifier:
             TypeError: `audio` is of another kind.
         """
         options = RequestOptions(effort=effort, top_k=top_k, coverage=coverage, timeline=timeline)
-        (outcome,) = self._evaluate([self._decode(audio, options)])
+        (outcome,) = self._evaluate([decode(self.pipeline.preprocessor, audio, options)])
         if isinstance(outcome, AcousticError):
             raise outcome
         return outcome
@@ -143,8 +132,8 @@ class Classifier:
         """Classify many files; windows of several files share the model's batches.
 
         Args:
-            inputs: a folder, whose audio files are taken in the order of their names, or an
-                iterable of what `classify` takes; it is read as it is needed.
+            inputs: what `classify` takes, a folder, whose audio files are taken in the order of
+                their names, or an iterable of these; it is read as it is needed.
             workers: threads that decode; None for 4, or one per core where there are fewer.
             effort: see `classify`.
             top_k: see `classify`.
@@ -155,13 +144,18 @@ class Classifier:
             For each input, in order, its prediction, or the AcousticError that takes its place;
             the error's attribute `file` names the input.
 
+        While it is read, BLAS uses one thread in this process.
+
         Raises:
             InvalidOptionError: an option is at fault.
+            ValueError: `workers` is below 1.
+            TypeError: while reading: an input is of an unknown kind; the iteration ends.
         """
         options = RequestOptions(effort=effort, top_k=top_k, coverage=coverage, timeline=timeline)
         options.check_model(len(self.labels))
-        n_workers = workers or min(DEFAULT_WORKERS, os.cpu_count() or 1)
-        return self._many(expand(inputs), options, n_workers)
+        if workers is not None and workers < 1:
+            raise ValueError(f"workers is {workers}, must be 1 or more")
+        return self._many(expand(inputs), options, workers)
 
     async def aclassify(self, audio: AudioInput, **options: Any) -> Prediction:
         """Classify one file without blocking the event loop; see `classify`."""
@@ -169,7 +163,7 @@ class Classifier:
 
     async def process_audio_batch(self, paths: Sequence[str | Path]) -> list[dict[str, Any]]:
         """The guide's call (its section 5.1): one `guide_row` per file, in order."""
-        results = await asyncio.to_thread(lambda: list(self.classify_many(list(paths))))
+        results = await asyncio.to_thread(lambda: list(self._many(iter(paths), RequestOptions())))
         return [guide_row(str(p), each) for p, each in zip(paths, results, strict=True)]
 
     def embed(self, audio: AudioInput, *, effort: Effort = "balanced") -> npt.NDArray[np.float32]:
@@ -194,8 +188,8 @@ class Classifier:
             n = self._n_requests
             return {
                 "total_requests": n,
-                "avg_preprocess_time": self._preprocess_ms / 1e3 / n if n else 0.0,
-                "avg_inference_time": self._inference_ms / 1e3 / n if n else 0.0,
+                "avg_preprocess_time": self._preprocess_s / n if n else 0.0,
+                "avg_inference_time": self._inference_s / n if n else 0.0,
                 "cache_hits": self._n_cached,
                 "cache_hit_rate": self._n_cached / n if n else 0.0,
                 "device": plan.device,
@@ -204,6 +198,7 @@ class Classifier:
 
     def close(self) -> None:
         """End the engine's thread; the classifier cannot be used afterwards."""
+        self._is_closed = True
         self.pipeline.classifier.engine.close()
 
     def __enter__(self) -> Classifier:
@@ -228,73 +223,51 @@ class Classifier:
         return f"<Classifier {info.name} {info.version} on {info.device} in {info.precision}>"
 
     def _many(
-        self, inputs: Iterator[AudioInput], options: RequestOptions, n_workers: int
+        self, inputs: Iterator[AudioInput], options: RequestOptions, workers: int | None = None
     ) -> Iterator[Prediction | AcousticError]:
-        # BLAS would start a thread per core for every mel spectrogram, in every worker: with the
-        # pool that is slower than one thread each.
-        with (
-            threadpool_limits(1, user_api="blas"),
-            ThreadPoolExecutor(n_workers, thread_name_prefix="decode") as pool,
-        ):
-            ahead: deque[Future[_Decoded]] = deque()
-            n_ahead = self.batch_size + n_workers  # a batch in the model, and work for every thread
-            for each in itertools.islice(inputs, n_ahead):
-                ahead.append(pool.submit(self._decode, each, options))
-            try:
-                while ahead:
-                    n_batch = min(self.batch_size, len(ahead))
-                    batch = [ahead.popleft().result() for _ in range(n_batch)]
-                    for each in itertools.islice(inputs, n_batch):
-                        ahead.append(pool.submit(self._decode, each, options))
-                    yield from self._evaluate(batch)
-            finally:
-                for future in ahead:  # the caller stopped early
-                    future.cancel()
+        n_workers = workers or min(DEFAULT_WORKERS, os.cpu_count() or 1)
+        batches = decode_batches(
+            self.pipeline.preprocessor, inputs, options, self.batch_size, n_workers
+        )
+        with closing(batches):
+            for batch in batches:
+                yield from self._evaluate(batch)
 
-    def _decode(self, audio: AudioInput, options: RequestOptions) -> _Decoded:
-        name = str(audio) if isinstance(audio, (str, Path)) else ""
-        try:
-            named = read_input(audio)
-            options = replace(options, file=os.path.basename(named.name)[:255])
-            name = named.name
-            features = self.pipeline.preprocessor.process(named.data, options.effort)
-        except AcousticError as error:
-            error.file = name
-            return _Decoded(options=options, audio=None, features=error)
-        kept = named if features.facts.n_remaining else None
-        return _Decoded(options=options, audio=kept, features=features)
-
-    def _evaluate(self, batch: Sequence[_Decoded]) -> list[Prediction | AcousticError]:
-        def source(decoded: _Decoded) -> Any:
-            def features(number: int) -> TrackFeatures:
-                if number == 0:
-                    if isinstance(decoded.features, AcousticError):
-                        raise decoded.features
-                    return decoded.features
-                data = cast(NamedAudio, decoded.audio).data
-                return self.pipeline.preprocessor.process(data, decoded.options.effort, number)
-
-            return features
-
+    def _evaluate(self, batch: Sequence[DecodedTrack]) -> list[Prediction | AcousticError]:
+        if self._is_closed:
+            raise RuntimeError("the classifier is closed")
         outcomes = evaluate_tracks(
             self._classify_features,
             self.pipeline.postprocessor,
-            [source(each) for each in batch],
+            [partial(each.features_of, self.pipeline.preprocessor) for each in batch],
             [each.options for each in batch],
         )
+        for each, outcome in zip(batch, outcomes, strict=True):
+            if isinstance(outcome, AcousticError):
+                outcome.file = outcome.file or each.options.file
         self._count(outcomes)
         return outcomes
 
-    def _classify_features(self, tracks: Sequence[TrackFeatures]) -> list[TrackLogits]:
-        return self.pipeline.classifier.classify(tracks)
+    def _classify_features(
+        self, tracks: Sequence[TrackFeatures]
+    ) -> Sequence[TrackLogits | Exception]:
+        begun_s = time.perf_counter()
+        results = run_bisecting(self.pipeline.classifier.classify, tracks)
+        with self._lock:
+            self._inference_s += time.perf_counter() - begun_s
+        return results
 
     def _count(self, outcomes: Sequence[Prediction | AcousticError]) -> None:
         with self._lock:
             self._n_requests += len(outcomes)
             for each in outcomes:
-                if isinstance(each, AcousticError):
-                    continue
-                self._n_cached += each.cached
-                inference_ms = each.timings_ms.get("inference", 0.0)
-                self._inference_ms += inference_ms
-                self._preprocess_ms += sum(each.timings_ms.values()) - inference_ms
+                if isinstance(each, Prediction):
+                    self._n_cached += each.cached
+                    steps_ms = (ms for name, ms in each.timings_ms.items() if name != "inference")
+                    self._preprocess_s += sum(steps_ms) / 1e3
+
+
+def _absolute_cache(cache: CacheConfig | str | Path | None) -> CacheConfig | str | None:
+    if isinstance(cache, CacheConfig):
+        return replace(cache, folder=os.path.abspath(cache.folder)) if cache.folder else cache
+    return None if cache is None else os.path.abspath(cache)

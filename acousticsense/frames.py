@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from acoustic.errors import AcousticError
-from acoustic.prediction import Prediction, flat_row
+from acoustic.prediction import Prediction, result_row
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,13 +24,4 @@ def to_frame(results: Iterable[Prediction | AcousticError]) -> pd.DataFrame:
     """
     import pandas as pd
 
-    return pd.DataFrame([_row(each) for each in results])
-
-
-def _row(result: Prediction | AcousticError) -> dict[str, object]:
-    if isinstance(result, AcousticError):
-        failure = {"error_code": result.code, "error_message": result.message}
-        return {"file": result.file, **flat_row({}), **failure}
-    return {
-        "file": result.file, **flat_row(result.to_dict()), "error_code": "", "error_message": "",
-    }  # fmt: skip
+    return pd.DataFrame([result_row(each.file, each) for each in results])

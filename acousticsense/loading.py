@@ -1,4 +1,4 @@
-"""The three stages in process, as the settings and a caller's wishes say."""
+"""Builds the three stages in this process from settings and arguments."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def open_pipeline(
 
     Args:
         config: file of settings; None for the built-in one.
-        model: "default" for the checkpoint that the settings name, or a folder.
+        model: the string "default" for the checkpoint that the settings name, or a folder.
         device: "auto" for the settings' own.
         precision: "auto" for the settings' own.
         cache: see `Classifier`.
@@ -32,7 +32,7 @@ def open_pipeline(
         CheckpointError: the checkpoint cannot be used.
     """
     settings = load_config(None if config is None else Path(config))
-    if str(model) != BUILT_IN:
+    if model != BUILT_IN:
         settings = replace(settings, checkpoint=str(Path(model).absolute()))
     engine = settings.engine
     if device != "auto":

@@ -270,6 +270,8 @@ def _measure_ranges(server: S3Server) -> dict[str, dict[str, Any]]:
 
 
 def _tables(found: dict[str, Any], possible: float, n_cpus: int) -> str:
+    failing = found["failing"]
+    failed = f"({sum(failing['failed'].values())} of {failing['gets']} failed)"
     rows = [
         ["files, number of broken files", f"{found['n_files']}, {found['n_errors']}"],
         ["files without a row", str(found["missing_rows"])],
@@ -279,8 +281,7 @@ def _tables(found: dict[str, Any], possible: float, n_cpus: int) -> str:
         ["measured ÷ possible files per second", str(found["share_of_possible"])],
         [
             "rows changed by a fifth of the GETs failing",
-            f"{found['failing']['different_rows']} of {found['n_files']} "
-            f"({sum(found['failing']['failed'].values())} of {found['failing']['gets']} failed)",
+            f"{failing['different_rows']} of {found['n_files']} {failed}",
         ],
         *(
             [f"peak private memory of all processes, {n} files, MB", str(peak)]

@@ -1,4 +1,6 @@
-"""configs/*.yaml: what the service computes. How much of it runs where is serve_config.yaml's.
+"""Reads configs/*.yaml, which state what the service computes.
+
+How much of it runs where is stated in serve_config.yaml.
 
 The settings are the dataclasses that stand next to each algorithm; this module nests them and
 reads YAML into them strictly: an unknown key is an error, with the closest known one named.
@@ -27,7 +29,7 @@ from acoustic.postprocess.rules import Rule
 from acoustic.preprocess.cache import CacheConfig
 from acoustic.preprocess.preprocessor import PreprocessConfig
 from acoustic.preprocess.segments import WINDOWS_BY_EFFORT
-from deployments.built_in import DEFAULT_CHECKPOINT, DEFAULT_SETTINGS, RULES, built_in, root
+from deployments.built_in import DEFAULT_CHECKPOINT, DEFAULT_SETTINGS, RULES, built_in
 
 BUILT_IN = "default"
 """Names the built-in checkpoint or file of rules in place of a path."""
@@ -43,12 +45,13 @@ class HttpConfig:
     """Limits of a request.
 
     Attributes:
-        max_body_bytes: largest body.
-        max_total_body_bytes: of all requests that one ingress replica works on at a time.
-        max_files: files in one form.
-        request_timeout_s: from the complete body to the reply.
-        min_bytes_per_s: slowest mean upload rate, after the grace period.
-        slow_body_grace_s: seconds before that rate counts.
+        max_body_bytes: largest body, bytes.
+        max_total_body_bytes: largest sum of the bodies of all requests that one ingress replica
+            works on at a time, bytes.
+        max_files: largest number of files in one form.
+        request_timeout_s: longest time from the complete body to the reply, seconds.
+        min_bytes_per_s: slowest mean upload rate after the grace period, bytes per second.
+        slow_body_grace_s: seconds before the slowest upload rate applies.
         retry_after_s: seconds in the Retry-After header of callers that are rejected when the
             queues are full.
     """
@@ -77,10 +80,10 @@ class ServiceConfig:
         rules: file of music-knowledge rules, relative to the settings file; "default" is the
             built-in one, "" for none.
         preprocess: stage 1; the checkpoint's geometry replaces `mel`.
-        cache: of features.
+        cache: bounds of the feature cache.
         engine: stage 2.
-        postprocess: stage 3, live-tunable through user_config.
-        http: limits.
+        postprocess: stage 3; can be changed while the service runs, through user_config.
+        http: limits of a request.
     """
 
     checkpoint: str = BUILT_IN
@@ -123,7 +126,8 @@ def load_config(path: Path | None = None) -> ServiceConfig:
 
     Args:
         path: the file; keys that are left out keep their defaults. None for the built-in file.
-            Relative paths in it are relative to the file, not to the working directory.
+            Relative paths in it are relative to the file; one in the environment is relative to
+            the working directory.
 
     Raises:
         ConfigError: unreadable, an unknown key, a wrong type or a value that cannot work.
@@ -137,7 +141,7 @@ def load_config(path: Path | None = None) -> ServiceConfig:
         config = replace(config, postprocess=replace(config.postprocess, rules=load_rules(file)))
     checkpoint = os.environ.get(CHECKPOINT_VARIABLE)
     if checkpoint:
-        return replace(config, checkpoint=_absolute(root(), checkpoint))
+        return replace(config, checkpoint=_absolute(Path.cwd(), checkpoint))
     return replace(config, checkpoint=_absolute(path.parent, config.checkpoint))
 
 
@@ -153,7 +157,7 @@ class RulesFile:
     """Content of a file of rules.
 
     Attributes:
-        rules: in the order in which they are applied.
+        rules: rules, in the order in which they are applied.
     """
 
     rules: tuple[Rule, ...] = ()
@@ -172,8 +176,8 @@ def save_rules(path: Path, rules: tuple[Rule, ...], head: str = "") -> None:
     """Write a file of rules that `load_rules` reads.
 
     Args:
-        path: of the file.
-        rules: in their order.
+        path: path of the file.
+        rules: rules to write, in order.
         head: comment lines at the top.
     """
     rows = [
@@ -244,12 +248,34 @@ def first_problem(error: ValidationError, cls: type) -> str:
     path = [str(part) for part in problem["loc"]]
     name = ".".join(path)
     if problem["type"] == "unexpected_keyword_argument":
-        known = {field.name for each in _nested_dataclasses(cls) for field in fields(each)}
-        close = difflib.get_close_matches(path[-1], known, n=1)
-        return f"{name}: unknown key" + (f", did you mean {close[0]!r}?" if close else "")
+        return f"{name}: unknown key{_hint(cls, path)}"
     message = problem["msg"].removeprefix("Value error, ")
     message = message[:1].lower() + message[1:]
     return f"{name}: {message}" if name else message
+
+
+def _hint(cls: type, path: list[str]) -> str:
+    """The key that was probably meant, or the section that an existing key belongs to."""
+    owner: Any = cls
+    for part in path[:-1]:
+        inner = get_type_hints(owner).get(part)
+        owner = next(_nested_dataclasses(inner), owner)  # a number is an index into a list
+    wrong = path[-1]
+    close = difflib.get_close_matches(wrong, [each.name for each in fields(owner)], n=1)
+    if close:
+        return f", did you mean {close[0]!r}?"
+    sections = [section for section, names in _sections(cls) if wrong in names]
+    if not sections:
+        return ""
+    return f", it belongs under {sections[0]!r}" if sections[0] else ", it belongs at the top level"
+
+
+def _sections(cls: type, section: str = "") -> Iterator[tuple[str, set[str]]]:
+    """Every mapping of the settings: its dotted key and the names of its keys."""
+    yield section, {each.name for each in fields(cls)}
+    for name, hint in get_type_hints(cls).items():
+        if is_dataclass(hint) and isinstance(hint, type):
+            yield from _sections(hint, f"{section}.{name}" if section else name)
 
 
 def _nested_dataclasses(hint: Any) -> Iterator[type]:

@@ -30,7 +30,7 @@ def import_checkpoint(weights: Path, out: Path, front_end: Path, name: str) -> s
     """Write a checkpoint folder from foreign weights; returns its digest.
 
     Raises:
-        CheckpointError: the weights are no ViT or do not fit the front end, or `out` exists.
+        CheckpointError: the weights are not a ViT or do not fit the front end, or `out` exists.
         ConfigError: the front end's file cannot be used.
     """
     if out.exists():

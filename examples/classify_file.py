@@ -5,7 +5,7 @@ Without a file it classifies a synthetic chord, so it runs anywhere in a few sec
 
 from __future__ import annotations
 
-import sys
+import argparse
 from pathlib import Path
 
 from acoustic.example import example_wav
@@ -14,7 +14,9 @@ from acousticsense import Classifier
 
 def main() -> None:
     """Print the three most probable genres and the reasons for a human review."""
-    audio = Path(sys.argv[1]) if len(sys.argv) > 1 else example_wav(30)
+    parser = argparse.ArgumentParser(description="Classify one file in this process.")
+    parser.add_argument("file", type=Path, nargs="?", help="a synthetic chord by default")
+    audio = parser.parse_args().file or example_wav(30)
     with Classifier() as classifier:
         prediction = classifier.classify(audio, top_k=3)
     for score in prediction.predictions:

@@ -5,8 +5,8 @@ Files that cannot be read get a line with the reason; decoding runs in threads b
 
 from __future__ import annotations
 
+import argparse
 import csv
-import sys
 from pathlib import Path
 
 from acousticsense import AcousticError, Classifier
@@ -14,11 +14,15 @@ from acousticsense import AcousticError, Classifier
 
 def main() -> None:
     """Write one line per audio file."""
-    folder, out = Path(sys.argv[1]), Path(sys.argv[2])
+    parser = argparse.ArgumentParser(description="Classify a folder into a CSV file.")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("out", type=Path)
+    arguments = parser.parse_args()
+    out: Path = arguments.out
     with Classifier() as classifier, out.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["file", "genre", "confidence", "could_be", "needs_review", "error"])
-        for result in classifier.classify_many(folder):
+        for result in classifier.classify_many(arguments.folder):
             if isinstance(result, AcousticError):
                 writer.writerow([result.file, "", "", "", "", result.message])
                 continue

@@ -6,6 +6,7 @@ overloaded service is asked again after the time that it states.
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 import time
@@ -19,15 +20,22 @@ MAX_TRIES = 5
 
 
 def main() -> None:
-    """Print one line per file."""
-    url, files = sys.argv[1].rstrip("/"), [Path(name) for name in sys.argv[2:]]
-    reply = post(f"{url}/v1/classify?effort=balanced", files)
+    """Print one line per file; exit code 1 if one failed."""
+    parser = argparse.ArgumentParser(description="Send files to a running service.")
+    parser.add_argument("url", help="such as http://127.0.0.1:8000")
+    parser.add_argument("files", type=Path, nargs="+")
+    arguments = parser.parse_args()
+    url = arguments.url.rstrip("/")
+    reply = post(f"{url}/v1/classify?effort=balanced", arguments.files)
+    n_failed = 0
     for result in reply.get("results", [reply]):
         if "error" in result:
+            n_failed += 1
             print(f"{result.get('file', '')}: {result['error']['message']}")
         else:
             review = " (review)" if result["needs_review"] else ""
             print(f"{result['file']}: {result['top_genre']} {result['confidence']:.0%}{review}")
+    sys.exit(1 if n_failed else 0)
 
 
 def post(url: str, files: list[Path]) -> dict[str, Any]:

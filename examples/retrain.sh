@@ -3,6 +3,10 @@
 #   examples/retrain.sh SONGS MODEL [options of `acousticsense train`]
 # At least 20 recordings must fall into the valid split (a fifth of the groups by default).
 set -euo pipefail
+if [ $# -lt 2 ] || [ "$1" = --help ]; then
+  sed -n '2,4s/^# //p' "$0" >&2
+  exit 2
+fi
 songs=$1 model=$2
 shift 2
 acousticsense train "$songs" --out "$model" "$@"

@@ -25,8 +25,8 @@ class Checkpoint:
 
     Attributes:
         folder: the folder it was loaded from.
-        model: in evaluation mode, float32, on the CPU.
-        scaling: from uint8 windows to the model's input.
+        model: model in evaluation mode, float32, on the CPU.
+        scaling: conversion of uint8 windows to the model's input.
     """
 
     folder: CheckpointFolder

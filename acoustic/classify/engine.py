@@ -8,8 +8,8 @@ The choice is made in `plan_execution` and nowhere else:
     cpu           bf16, if native   eager      2 × FP32 where AVX512-BF16 or AMX exists
     cpu           fp32              eager      FP16 on a CPU is five times slower than FP32
 
-Batches are padded to a few sizes, each run once before the engine is ready, so that no request
-compiles anything. Tests compare every path with FP32 eager.
+Batches are padded to a few sizes; compiled code is run once in each before the engine is ready, so
+that no request compiles anything. Tests compare every path with FP32 eager.
 
 Shapes: N windows, M mel bands, T frames, C classes, D features.
 """

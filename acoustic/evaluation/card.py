@@ -25,10 +25,10 @@ def write_card(
     """Markdown of the model card.
 
     Args:
-        manifest: of the checkpoint.
+        manifest: manifest of the checkpoint.
         training: content of training.json.
-        calibration: of the checkpoint.
-        report: of `evaluate`.
+        calibration: calibration of the checkpoint.
+        report: result of `evaluate`.
         about: Markdown of what no measurement can say of the data: where it is from, its licence.
     """
     robustness = report.get("robustness", {"rows": []})

@@ -18,7 +18,7 @@ from acoustic.data.dataset import Clip, Dataset
 from acoustic.data.groups import refuse_trained_on, without_repeats
 from acoustic.data.outliers import Outlier
 from acoustic.data.windows import cut_windows
-from acoustic.errors import ConfigError
+from acoustic.errors import ConfigError, InvalidOptionError
 from acoustic.evaluation.baselines import measure_baselines
 from acoustic.evaluation.faults import N_CASES, measure_faults
 from acoustic.evaluation.measure import (
@@ -41,11 +41,12 @@ from acoustic.fitting.tracks import Tracks, evaluate_clips, open_engine
 from acoustic.labels import LabelSet
 from acoustic.pipeline import Pipeline
 from acoustic.postprocess.calibration import Calibration, Probabilities, load_calibration
-from acoustic.request import COVERAGES
+from acoustic.preprocess.segments import WINDOWS_BY_EFFORT
+from acoustic.request import check_coverage
 
 logger = logging.getLogger(__name__)
 
-N_WINDOWS = 10
+N_WINDOWS = WINDOWS_BY_EFFORT["thorough"]
 CNN_CROPS = 60_000
 
 
@@ -70,10 +71,10 @@ class EvaluationConfig:
     n_threads: int = 1
 
     def __post_init__(self) -> None:
-        if round(self.coverage, 6) not in COVERAGES:
-            raise ValueError(
-                f"coverage is {self.coverage}, limits are 0.50 to 0.99 in steps of 0.01"
-            )
+        try:
+            check_coverage(self.coverage)
+        except InvalidOptionError as error:
+            raise ValueError(error.message) from error
 
 
 def evaluate(
@@ -176,7 +177,7 @@ def _measure_tracks(
             **measure(evaluated.calibrated.take(chosen), part.labels, labels),
             "by_windows": measure_windows(part, calibration),
         }
-        logger.info("evaluated source=%s accuracy=%s", source, sources[source]["accuracy"])
+        logger.info("evaluated data set %s, %d tracks", source, int(chosen.sum()))
     return {
         "pooled": measure(evaluated.calibrated.take(unique), tracks.labels[unique], labels),
         "auto": measure_auto(tracks.take(unique), calibration),

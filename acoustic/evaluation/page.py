@@ -16,7 +16,7 @@ def write_page(report: dict[str, Any], pictures: Sequence[str] = ()) -> str:
     """Markdown of an evaluation.
 
     Args:
-        report: of `evaluate`.
+        report: result of `evaluate`.
         pictures: relative links to show, named after what they show.
     """
     reasons = report.get("reasons", {"faults": [], "clean": []})

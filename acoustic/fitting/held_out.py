@@ -1,4 +1,4 @@
-"""The recordings that a checkpoint is calibrated or judged on, with the engine to evaluate them."""
+"""The recordings that a checkpoint is calibrated or evaluated on, and the engine for them."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def open_held_out(
         checkpoint: folder of the checkpoint.
         data: folders or manifests; see `data.sources`.
         valid_ratio: share to hold out where the data states no split.
-        seed: random seed of that draw.
+        seed: random seed of the split.
         n_threads: CPU threads of the engine.
 
     Raises:

@@ -43,7 +43,7 @@ def bootstrap(
     Args:
         statistic: function of the arrays.
         arrays: each with K rows; rows are resampled together.
-        seed: of the resampling.
+        seed: random seed of the resampling.
 
     Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapter 13.
 
@@ -79,8 +79,8 @@ def group_folds(tracks: Tracks, seed: int) -> npt.NDArray[np.int64]:
     n_groups = len(np.unique(groups))
     if n_groups < 2:
         raise ConfigError(
-            "all valid tracks are of one group: at least two are needed to fit on one and judge "
-            "by the other"
+            "all valid tracks are of one group: at least two are needed to fit on one and "
+            "evaluate on the other"
         )
     folds = np.empty(len(tracks), np.int64)
     splits = GroupKFold(min(N_FOLDS, n_groups), shuffle=True, random_state=seed)

@@ -25,8 +25,8 @@ def find_references(
 
     Args:
         folder: the checkpoint.
-        engine: its model.
-        clips: of the train split; too few of them, and what the folder has stays.
+        engine: engine of the checkpoint's model.
+        clips: clips of the train split; with too few of them the stored references are returned.
     """
     trained = set(trained_groups(folder))
     # A checkpoint without a list of training groups is taken to be trained on all these clips.

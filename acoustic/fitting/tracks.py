@@ -20,8 +20,9 @@ from acoustic.data.groups import group_hash
 from acoustic.data.sources import LogMel
 from acoustic.data.windows import cut_windows
 from acoustic.postprocess.calibration import Logits
+from acoustic.preprocess.segments import WINDOWS_BY_EFFORT
 
-WINDOW_COUNTS = (1, 3, 10)
+WINDOW_COUNTS = tuple(sorted(set(WINDOWS_BY_EFFORT.values())))
 """Numbers of windows that the efforts fast, balanced and thorough evaluate."""
 
 

@@ -27,22 +27,25 @@ from acoustic.types import TrackFacts
 class ReviewThresholds:
     """Thresholds of the review reasons; can be changed while the service runs.
 
-    None means the value fitted by the calibration: the confidence that reaches its review
-    accuracy, and the disagreement and the distance that few of its tracks exceed.
+    None, null in a file, means the value fitted by the calibration: the confidence that reaches its
+    review accuracy, and the disagreement and the distance that few of its tracks exceed.
 
     Attributes:
-        min_confidence: lowest probability of the best genre, in [0, 1], or None.
+        min_confidence: lowest probability of the best genre, in [0, 1], or null for the
+            fitted value.
         min_margin: lowest lead of the best genre over the second, probability in [0, 1].
         max_confusion: highest share of calibration answers with the best genre whose true genre
             was another one of the prediction set, in [0, 1].
-        max_segment_disagreement: highest disagreement between segments, in [0, 1], or None.
-        max_distance: highest distance from the training data, in [0, 1], or None.
+        max_segment_disagreement: highest disagreement between segments, in [0, 1], or null for
+            the fitted value.
+        max_distance: highest distance from the training data, in [0, 1], or null for the
+            fitted value.
         max_silence_ratio: highest share of silent frames, in [0, 1].
         max_clipping_ratio: highest share of samples at full scale, in [0, 1].
         min_bandwidth_hz: lowest upper edge of the spectrum, Hz.
         min_snr_db: lowest signal-to-noise ratio, dB, by a rough estimate.
         guide: the guide's review rule (its section 4.2): entropy in [0, 1] above which an answer
-            is reviewed, 0.7 in the guide. Replaces the three reasons about the confidence; None
+            is reviewed, 0.7 in the guide. Replaces the three reasons about the confidence; null
             keeps them.
     """
 
@@ -75,7 +78,7 @@ class Evidence:
 
     Attributes:
         scores: all genres, most probable first.
-        uncertainty: of the same track.
+        uncertainty: uncertainty of the same track.
         facts: facts of the container and quality of the sound.
         confusion: the genre of the prediction set that the best one is most often answered for,
             and the share of such answers; None if there is none.

@@ -39,9 +39,9 @@ def measure_uncertainty(
     """All measures of one track.
 
     Args:
-        probabilities: (C,) of the track, C ≥ 2.
-        logits: (S, C) of its windows, in the order of time.
-        distance: of its features from the training data, None if unknown.
+        probabilities: (C,) probabilities of the track, C ≥ 2.
+        logits: (S, C) logits of its windows, in the order of time.
+        distance: distance of its features from the training data, None if unknown.
         calibration: temperature and scales of the distance, for S windows.
     """
     return Uncertainty(

@@ -63,7 +63,7 @@ class FeatureCache:
 
     Args:
         config: bounds.
-        digest: of the settings that shape the features.
+        digest: digest of the settings that shape the features.
     """
 
     def __init__(self, config: CacheConfig, digest: str) -> None:

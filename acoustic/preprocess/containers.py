@@ -44,7 +44,8 @@ def sniff(data: bytes) -> str:
     name = _chunked(head) or _by_prefix(head) or _mpeg(head)
     if name is None:
         raise UnsupportedAudioError(
-            f"the bytes are not a known audio format; accepted are {', '.join(ACCEPTED)}"
+            f"the bytes are not a known audio format; accepted are {', '.join(ACCEPTED)}, and "
+            f"{', '.join(FOREIGN)} where the extra formats is installed"
         )
     return name
 

@@ -12,9 +12,6 @@ import importlib.util
 from collections.abc import Sequence
 from typing import BinaryIO, Protocol, cast
 
-import numpy as np
-import numpy.typing as npt
-
 from acoustic.errors import UnsupportedAudioError
 from acoustic.preprocess import containers
 from acoustic.preprocess.decode_sndfile import ClampedBytesIO, SndfileReader
@@ -26,7 +23,7 @@ from acoustic.preprocess.mp3.ranges import (
     read_frame_table,
 )
 from acoustic.preprocess.ranged_file import RangedFile
-from acoustic.preprocess.waveform import Waveform, resample
+from acoustic.preprocess.waveform import Waveform
 from acoustic.types import AudioInfo, Segment
 
 
@@ -143,25 +140,3 @@ class RangedReader:
     def _from_start(self) -> BinaryIO:
         self._file.seek(0)
         return cast(BinaryIO, self._file)
-
-
-def decode_whole(
-    data: bytes, sample_rate: int, limits: DecodeLimits | None = None
-) -> npt.NDArray[np.float32]:
-    """Decode a whole file at one sample rate, for training and tests.
-
-    Args:
-        data: the file's bytes.
-        sample_rate: sample rate of the result, Hz.
-        limits: bounds on what decoding may cost; None for the defaults.
-
-    Returns:
-        (n,) float32 mono.
-
-    Raises:
-        InputError: any error that `open_audio` or `read` raises.
-    """
-    limits = limits or DecodeLimits()
-    reader = open_audio(data, limits)
-    waveform = reader.read(Segment(start_s=0.0, end_s=reader.info.duration_s or 0.0))
-    return resample(waveform, sample_rate, limits)

@@ -129,7 +129,9 @@ class DecodeGuard:
                 f"samples reach {peak:.3g}, limit is {self.limits.max_abs_sample:g} "
                 "(full scale is 1)"
             )
-        return int(np.count_nonzero(np.abs(block) >= FULL_SCALE)) if peak >= FULL_SCALE else 0
+        if peak < float(np.float32(FULL_SCALE)):  # in float32, as the samples are compared
+            return 0
+        return int(np.count_nonzero(np.abs(block) >= FULL_SCALE))
 
 
 def _minutes(duration_s: float) -> str:

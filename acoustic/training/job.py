@@ -37,13 +37,14 @@ class Job:
 
     Attributes:
         out: checkpoint folder to write.
-        name: of the model. version: of its weights.
+        name: name of the model.
+        version: version of its weights.
         variant: a name of VARIANTS; not used with `start_from`.
         mel: geometry, whose n_frames is the window; not used with `start_from`.
         start_from: checkpoint to fine-tune, or None.
-        recipe: settings.
+        recipe: settings of the training.
         device: "cpu", "cuda" or "mps".
-        resume: go on from the state that an interrupted training left in `out`.
+        resume: whether to continue from the state that an interrupted training left in `out`.
         known_groups: hashes of the groups that `start_from` was trained on.
     """
 
@@ -169,7 +170,8 @@ def _model(job: Job, n_classes: int, names: tuple[str, ...]) -> VisionTransforme
     known = job.start_from
     if known.manifest.labels.names == names:
         return known.model
-    # Other genres: the layers with C outputs start afresh, all others keep their weights.
+    # Other genres: the layers with C outputs start from random values; all others keep their
+    # weights.
     model = VisionTransformer(replace(known.model.config, n_classes=n_classes))
     of_classes = ("head.", "statistics.fc2.")
     state = {k: v for k, v in known.model.state_dict().items() if not k.startswith(of_classes)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -29,13 +30,13 @@ class FormatOption(StrEnum):
 
 
 class PartitionOption(StrEnum):
-    """What the results are put into folders by."""
+    """Key of the result folders."""
 
     GENRE = "genre"
 
 
 class ErrorsOption(StrEnum):
-    """What a file that fails does to the job."""
+    """Effect of a failing file on the job."""
 
     REPORT = "report"
     FAIL = "fail"
@@ -79,7 +80,7 @@ PartitionBy = Annotated[
 ]
 Limit = Annotated[int | None, typer.Option(help="Maximum number of files.")]
 Sample = Annotated[int | None, typer.Option(help="Number of files drawn at random.")]
-Seed = Annotated[int, typer.Option(help="Random seed of that draw.")]
+Seed = Annotated[int, typer.Option(help="Random seed of --sample.")]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Count the files and estimate the time only.")
 ]
@@ -97,7 +98,7 @@ RetryErrors = Annotated[
     bool,
     typer.Option(
         "--retry-errors",
-        help="With --resume: process files again that the store or the service failed.",
+        help="With --resume or --skip-existing: process files again whose error may pass.",
     ),
 ]
 Errors = Annotated[
@@ -168,7 +169,8 @@ def batch(
     if resume and skip_existing:
         raise typer.BadParameter("choose one of --resume and --skip-existing")
     require("batch")
-    with readable_errors(), quiet_decoders():
+    # only a dry run decodes in this process; a job leaves the stderr of the driver alone
+    with readable_errors(), quiet_decoders() if dry_run else nullcontext():
         from acoustic.request import RequestOptions
         from deployments.batch.job import run_job
         from deployments.batch.job_options import JobOptions

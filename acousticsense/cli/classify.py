@@ -99,18 +99,14 @@ def _print_json(results: Iterable[Result], n_files: int) -> int:
 
 def _print_csv(results: Iterable[Result], n_files: int) -> int:
     from acoustic.errors import AcousticError
-    from acoustic.prediction import CSV_COLUMNS, flat_row
+    from acoustic.prediction import RESULT_COLUMNS, result_row
 
-    writer = csv.DictWriter(sys.stdout, ("file", *CSV_COLUMNS, "error_code", "error_message"))
+    writer = csv.DictWriter(sys.stdout, RESULT_COLUMNS)
     writer.writeheader()
     n_failed = 0
     for path, result in results:
-        is_error = isinstance(result, AcousticError)
-        n_failed += is_error
-        body = {} if isinstance(result, AcousticError) else result.to_dict()
-        failure = (result.code, result.message) if isinstance(result, AcousticError) else ("", "")
-        codes = dict(zip(("error_code", "error_message"), failure, strict=True))
-        writer.writerow({**flat_row(body), "file": str(path), **codes})
+        n_failed += isinstance(result, AcousticError)
+        writer.writerow(result_row(str(path), result))
     return n_failed
 
 
@@ -118,12 +114,13 @@ def _print_table(results: Iterable[Result], n_files: int) -> int:
     from rich.console import Console
     from rich.markup import escape
     from rich.progress import track
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from acoustic.errors import AcousticError
 
     console, errors = Console(), Console(stderr=True)
-    table = Table("file", "genre", "confidence", "next", "review")
+    table = Table(Column("file", overflow="fold"), "genre", "confidence", "next", "review")
+    table.columns[-1].overflow = "fold"
     n_failed = 0
     progress: Iterator[Result] = iter(
         track(results, "classifying", n_files, console=errors, disable=n_files < 2, transient=True)

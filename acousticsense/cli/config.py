@@ -1,4 +1,4 @@
-"""`acousticsense config check`: finds what Serve itself would swallow in silence."""
+"""`acousticsense config check`: strict check of serve_config.yaml; Serve ignores unknown keys."""
 
 from __future__ import annotations
 

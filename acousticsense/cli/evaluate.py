@@ -102,9 +102,8 @@ def evaluate(
             (checkpoint / CARD_FILE).write_text(text, encoding="utf-8")
     for name, part in report["sources"].items():
         value = part["accuracy"]
-        typer.echo(
-            f"{name}: accuracy {value['value']:.3f} ({value['low']:.3f}–{value['high']:.3f})"
-        )
+        interval = f"{value['low']:.3f}–{value['high']:.3f}"
+        typer.echo(f"data set {name}: accuracy {value['value']:.3f} ({interval})")
     typer.echo(f"{out / 'evaluation.md'}")
 
 

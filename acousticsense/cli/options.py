@@ -38,7 +38,7 @@ Config = Annotated[Path | None, typer.Option(help="File of settings; the built-i
 
 EXTRAS = {
     "batch": ("pyarrow", "jinja2"),
-    "train": ("sklearn", "matplotlib", "jinja2"),
+    "train": ("sklearn", "matplotlib", "jinja2", "pyarrow"),
     "reference": ("librosa",),
 }
 """Extra of the package → modules that it installs."""

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class CompareOption(StrEnum):
-    """What our front end is held against."""
+    """Front end that ours is compared with."""
 
     LIBROSA = "librosa"
 

@@ -13,7 +13,6 @@ from acousticsense.cli.train import DEFAULT_VALID_RATIO, Data, Seed, Threads, Va
 
 app = typer.Typer(help="Music-knowledge rules.", no_args_is_help=True, rich_markup_mode=None)
 
-N_WINDOWS = 10
 COVERAGE = 0.9
 
 
@@ -25,7 +24,10 @@ def fit(
         Path | None, typer.Option(help="File of rules to fit; the built-in one by default.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="File to write the fitted rules to; may be the same.")
+        Path | None,
+        typer.Option(
+            help="File to write the fitted rules to, such as that of --rules; none by default."
+        ),
     ] = None,
     valid_ratio: ValidRatio = DEFAULT_VALID_RATIO,
     seed: Seed = 0,
@@ -41,6 +43,7 @@ def fit(
         from acoustic.fitting.tracks import evaluate_clips
         from acoustic.postprocess.calibration import load_calibration
         from acoustic.postprocess.rules import fitting
+        from acoustic.preprocess.segments import WINDOWS_BY_EFFORT
         from deployments.built_in import RULES, built_in
         from deployments.config import load_rules, save_rules
 
@@ -51,9 +54,10 @@ def fit(
         manifest = held_out.checkpoint.manifest
         floor = load_calibration(held_out.checkpoint.folder).floor
         tracks = evaluate_clips(held_out.engine, held_out.valid)
+        n_windows = WINDOWS_BY_EFFORT["thorough"]
         config = CalibrationConfig(with_floor=floor > 0)
-        probabilities = cross_fit(tracks, N_WINDOWS, COVERAGE, config).probabilities
-        descriptors = describe_clips(held_out.valid, manifest.mel, N_WINDOWS)
+        probabilities = cross_fit(tracks, n_windows, COVERAGE, config).probabilities
+        descriptors = describe_clips(held_out.valid, manifest.mel, n_windows)
         known = fitting(wanted, manifest.labels)
         for rule in wanted:
             if rule.name not in {each.name for each in known}:

@@ -51,7 +51,11 @@ def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on.")] = None,
 ) -> None:
-    """Start the service and keep it running until it is interrupted."""
+    """Start the service and keep it running until it is interrupted.
+
+    ACOUSTICSENSE_API_KEY sets a key, ACOUSTICSENSE_CHECKPOINT another model. Exit codes: 0 stopped
+    by an interrupt, 1 not ready within 5 minutes, 2 the configuration cannot be used.
+    """
     from deployments.built_in import SERVE_CONFIG, built_in
     from deployments.config import read_yaml
     from deployments.serve_check import check_serve_config

@@ -57,7 +57,9 @@ Data = Annotated[
 ]
 NotMusic = Annotated[
     Path | None,
-    typer.Option(help="Folder of speech and other sounds; one half is used, the other kept out."),
+    typer.Option(
+        help="Folder of speech and other sounds: `train` uses one half, `evaluate` the other."
+    ),
 ]
 ValidRatio = Annotated[
     float, typer.Option(help="Share held out where the data states no split; as in training.")
@@ -67,7 +69,9 @@ Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads; all cores
 
 
 Out = Annotated[Path, typer.Option(help="Checkpoint folder to write.")]
-Variant = Annotated[str | None, typer.Option(help="vit_nano (the default), vit_tiny, vit_small, …")]
+Variant = Annotated[
+    str | None, typer.Option(help="vit_nano (the default), vit_tiny, vit_small, vit_b_16.")
+]
 WindowS = Annotated[float | None, typer.Option(help="Length of one window, seconds; 6 by default.")]
 StartFrom = Annotated[Path | None, typer.Option("--from", help="Checkpoint to fine-tune.")]
 CropsValue = Annotated[int, typer.Option(min=1, help="Crops seen in all.")]
@@ -81,11 +85,14 @@ ValidRatioValue = Annotated[
 ]
 Noise = Annotated[bool, typer.Option(help="Add noise to some of the crops.")]
 Optimiser = Annotated[
-    OptimiserOption, typer.Option(help="Optimiser of the blocks' matrices; adamw steps all else.")
+    OptimiserOption,
+    typer.Option(
+        help="Optimiser of the transformer blocks' matrices; AdamW trains all other weights."
+    ),
 ]
 LayerDecay = Annotated[
     float | None,
-    typer.Option(help="Rate factor per block away from the head; 0.75 in fine-tuning."),
+    typer.Option(help="Learning rate of a block over that of the next; 1, or 0.75 with --from."),
 ]
 GradientCheckpointing = Annotated[bool, typer.Option(help="Less memory for more time.")]
 SeedValue = Annotated[

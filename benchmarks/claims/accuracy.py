@@ -51,11 +51,11 @@ class Subject:
     Attributes:
         tracks: K held-out tracks, each recording once.
         calibrated: the K tracks after stage 3, cross-fitted, ten windows.
-        descriptors: of the K tracks, over three windows.
+        descriptors: descriptors of the K tracks, over three windows.
         margins: (K,) lead of the other model's best genre over its second.
         labels: the C genres.
         guide_rules: the guide's rules.
-        review_accuracy: that the review threshold was fitted for.
+        review_accuracy: accuracy that the review threshold was fitted for.
     """
 
     tracks: Tracks

@@ -17,7 +17,7 @@ def write_claims(report: dict[str, Any], pictures: Sequence[str] = ()) -> str:
     """Markdown of the claims report.
 
     Args:
-        report: of `retest`.
+        report: result of `retest`.
         pictures: relative links to show.
     """
     clean, *levels = (name for name in report["noise"][0] if name not in ("model", "variant"))

@@ -21,6 +21,7 @@ from acoustic.fitting.tracks import evaluate_clips, open_engine
 from acoustic.pipeline import Pipeline
 from acoustic.postprocess.calibration import load_calibration
 from acoustic.postprocess.rules import Rule, fitting
+from acoustic.preprocess.segments import WINDOWS_BY_EFFORT
 from benchmarks.claims.accuracy import (
     Subject,
     ambiguous_claims,
@@ -36,7 +37,7 @@ from benchmarks.claims.enhancement import (
     training_gain,
 )
 
-N_WINDOWS = 10
+N_WINDOWS = WINDOWS_BY_EFFORT["thorough"]
 COVERAGE = 0.9
 WITH_NOISE = "trained with noise"
 WITHOUT_NOISE = "trained without noise"

@@ -12,6 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from acoustic.checkpoint_folder import CheckpointFolder
+from acoustic.classify.bisect import run_bisecting
 from acoustic.classify.classifier import Classifier
 from acoustic.errors import AcousticError, SilentAudioError
 from acoustic.pipeline import evaluate_tracks
@@ -21,7 +22,6 @@ from acoustic.types import TrackFeatures, TrackLogits
 from deployments.batch.job_options import JobOptions
 from deployments.batch.schema import ROWS, answer_columns, error_columns
 from deployments.config import ServiceConfig
-from deployments.stages.coalescer import run_bisecting
 
 
 class ClassifyStage:

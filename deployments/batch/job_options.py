@@ -30,7 +30,7 @@ class JobOptions:
         partition_by_genre: whether rows go to a folder per genre.
         limit: maximum number of files, None for all.
         sample: number of files drawn at random, None for all.
-        seed: random seed of that draw.
+        seed: random seed of `sample`.
         chunk_files: files per part; at most as many are processed again after a crash.
         existing: what to do where `out` has results already: "refuse", "resume" or "skip".
         retry_errors: whether files whose error row may have another cause are processed again.

@@ -24,12 +24,12 @@ COLUMNS = ("id", "top_genre", "error_code", "needs_review")
 
 
 def write_report(options: JobOptions, plan: Plan, totals: Totals) -> dict[str, Any]:
-    """Count the output, write both files, give the report.
+    """Count the output, write both files and return the report.
 
     Args:
-        options: of the job.
-        plan: what was to do.
-        totals: what this run did.
+        options: options of the job.
+        plan: plan of the job.
+        totals: totals of this run.
     """
     report = {
         "acousticsense": __version__,
@@ -65,7 +65,7 @@ def to_html(report: dict[str, Any]) -> str:
     """The report as a page that loads no other file.
 
     Args:
-        report: of `write_report`.
+        report: result of `write_report`.
     """
     # imported here, because only the extra for batch jobs installs it
     from jinja2 import Environment, PackageLoader, StrictUndefined

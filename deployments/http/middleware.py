@@ -1,7 +1,7 @@
 """ASGI middleware around every request: body limits, API key, request id.
 
 Each is a plain class that passes on what it does not handle; its constructor checks its arguments.
-A rejection is raised where the body is read or the request begins; `api` turns it into a reply.
+A rejection is raised where the body is read or the request begins; `errors` turns it into a reply.
 """
 
 from __future__ import annotations

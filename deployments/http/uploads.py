@@ -8,10 +8,10 @@ from starlette.datastructures import UploadFile
 from starlette.requests import Request
 
 from acoustic.errors import InvalidRequestError
+from acoustic.request import MAX_NAME_CHARACTERS
 
 MAX_FIELDS = 16
 FILE_FIELD = "file"
-MAX_NAME_CHARACTERS = 255
 
 
 @dataclass(frozen=True, slots=True)

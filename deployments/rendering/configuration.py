@@ -18,7 +18,9 @@ from deployments.built_in import CHECKOUT
 from deployments.config import API_KEY_VARIABLE, CHECKPOINT_VARIABLE, ServiceConfig
 
 PAGE = CHECKOUT / "docs" / "configuration.md"
-LEFT_OUT = {"preprocess.mel": "the checkpoint's", "postprocess.rules": "the file of rules"}
+LEFT_OUT = {"preprocess.mel", "postprocess.rules"}
+"""Not settings of this file: the checkpoint has the geometry, the file of rules the rules."""
+
 LIVE = "postprocess"
 """The section that can change while the service runs."""
 

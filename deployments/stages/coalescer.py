@@ -12,7 +12,6 @@ the other items of its batch some time but never their answer.
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -20,9 +19,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from deployments.telemetry.batches import BatchFacts
-
-logger = logging.getLogger(__name__)
+from acoustic.classify.bisect import run_bisecting
+from deployments.telemetry.batch_facts import BatchFacts
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -126,29 +124,6 @@ class Coalescer(Generic[Item, Result]):
         self.n_items += len(batch)
         self.largest_batch = max(self.largest_batch, len(batch))
         return batch, n
-
-
-def run_bisecting(
-    run: Callable[[Sequence[Item]], Sequence[Result]], items: Sequence[Item]
-) -> list[Result | Exception]:
-    """Results in the order of the items; an item that fails alone gives its exception.
-
-    Args:
-        run: turns items into as many results in the same order.
-        items: items of the batch, at least one.
-    """
-    try:
-        results = list(run(items))
-        if len(results) != len(items):
-            raise ValueError(f"{len(results)} results for {len(items)} items")
-        return [*results]
-    except Exception as error:  # an edge: any failure of the model becomes the item's own
-        if len(items) == 1:
-            logger.exception("item failed alone")
-            return [error]
-    logger.warning("batch failed n_items=%d, splitting", len(items))
-    middle = len(items) // 2  # one bad item among n costs about 2 log2(n) more calls
-    return run_bisecting(run, items[:middle]) + run_bisecting(run, items[middle:])
 
 
 def _resolve(

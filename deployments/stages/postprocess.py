@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from acoustic.checkpoint_folder import CheckpointFolder
+from acoustic.errors import ConfigError
 from acoustic.postprocess.postprocess_config import PostprocessConfig
 from acoustic.postprocess.postprocessor import Postprocessor
 from acoustic.postprocess.rounds import RoundResult, merge_rounds
@@ -33,17 +34,28 @@ class Postprocess:
         self._config = config
         self._postprocessor = Postprocessor.from_folder(CheckpointFolder.open(checkpoint), config)
         self._resources = ResourceMetrics()
+        self._is_configured = False
 
     def reconfigure(self, user_config: dict[str, Any]) -> None:
-        """Apply new settings without a restart; Serve calls this on every change.
+        """Apply new settings without a restart; Serve calls this at the start and on every change.
+
+        An unknown field or a value out of range is logged and the old settings stay: Serve would
+        answer an exception by ending the replica, and with it the service.
 
         Args:
             user_config: fields of PostprocessConfig to override; {} restores the file's settings.
 
         Raises:
-            ConfigError: an unknown field or a value out of range; the old settings stay.
+            ConfigError: the settings that the replica starts with are wrong.
         """
-        config = merge_config(self._config, user_config)
+        try:
+            config = merge_config(self._config, user_config)
+        except ConfigError as error:
+            if not self._is_configured:
+                raise
+            logger.error("postprocess settings rejected, the old ones stay: %s", error.message)
+            return
+        self._is_configured = True
         self._postprocessor = self._postprocessor.with_config(config)
         logger.info("postprocess settings changed keys=%s", sorted(user_config))
 

@@ -6,9 +6,9 @@ comes after that and is measured here.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from ray.serve import metrics
+
+from deployments.telemetry.batch_facts import BatchFacts
 
 WINDOW_BOUNDARIES = [1, 2, 4, 8, 16, 32, 64, 128]
 WAIT_BOUNDARIES_MS = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 5000, 30_000]
@@ -36,20 +36,3 @@ class BatchMetrics:
         self._calls.observe(facts.run_s * 1e3)
         for wait_s in facts.waits_s:
             self._waits.observe(wait_s * 1e3)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class BatchFacts:
-    """Size and timing of one call of the batch function.
-
-    Attributes:
-        n_items: number of items in the call.
-        size: sum of the items' sizes.
-        waits_s: seconds from the arrival of each item to the start of the call.
-        run_s: seconds that the call took.
-    """
-
-    n_items: int
-    size: int
-    waits_s: tuple[float, ...]
-    run_s: float

@@ -194,8 +194,8 @@ def test_thresholds_change_without_a_restart(
     settings = tmp_path / "settings.yaml"
     settings.write_text(f"checkpoint: {tiny_checkpoint}\n")
 
-    def deploy_threshold(value: float) -> None:
-        review = {"min_confidence": value, "min_margin": 0.0, "max_distance": 1.0}
+    def deploy_threshold(value: float, **more: float) -> None:
+        review = {"min_confidence": value, "min_margin": 0.0, "max_distance": 1.0, **more}
         application = {
             "name": "test",
             "route_prefix": "/",
@@ -214,12 +214,18 @@ def test_thresholds_change_without_a_restart(
             deploy_threshold(1.0)
             after = post(client, SOUNDS[1]).json()
             assert stats_of(client, "postprocess")["pid"] == pid
+            deploy_threshold(1.9)
+            deploy_threshold(0.5, min_konfidence=0.5)
+            rejected = post(client, SOUNDS[1])
+            assert stats_of(client, "postprocess")["pid"] == pid
     finally:
         serve.delete("test")
     assert not before["needs_review"]
     assert [reason["code"] for reason in after["reasons"]] == ["LOW_CONFIDENCE"]
     assert before["predictions"] == after["predictions"]
     assert before["config_digest"] != after["config_digest"]
+    assert rejected.status_code == 200
+    assert rejected.json()["config_digest"] == after["config_digest"]
 
 
 def test_the_preprocessing_replica_stays_small(deploy: Deploy, tiny_checkpoint: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 from scipy.signal import find_peaks
 
 from acoustic.example import BEAT_S, CHORD_HZ, example_wav, example_waveform
-from acoustic.preprocess.decode import decode_whole
+from tests.support.decoding import decode_whole
 
 
 @pytest.mark.parametrize("rate", [16_000, 22_050, 44_100])

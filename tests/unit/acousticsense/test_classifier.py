@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import io
 import pickle
+import re
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,10 +16,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from threadpoolctl import threadpool_info
 
 import acousticsense
 from acoustic.errors import (
     AcousticError,
+    CheckpointError,
+    ClassificationError,
     FileUnreadableError,
     InputError,
     InvalidOptionError,
@@ -27,7 +32,7 @@ from acoustic.pipeline import Pipeline
 from acoustic.prediction import CSV_COLUMNS, Prediction
 from acoustic.request import RequestOptions
 from acousticsense import Classifier, to_frame
-from acousticsense.inputs import expand, read_input, to_wav
+from acousticsense.inputs import AudioInput, expand, read_input, to_wav
 from tests.support.sounds import encode, noise, sweep, tone
 
 RATE = 22_050
@@ -95,8 +100,8 @@ def test_many_files_keep_their_order_and_errors_are_values(
         "Prediction", "AudioDecodeError", "Prediction",
     ]  # fmt: skip
     assert [each.file for each in found] == [
-        "a.wav", str(folder / "b" / "broken.mp3"), "c.flac",
-    ]  # fmt: skip
+        str(folder / name) for name in ("a.wav", "b/broken.mp3", "b/c.flac")
+    ]
     assert numbers(found[0]) == numbers(classifier.classify(folder / "a.wav"))
     assert numbers(found[2]) == numbers(classifier.classify(folder / "b" / "c.flac"))
 
@@ -245,7 +250,7 @@ def test_embeddings_of_silence_are_refused(classifier: Classifier) -> None:
 def test_a_closed_classifier_answers_no_more(tiny_checkpoint: Path) -> None:
     with Classifier(tiny_checkpoint) as classifier:
         classifier.classify(WAV)
-    with pytest.raises(RuntimeError, match="shutdown"):
+    with pytest.raises(RuntimeError, match="is closed"):
         classifier.classify(WAV)
 
 
@@ -292,3 +297,133 @@ def test_the_package_is_light_and_names_what_it_lacks() -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
     assert float(result.stdout) < 0.5
+
+
+@pytest.mark.parametrize(
+    ("single", "same"),
+    [
+        (WAV, WAV),
+        (io.BytesIO(WAV), WAV),
+        ((SOUND, RATE), (SOUND, RATE)),
+        ({"array": SOUND, "sampling_rate": RATE}, (SOUND, RATE)),
+    ],
+)
+def test_one_input_is_taken_for_one(
+    classifier: Classifier, single: AudioInput, same: AudioInput
+) -> None:
+    (found,) = classifier.classify_many(single, effort="fast")
+    assert numbers(found) == numbers(classifier.classify(same, effort="fast"))
+
+
+def test_two_paths_in_a_tuple_are_two_inputs(classifier: Classifier, folder: Path) -> None:
+    paths = (folder / "a.wav", folder / "b" / "c.flac")
+    assert len(list(classifier.classify_many(paths, effort="fast"))) == 2
+
+
+def test_a_folder_named_like_audio_is_no_file(classifier: Classifier, folder: Path) -> None:
+    (folder / "album.flac").mkdir()
+    (folder / "album.flac" / "d.wav").write_bytes(WAV)
+    found = [each.file for each in classifier.classify_many(folder, effort="fast")]
+    names = ("a.wav", "album.flac/d.wav", "b/broken.mp3", "b/c.flac")
+    assert found == [str(folder / name) for name in names]
+
+
+def closed_file() -> io.BytesIO:
+    file = io.BytesIO(WAV)
+    file.close()
+    return file
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ((SOUND, 0), "the sample rate is 0 Hz"),
+        ((SOUND, 2**40), "the sample rate is 1099511627776 Hz"),
+        ((np.zeros(RATE, np.int16), RATE), r"has type int16: pass floats .* samples / 32768"),
+        (([[0.0], [0.0, 1.0]], RATE), "the waveform"),
+        ((np.zeros(RATE, np.complex64), RATE), "has type complex64"),
+        (io.StringIO("text"), "gives str, not bytes: open it in binary mode"),
+        (closed_file(), "cannot be read"),
+    ],
+)
+def test_a_bad_input_does_not_end_the_iteration(
+    classifier: Classifier, bad: object, message: str
+) -> None:
+    first, failed, last = classifier.classify_many([WAV, bad, WAV], effort="fast")  # type: ignore[list-item]
+    assert isinstance(failed, InputError)
+    assert re.search(message, failed.message)
+    assert numbers(first) == numbers(last)
+
+
+def test_a_track_that_the_model_fails_on_costs_no_other_result(
+    classifier: Classifier, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = classifier.pipeline.classifier
+    classify = stage.classify
+    long = len(classifier.pipeline.preprocessor.process(WAV, "balanced").log_mel)
+
+    def fail_on_long(tracks):  # type: ignore[no-untyped-def]
+        if any(len(track.log_mel) == long for track in tracks):
+            raise RuntimeError("out of memory")
+        return classify(tracks)
+
+    monkeypatch.setattr(stage, "classify", fail_on_long)
+    short = encode(tone(300.0, 3.0), RATE)
+    first, failed, last = classifier.classify_many([short, folder / "a.wav", short])
+    assert isinstance(failed, ClassificationError)
+    assert failed.file == str(folder / "a.wav")
+    assert numbers(first) == numbers(last)
+
+
+def test_blas_gets_its_threads_back(classifier: Classifier) -> None:
+    def n_threads() -> list[int]:
+        return [each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas"]
+
+    before = n_threads()
+    one = classifier.classify_many([WAV] * 3, effort="fast")
+    other = classifier.classify_many([WAV] * 3, effort="fast")
+    next(one), next(other)
+    assert set(n_threads()) == {1}
+    list(one)
+    assert set(n_threads()) == {1}
+    list(other)
+    assert n_threads() == before
+
+
+def test_the_time_of_a_batch_counts_once(tiny_checkpoint: Path) -> None:
+    with Classifier(tiny_checkpoint) as classifier:
+        begun_s = time.perf_counter()
+        list(classifier.classify_many([WAV] * 8, effort="fast"))
+        stats = classifier.get_stats()
+        assert 0 < stats["avg_inference_time"] * 8 < time.perf_counter() - begun_s
+
+
+@pytest.mark.parametrize("workers", [0, -1])
+def test_workers_below_one_are_refused_at_the_call(classifier: Classifier, workers: int) -> None:
+    with pytest.raises(ValueError, match=f"workers is {workers}"):
+        classifier.classify_many([WAV], workers=workers)
+
+
+def test_a_folder_is_a_failed_row_of_the_guides_call(classifier: Classifier, folder: Path) -> None:
+    rows = asyncio.run(classifier.process_audio_batch([folder, folder / "a.wav"]))
+    assert [row["file"] for row in rows] == [str(folder), str(folder / "a.wav")]
+    assert "error" in rows[0]
+
+
+def test_a_pickled_copy_opens_from_another_working_directory(
+    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tiny_checkpoint.parent)
+    state = pickle.dumps(Classifier(tiny_checkpoint.name))
+    monkeypatch.chdir(tmp_path)
+    copy = pickle.loads(state)
+    assert numbers(copy.classify(WAV, effort="fast"))
+
+
+def test_the_word_default_is_the_built_in_model_and_a_path_is_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CheckpointError):
+        Classifier(Path("default"))
+    assert Classifier("default").labels

@@ -70,6 +70,9 @@ def write(tmp_path: Path, text: str) -> Path:
             "preprocess: {min_duration: 3}",
             r"preprocess\.min_duration: unknown key, did you mean 'min_duration_s'",
         ),
+        ("coverage: 0.9", "coverage: unknown key, it belongs under 'postprocess'"),
+        ("max_channels: 3", "max_channels: unknown key, it belongs under 'preprocess.limits'"),
+        ("postprocess: {http: {}}", r"postprocess\.http: unknown key, it belongs at the top level"),
         ("postprocess: {review: {min_confidence: high}}", r"min_confidence: input should be"),
         ("postprocess: {review: {min_confidence: 7}}", "outside its range"),
         ("postprocess: {aggregation: median}", "aggregation"),
@@ -98,6 +101,14 @@ def test_what_is_left_out_keeps_its_default(tmp_path: Path) -> None:
 def test_the_environment_names_the_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(CHECKPOINT_VARIABLE, "/models/other")
     assert load_config(DEFAULT).checkpoint_folder == Path("/models/other")
+
+
+def test_a_relative_path_in_the_environment_starts_at_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(CHECKPOINT_VARIABLE, "models/mine")
+    assert load_config(DEFAULT).checkpoint_folder == tmp_path / "models" / "mine"
 
 
 def test_the_public_form_has_no_paths() -> None:

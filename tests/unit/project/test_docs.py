@@ -87,3 +87,6 @@ def test_the_architecture_names_every_module() -> None:
         if path.name != "__init__.py"
     ]
     assert [str(p) for p in modules if not re.search(rf"[`/]{p.name}`", text)] == []
+    named = {name.rpartition("/")[2] for name in re.findall(r"`([\w/]+\.py)`", text)}
+    here = {path.name for path in ROOT.glob("[abdt]*/**/*.py")}
+    assert named <= here

@@ -16,12 +16,13 @@ from acoustic.errors import (
     UnsupportedAudioError,
 )
 from acoustic.preprocess import containers
-from acoustic.preprocess.decode import decode_whole, open_audio
+from acoustic.preprocess.decode import open_audio
 from acoustic.preprocess.decode_sndfile import BLOCK_BYTES
 from acoustic.preprocess.guard import DecodeLimits
 from acoustic.preprocess.preprocessor import PreprocessConfig, Preprocessor
 from acoustic.preprocess.waveform import Waveform, resample
 from acoustic.types import Segment
+from tests.support.decoding import decode_whole
 from tests.support.sounds import FORMATS, encode, noise, silent_flac, streamed_flac, sweep, tone
 
 RATE = 44_100

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from acoustic.errors import AudioDecodeError, AudioTooLongError, UnsupportedAudioError
-from acoustic.preprocess.decode import decode_whole, open_audio
+from acoustic.preprocess.decode import open_audio
 from acoustic.preprocess.guard import DecodeLimits
 from acoustic.preprocess.preprocessor import PreprocessConfig, Preprocessor
 from acoustic.types import Segment
+from tests.support.decoding import decode_whole
 from tests.support.sounds import Samples, encode, tone
 
 av = pytest.importorskip("av", reason="the formats extra is not installed")

@@ -16,10 +16,10 @@ from acoustic.errors import (
 from acoustic.geometry import MelConfig
 from acoustic.levels import quantise
 from acoustic.preprocess.cache import CacheConfig
-from acoustic.preprocess.decode import decode_whole
 from acoustic.preprocess.mel import MelSpectrogram, tile_frames
 from acoustic.preprocess.preprocessor import PreprocessConfig, Preprocessor
 from acoustic.request import Effort
+from tests.support.decoding import decode_whole
 from tests.support.sounds import encode, noise, sweep, tone
 
 

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import pytest
 
 from deployments.stages.coalescer import Coalescer
-from deployments.telemetry.batches import BatchFacts
+from deployments.telemetry.batch_facts import BatchFacts
 
 
 class Squares:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from deployments.telemetry import batches
-from deployments.telemetry.batches import BatchFacts, BatchMetrics
+from deployments.telemetry.batch_facts import BatchFacts
+from deployments.telemetry.batches import BatchMetrics
 from tests.support.series import Recorded
 
 
