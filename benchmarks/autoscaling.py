@@ -131,7 +131,8 @@ def simulate(policy: Policy, config: AutoscalingConfig, windows: tuple[int, int]
     """Simulates one hour with a burst every ten minutes; returns waits, cost and changes."""
     rng = np.random.default_rng(0)
     wrapped = autoscaling_policy._apply_autoscaling_config(policy)
-    deployment, state = Deployment(), {}
+    deployment = Deployment()
+    state: dict[str, Any] = {}
     seen: deque[tuple[float, float, float]] = deque()  # time, requests, windows
     times_s: list[float] = []
     clock = mock.Mock(return_value=0.0)
@@ -177,10 +178,10 @@ def _context(
 ) -> AutoscalingContext:
     means = np.mean(np.array(seen)[:, 1:], axis=0)
     return AutoscalingContext(
-        deployment_id=None, deployment_name="Classify", app_name="simulated",  # type: ignore[arg-type]
+        deployment_id=None, deployment_name="Classify", app_name="simulated",
         current_num_replicas=deployment.n_running, target_num_replicas=deployment.target,
         running_replicas=[], total_num_requests=float(means[0]), total_queued_requests=0.0,
-        aggregated_metrics={WINDOWS: {"all": float(means[1])}},  # type: ignore[dict-item]
+        aggregated_metrics={WINDOWS: {"all": float(means[1])}},
         raw_metrics=None, capacity_adjusted_min_replicas=config.min_replicas,
         capacity_adjusted_max_replicas=config.max_replicas, policy_state=state,
         last_scale_up_time=None, last_scale_down_time=None, current_time=None, config=config,

@@ -94,7 +94,7 @@ def measure_tracks() -> dict[str, dict[str, Any]]:
     preprocessor = Preprocessor.from_folder(CheckpointFolder.open(folder), PreprocessConfig())
     config = load_config(ROOT / "configs" / "default.yaml")
     classifier = Classifier.from_folder(CheckpointFolder.open(folder), config.engine)
-    times: dict[str, dict[str, list[float]]] = {
+    times: dict[Effort, dict[str, list[float]]] = {
         e: {"preprocess": [], "classify": []} for e in EFFORTS
     }
     for _ in range(N_RUNS):

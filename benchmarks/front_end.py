@@ -58,7 +58,7 @@ def floor(data: bytes, segment: Segment) -> npt.NDArray[np.float32]:
         n_frames = round((segment.end_s - segment.start_s) * sound.samplerate)
         block = sound.read(n_frames, dtype="float32")
     # (T, 2) @ (2,) → (T,): the mean of both channels.
-    return block @ np.full(block.shape[1], 0.5, np.float32)
+    return np.asarray(block @ np.full(block.shape[1], 0.5, np.float32))
 
 
 def measure(ways: dict[str, Callable[[], object]], runs: int) -> dict[str, dict[str, float]]:

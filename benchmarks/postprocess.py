@@ -14,6 +14,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +54,7 @@ def main() -> None:
     times: dict[str, list[float]] = {name: [] for name in cases}
     for i in range(n_tracks):
         for name, (stage, effort) in cases.items():
-            times[name].append(_time_ms(lambda s=stage, t=tracks[effort][i]: s.process(t)))
+            times[name].append(_time_ms(partial(stage.process, tracks[effort][i])))
     rows = {
         name: {
             "median_ms": round(statistics.median(values), 4),
