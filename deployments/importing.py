@@ -14,7 +14,8 @@ from acoustic.errors import CheckpointError
 from acoustic.geometry import MelConfig
 from acoustic.labels import GENRES, Label, LabelSet
 from acoustic.postprocess.calibration import Calibration, WindowCalibration, save_calibration
-from deployments.config import parse_strict, read_yaml
+from deployments.config import read_yaml
+from deployments.strict import parse_strict
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

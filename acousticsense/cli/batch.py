@@ -177,16 +177,15 @@ def batch(
         from deployments.batch.storage import StorageOptions
 
         options = JobOptions(
-            sources=tuple(sources), out=out, config=resolved(config),
-            model=resolved(model or checkpoint), format=format.value,
+            sources=tuple(sources), out=out, address=address, format=format.value,
+            config=resolved(config), model=resolved(model or checkpoint),
             request=RequestOptions(effort=effort.value, top_k=top_k, coverage=coverage),
-            partition_by_genre=partition_by is PartitionOption.GENRE,
-            limit=limit, sample=sample, seed=seed, chunk_files=chunk, dry_run=dry_run,
+            partition_by_genre=partition_by is PartitionOption.GENRE, limit=limit, sample=sample,
+            seed=seed, chunk_files=chunk, dry_run=dry_run, retry_errors=retry_errors,
             existing="resume" if resume else "skip" if skip_existing else "refuse",
-            retry_errors=retry_errors, fail_on_error=errors is ErrorsOption.FAIL,
-            max_error_rate=max_error_rate, max_file_bytes=max_file_bytes, read=read.value,
-            preprocess_actors=concurrency, classify_actors=classifiers,
-            read_threads=read_threads, progress=progress.value, address=address,
+            fail_on_error=errors is ErrorsOption.FAIL, max_error_rate=max_error_rate,
+            max_file_bytes=max_file_bytes, read=read.value, preprocess_actors=concurrency,
+            classify_actors=classifiers, read_threads=read_threads, progress=progress.value,
             storage=StorageOptions(endpoint=endpoint, region=region, anonymous=anonymous),
         )  # fmt: skip
         raise typer.Exit(run_job(options))

@@ -15,8 +15,8 @@ from acoustic import __version__
 from acoustic.prediction import Prediction
 from acoustic.request import RequestOptions
 from acoustic.schema import attribute_descriptions, schema_fields
-from deployments.config import strict_adapter
 from deployments.http.errors import STATUS_BY_CODE
+from deployments.strict import strict_adapter
 
 Schema = dict[str, Any]
 REF_TEMPLATE = "#/components/schemas/{model}"

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from acoustic.errors import InvalidOptionError
 from acoustic.request import RequestOptions
-from deployments.config import first_problem, strict_adapter
+from deployments.strict import first_problem, strict_adapter
 
 NAMES = frozenset(field.name for field in fields(RequestOptions))
 

@@ -18,9 +18,9 @@ from deployments.config import (
     load_config,
     load_rules,
     merge_config,
-    parse_strict,
 )
 from deployments.serve_check import check_serve_config
+from deployments.strict import parse_strict
 from tests.support.paths import ROOT
 
 DEFAULT = ROOT / "configs" / "default.yaml"

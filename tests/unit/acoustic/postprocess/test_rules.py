@@ -16,7 +16,8 @@ from acoustic.postprocess.postprocess_config import PostprocessConfig
 from acoustic.postprocess.rules import Condition, Rule, Rules, fitting, shift_odds
 from acoustic.request import RequestOptions
 from acoustic.types import TrackFacts
-from deployments.config import load_rules, merge_config, parse_strict
+from deployments.config import load_rules, merge_config
+from deployments.strict import parse_strict
 from tests.support.paths import ROOT
 from tests.unit.acoustic.postprocess.test_postprocessor import FINE
 

@@ -7,8 +7,9 @@ import re
 import pytest
 import yaml
 
-from deployments.config import ServiceConfig, parse_strict
+from deployments.config import ServiceConfig
 from deployments.rendering.configuration import PAGE, Key, keys, render_configuration
+from deployments.strict import parse_strict
 from tests.support.paths import ROOT
 
 KEYS = list(keys())
