@@ -73,8 +73,8 @@ def read_file(path: Path) -> bytes:
     """
     try:
         return path.read_bytes()
-    except OSError as error:
-        reason = (error.strerror or type(error).__name__).lower()
+    except (OSError, ValueError) as error:  # ValueError: a path with a null character
+        reason = (getattr(error, "strerror", None) or str(error)).lower()
         raise FileUnreadableError(f"{path} cannot be read: {reason}") from error
 
 
@@ -108,7 +108,7 @@ def to_wav(waveform: Waveform, sample_rate: int) -> bytes:
 
     try:
         samples, rate = np.asarray(waveform), int(sample_rate)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise UnsupportedAudioError(f"the waveform cannot be read: {error}") from error
     if samples.dtype.kind != "f":
         raise UnsupportedAudioError(

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +108,23 @@ class Calibration:
             n_windows: S, the windows that were evaluated.
         """
         return self.windows[min(self.windows, key=lambda n: abs(math.log(n / n_windows)))]
+
+    def with_temperature(self, temperature: float | None) -> Calibration:
+        """The calibration with one fixed temperature; itself for None.
+
+        What was fitted to the probabilities at the fitted temperatures does not hold then and is
+        left out: the quantiles of the prediction sets and the review thresholds.
+
+        Args:
+            temperature: divisor of the logits, positive, for every number of windows.
+        """
+        if temperature is None:
+            return self
+        windows = {
+            n: replace(each, temperature=temperature, quantiles={}, review_threshold=None)
+            for n, each in self.windows.items()
+        }
+        return replace(self, windows=windows)
 
 
 def softmax(logits: npt.NDArray[np.floating]) -> Probabilities:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import get_args
 
@@ -20,6 +21,8 @@ class PostprocessConfig:
     Attributes:
         aggregation: how the windows' probabilities become the track's: "mean_probability",
             "mean_logit" or "vote" (the guide's 4.1).
+        temperature: fixed divisor of the logits, above 0 (the guide's 4.2 has 1.3 to 1.5); null
+            for the fitted ones. There are no prediction sets with it.
         coverage: coverage of the prediction set where the caller asks for no other, 0.50 to 0.99.
         set_method: method of the prediction set: "lac", "aps" or "raps"; see `conformal`.
         auto_margin: lead of the best genre over the second, in [0, 1], below which effort auto
@@ -29,6 +32,7 @@ class PostprocessConfig:
     """
 
     aggregation: Aggregation = "mean_probability"
+    temperature: float | None = None
     coverage: float = 0.9
     set_method: SetMethod = "lac"
     auto_margin: float = 0.2
@@ -40,6 +44,8 @@ class PostprocessConfig:
             raise ValueError(f"unknown aggregation {self.aggregation!r}")
         if self.set_method not in SET_METHODS:
             raise ValueError(f"unknown set_method {self.set_method!r}")
+        if self.temperature is not None and not 0 < self.temperature < math.inf:
+            raise ValueError(f"temperature is {self.temperature}, must be above 0")
         try:
             check_coverage(self.coverage)
         except InvalidOptionError as error:

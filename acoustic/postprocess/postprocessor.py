@@ -93,7 +93,8 @@ class Postprocessor:
     ) -> None:
         self.config = config
         self.labels = labels
-        self.calibration = calibration
+        self._fitted = calibration
+        self.calibration = calibration.with_temperature(config.temperature)
         self._window_s = window_s
         self._rules = Rules(config.rules, labels)
         enabled = tuple(rule for rule in config.rules if rule.enabled)
@@ -118,7 +119,7 @@ class Postprocessor:
         Raises:
             ConfigError: a rule names a genre or a feature that does not exist.
         """
-        return Postprocessor(self.labels, self.calibration, self._window_s, config)
+        return Postprocessor(self.labels, self._fitted, self._window_s, config)
 
     def process(self, track: TrackLogits, options: RequestOptions | None = None) -> Prediction:
         """Prediction of one track; see `process_round`."""
@@ -244,10 +245,12 @@ class Postprocessor:
         if quantile is None:
             if coverage is None:
                 return None
-            raise InvalidOptionError(
-                f"a coverage of {coverage:g} is not supported: the calibration rests on "
-                f"{self.calibration.n_tracks} tracks"
+            why = (
+                f"the calibration rests on {self.calibration.n_tracks} tracks"
+                if self.config.temperature is None
+                else f"the temperature is fixed at {self.config.temperature:g}"
             )
+            raise InvalidOptionError(f"a coverage of {coverage:g} is not supported: {why}")
         members = prediction_sets(calibrated[None], quantile, method)[0]
         members[probabilities.argmax()] = True
         order = np.argsort(-probabilities, kind="stable")

@@ -45,7 +45,7 @@ class Recipe:
     Attributes:
         n_crops: number of labelled crops in the whole training.
         max_minutes: time limit, minutes; the schedule is shortened to end there if it would take
-            longer; None is no limit.
+            longer; None for no limit.
         warmup_ratio: share of the schedule in which the learning rates rise.
         label_smoothing: share of each target spread evenly over all genres, in [0, 1).
         patch_dropout: share of patch tokens dropped in training, in [0, 1).

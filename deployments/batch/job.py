@@ -142,7 +142,8 @@ def _settings(options: JobOptions) -> ServiceConfig:
     folder = CheckpointFolder.open(config.checkpoint_folder)
     options.request.check_model(len(folder.labels))
     if options.request.coverage is not None:
-        _check_supported(options.request.coverage, load_calibration(folder), config)
+        calibration = load_calibration(folder).with_temperature(config.postprocess.temperature)
+        _check_supported(options.request.coverage, calibration, config)
     return config
 
 

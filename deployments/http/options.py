@@ -27,9 +27,7 @@ def parse_options(values: Mapping[str, Any]) -> RequestOptions:
     for name in values:
         if name not in NAMES:
             known = ", ".join(sorted(NAMES))
-            raise InvalidOptionError(
-                f"option {name[:64]!r}: there is no such option, known are {known}"
-            )
+            raise InvalidOptionError(f"option {name[:64]!r} is unknown, known are {known}")
     try:
         options: RequestOptions = strict_adapter(RequestOptions).validate_python(dict(values))
     except ValidationError as error:

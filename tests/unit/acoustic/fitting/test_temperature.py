@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scipy.special import softmax
 from sklearn.metrics import log_loss
 
+from acoustic.fitting.scores import adaptive_ece
 from acoustic.fitting.temperature import (
     MIN_ACCEPTED,
     TEMPERATURE_BOUNDS,
@@ -18,6 +19,7 @@ from acoustic.fitting.temperature import (
     review_threshold,
     track_probabilities,
 )
+from acoustic.postprocess.calibration import calibrated_probabilities
 from tests.support.properties import quick
 from tests.support.tracks import made_tracks
 
@@ -84,3 +86,16 @@ def test_tracks_are_averaged_over_their_windows() -> None:
     found = track_probabilities(windows, 2.0, floor=0.2)
     expected = [softmax(w.astype(float) / 2, axis=1).mean(axis=0) for w in windows]
     np.testing.assert_allclose(found, 0.8 * np.stack(expected) + 0.1)
+
+
+@pytest.mark.parametrize("true_temperature", [0.6, 1.0, 2.5])
+def test_the_fit_finds_the_temperature_that_made_the_labels(
+    true_temperature: float, rng: np.random.Generator
+) -> None:
+    logits = [rng.normal(0, 3, (1, 8)).astype(np.float32) for _ in range(4000)]
+    labels = np.array(
+        [rng.choice(8, p=calibrated_probabilities(x, true_temperature)[0]) for x in logits]
+    )
+    fitted = fit_temperature(logits, labels)
+    assert fitted == pytest.approx(true_temperature, rel=0.1)
+    assert adaptive_ece(track_probabilities(logits, fitted), labels) < 0.03

@@ -85,3 +85,34 @@ def test_no_genre_falls_below_its_share_of_the_floor(
 ) -> None:
     found = aggregate(logits, 1.0, method, floor)
     assert found.min() >= floor / logits.shape[1] - 1e-12
+
+
+@given(logits=logits_arrays, temperature=temperatures, method=st.sampled_from(METHODS))
+def test_a_track_is_a_distribution(
+    logits: npt.NDArray[np.float32], temperature: float, method: Aggregation
+) -> None:
+    probabilities = aggregate(logits, temperature, method)
+    assert probabilities.shape == (logits.shape[1],)
+    assert probabilities.sum() == pytest.approx(1.0, abs=1e-9)
+    assert (probabilities >= 0).all()
+
+
+@given(
+    logits=logits_arrays,
+    temperature=temperatures,
+    method=st.sampled_from(METHODS),
+    seed=st.integers(0, 99),
+)
+def test_the_order_of_the_windows_does_not_matter(
+    logits: npt.NDArray[np.float32], temperature: float, method: Aggregation, seed: int
+) -> None:
+    shuffled = np.random.default_rng(seed).permutation(logits)
+    np.testing.assert_array_equal(
+        aggregate(logits, temperature, method),
+        aggregate(shuffled, temperature, method),
+    )
+
+
+def test_an_unknown_aggregation_is_refused() -> None:
+    with pytest.raises(ValueError, match="unknown aggregation"):
+        aggregate(np.zeros((1, 2), np.float32), 1.0, "median")  # type: ignore[arg-type]

@@ -199,3 +199,22 @@ def test_probabilities_are_those_of_scipy(
     np.testing.assert_allclose(found, (1 - floor) * scaled + floor / 5, atol=1e-12)
     assert found.min() >= floor / 5 - 1e-12
     assert math.isclose(found.sum(), 3, rel_tol=1e-9)
+
+
+@given(
+    logits=hnp.arrays(
+        np.float32,
+        st.tuples(st.integers(1, 10), st.integers(2, 16)),
+        elements=st.floats(-50, 50, width=32),
+    ),
+    temperature=st.floats(0.1, 10),
+)
+def test_temperature_keeps_the_ranking(logits: npt.NDArray[np.float32], temperature: float) -> None:
+    probabilities = calibrated_probabilities(logits, temperature)
+    best = np.take_along_axis(probabilities, logits.argmax(axis=1)[:, None], axis=1)[:, 0]
+    np.testing.assert_allclose(best, probabilities.max(axis=1))
+
+
+def test_a_temperature_of_zero_is_refused() -> None:
+    with pytest.raises(ValueError, match="must be positive"):
+        WindowCalibration(temperature=0.0)

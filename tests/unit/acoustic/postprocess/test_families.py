@@ -63,3 +63,38 @@ def test_the_genres_of_a_family_are_listed_most_probable_first() -> None:
     found = find_family(made, GENRES, 0.6, 0.1)
     assert found is not None
     assert found.genres == ("Metal", "Rock")
+
+
+def scores_of(**probabilities: float) -> tuple[GenreScore, ...]:
+    names = {"HipHop": "Hip-Hop"}
+    found = [
+        GenreScore(genre=names.get(genre, genre), probability=p)
+        for genre, p in probabilities.items()
+    ]
+    return tuple(sorted(found, key=lambda score: -score.probability))
+
+
+def test_a_family_is_named_where_its_genres_are_close() -> None:
+    close = scores_of(Rock=0.46, Metal=0.4, Jazz=0.14)
+    found = find_family(close, GENRES, 0.6, 0.15)
+    assert found is not None
+    assert (found.name, found.genres) == ("Rock & Metal", ("Rock", "Metal"))
+    assert found.probability == pytest.approx(0.86)
+
+
+@pytest.mark.parametrize(
+    "scores",
+    [
+        {"Rock": 0.8, "Metal": 0.1, "Jazz": 0.1},  # the genre alone is above the threshold
+        {"Rock": 0.4, "Metal": 0.1, "Jazz": 0.5},  # the family is below the threshold
+        {"Classical": 0.5, "Reggae": 0.5},  # the genres are in no common family
+        {"Rock": 0.5, "Jazz": 0.5},  # only one genre of the family is present
+    ],
+)
+def test_no_family_is_named(scores: dict[str, float]) -> None:
+    assert find_family(scores_of(**scores), GENRES, 0.6, 0.15) is None
+
+
+def test_a_family_with_a_close_rival_outside_is_not_sure() -> None:
+    assert find_family(scores_of(Jazz=0.4, Blues=0.07, Rock=0.36), GENRES, 0.44, 0.15) is None
+    assert find_family(scores_of(Jazz=0.4, Blues=0.2, Rock=0.36), GENRES, 0.44, 0.15) is not None

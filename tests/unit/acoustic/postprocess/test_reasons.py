@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from acoustic.postprocess.reasons import Evidence, ReviewThresholds, find_reasons
 from acoustic.prediction import GenreScore, Reason, Uncertainty
+from acoustic.types import AudioInfo, Quality, Segment, TrackFacts
+from tests.support.models import DESCRIPTORS
 from tests.support.properties import quick
 from tests.support.tracks import QUALITY, WINDOW_S, facts_at
 
@@ -150,3 +152,81 @@ def test_hertz_and_decibels_have_no_upper_limit() -> None:
     ReviewThresholds(min_bandwidth_hz=20_000.0, min_snr_db=60.0)
     with pytest.raises(ValueError, match=r"guide is 1\.1"):
         ReviewThresholds(guide=1.1)
+
+
+GOOD = TrackFacts(
+    segments=(Segment(start_s=0, end_s=6),),
+    info=AudioInfo(duration_s=180, sample_rate=44_100, channels=2, format="MP3"),
+    quality=Quality(
+        rms_db=-14, silence_ratio=0, clipping_ratio=0, bandwidth_hz=11_000, snr_estimate_db=20
+    ),
+    descriptors=DESCRIPTORS,
+    content_sha256="",
+    front_end_digest="",
+    cached=False,
+)
+SURE = (GenreScore(genre="Jazz", probability=0.9), GenreScore(genre="Blues", probability=0.1))
+AGREED = Uncertainty(
+    entropy=0.1, margin=0.1, variation_ratio=0.0, segment_disagreement=0.05, distance=0.5
+)
+
+
+def codes_of(
+    scores: tuple[GenreScore, ...] = SURE,
+    uncertainty: Uncertainty = AGREED,
+    facts: TrackFacts = GOOD,
+    confusion: tuple[str, float] | None = None,
+    limits: ReviewThresholds = FINE,
+) -> list[str]:
+    evidence = Evidence(
+        scores=scores,
+        uncertainty=uncertainty,
+        facts=facts,
+        confusion=confusion,
+        window_s=6.0,
+    )
+    found = find_reasons(evidence, limits)
+    assert all(reason.message.endswith(".") for reason in found)
+    return [reason.code for reason in found]
+
+
+def with_quality(**changes: float) -> TrackFacts:
+    return replace(GOOD, quality=replace(GOOD.quality, **changes))
+
+
+def test_a_good_answer_has_no_reason() -> None:
+    assert codes_of() == []
+
+
+def test_each_reason_has_its_number() -> None:
+    split = (GenreScore(genre="Jazz", probability=0.52), GenreScore(genre="Pop", probability=0.48))
+    unsure = (GenreScore(genre="Jazz", probability=0.4), GenreScore(genre="Pop", probability=0.1))
+    short = replace(GOOD, info=replace(GOOD.info, duration_s=3.0))
+    assert codes_of(unsure) == ["LOW_CONFIDENCE"]
+    assert codes_of(split) == ["CLOSE_RIVAL"]
+    assert codes_of(confusion=("Blues", 0.3)) == ["KNOWN_CONFUSION"]
+    disagreeing = replace(AGREED, segment_disagreement=0.7)
+    assert codes_of(uncertainty=disagreeing) == ["SEGMENTS_DISAGREE"]
+    assert codes_of(uncertainty=replace(AGREED, distance=0.99)) == ["NOT_MUSIC"]
+    assert codes_of(facts=short) == ["TOO_SHORT"]
+    assert codes_of(facts=with_quality(silence_ratio=0.8)) == ["MOSTLY_SILENT"]
+    assert codes_of(facts=with_quality(clipping_ratio=0.2)) == ["CLIPPED"]
+    assert codes_of(facts=with_quality(bandwidth_hz=3000)) == ["NARROW_BAND"]
+    assert codes_of(facts=with_quality(snr_estimate_db=4)) == ["NOISY"]
+
+
+def test_what_is_unknown_or_has_no_limit_is_no_reason() -> None:
+    far = replace(AGREED, distance=1.0, segment_disagreement=1.0)
+    assert codes_of(uncertainty=replace(AGREED, distance=None)) == []
+    unfitted = ReviewThresholds(min_confidence=0.5)
+    assert codes_of(uncertainty=far, limits=unfitted) == []
+
+
+def test_an_unknown_duration_is_not_too_short() -> None:
+    assert codes_of(facts=replace(GOOD, info=replace(GOOD.info, duration_s=None))) == []
+
+
+@pytest.mark.parametrize("bad", [{"min_confidence": 1.5}, {"min_bandwidth_hz": -1.0}])
+def test_thresholds_outside_their_range_are_refused(bad: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="outside its range"):
+        ReviewThresholds(**bad)

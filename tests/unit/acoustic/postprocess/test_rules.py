@@ -19,7 +19,7 @@ from acoustic.types import TrackFacts
 from deployments.config import load_rules, merge_config
 from deployments.strict import parse_strict
 from tests.support.paths import ROOT
-from tests.unit.acoustic.postprocess.test_postprocessor import FINE
+from tests.support.tracks import facts_at
 
 FAST = Rule(
     name="fast",
@@ -32,7 +32,8 @@ EVEN = np.full(16, 1 / 16)
 
 
 def features(**changes: float) -> TrackFacts:
-    return replace(FINE, descriptors=replace(FINE.descriptors, **changes))
+    facts = facts_at([0.0])
+    return replace(facts, descriptors=replace(facts.descriptors, **changes))
 
 
 def test_odds_are_multiplied_and_the_rest_keeps_its_proportions() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -18,11 +20,13 @@ from acoustic.postprocess.uncertainty import (
     energy,
     entropy,
     inverse_margin,
+    measure_uncertainty,
     normalised_entropy,
     segment_disagreement,
     training_distance,
     variation_ratio,
 )
+from acoustic.prediction import Uncertainty
 from tests.support.properties import quick
 
 logits_arrays = hnp.arrays(
@@ -128,3 +132,46 @@ def test_the_distance_is_the_larger_of_what_has_a_scale() -> None:
     assert training_distance(logits, 0.2, fitted(neighbours=(0.2, 0.4))) == pytest.approx(0.5)
     assert training_distance(logits, None, fitted(neighbours=(0.2, 0.4))) is None
     assert training_distance(logits, 0.2, fitted()) is None
+
+
+FITTED = WindowCalibration(
+    temperature=1.0, scales={"neighbours": (0.2, 0.4), "energy": (-5.0, -3.0)}
+)
+
+
+@given(logits=logits_arrays)
+def test_uncertainty_is_within_zero_and_one(logits: npt.NDArray[np.float32]) -> None:
+    probabilities = softmax(logits).mean(axis=0)
+    uncertainty = measure_uncertainty(probabilities, logits, 0.3, FITTED)
+    for name in Uncertainty.__slots__:
+        assert 0 <= getattr(uncertainty, name) <= 1
+
+
+def test_extremes_of_uncertainty() -> None:
+    certain, uniform = np.array([1.0, 0, 0, 0]), np.full(4, 0.25)
+    assert normalised_entropy(certain) == 0
+    assert normalised_entropy(uniform) == pytest.approx(1)
+    assert inverse_margin(certain) == 0
+    assert inverse_margin(uniform) == 1
+    assert variation_ratio(np.eye(4, dtype=np.float32)) == 0.75
+    assert variation_ratio(np.ones((5, 1), np.float32) * [1, 2, 0]) == 0
+
+
+def test_disagreement_is_one_for_two_certain_halves_and_none_within_one_genre() -> None:
+    jazz, rock = np.array([50.0, 0, 0]), np.array([0, 50.0, 0])
+    assert segment_disagreement(np.stack([jazz] * 5 + [rock] * 5), 1.0) == pytest.approx(1)
+    assert segment_disagreement(np.stack([jazz] * 10), 1.0) == pytest.approx(0, abs=1e-9)
+    assert segment_disagreement(jazz[None], 1.0) == 0
+    alternating = segment_disagreement(np.stack([jazz, rock] * 5), 1.0)
+    assert 0 < alternating < 0.3  # no point in time separates the two genres
+
+
+def test_the_distance_is_read_on_the_scale_of_the_calibration_tracks() -> None:
+    usual = np.full((1, 4), 5.0 - np.log(4), np.float32)
+    assert energy(usual) == pytest.approx(-5)
+    assert training_distance(usual, 0.2, FITTED) == pytest.approx(0.5)
+    assert training_distance(usual, 0.4, FITTED) == pytest.approx(0.95)
+    strange = np.full((1, 4), 3.0 - np.log(4), np.float32)
+    assert training_distance(strange, 0.2, FITTED) == pytest.approx(0.95)
+    assert training_distance(usual, None, FITTED) == pytest.approx(0.5)
+    assert training_distance(usual, 0.2, replace(FITTED, scales={})) is None

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 import yaml
 
+from acoustic.errors import ConfigError
 from deployments.config import ServiceConfig
 from deployments.rendering.configuration import PAGE, Key, keys, render_configuration
 from deployments.strict import parse_strict
 from tests.support.paths import ROOT
 
 KEYS = list(keys())
+WITH_VALUES = [key for key in KEYS if "`" in key.values]
+
+
+def nested(name: str, value: object) -> dict[str, Any]:
+    for part in reversed(name.split(".")):
+        value = {part: value}
+    assert isinstance(value, dict)
+    return value
 
 
 def test_the_page_is_up_to_date() -> None:
@@ -32,19 +42,17 @@ def test_a_key_with_its_default_is_what_the_built_in_settings_say(key: Key) -> N
 
 @pytest.mark.parametrize("key", KEYS, ids=lambda key: key.name)
 def test_a_key_is_accepted_alone_and_described(key: Key) -> None:
-    values: object = yaml.safe_load(key.default)
-    for part in reversed(key.name.split(".")):
-        values = {part: values}
-    assert isinstance(values, dict)
+    values = nested(key.name, yaml.safe_load(key.default))
     assert parse_strict(ServiceConfig, values, "test") == ServiceConfig()
     assert len(key.meaning) > 10
 
 
-@pytest.mark.parametrize("key", KEYS, ids=lambda key: key.name)
+@pytest.mark.parametrize("key", WITH_VALUES, ids=lambda key: key.name)
 def test_every_listed_value_is_accepted_and_no_other(key: Key) -> None:
-    allowed = re.findall(r"`([^`]+)`", key.values)
-    for value in allowed:
-        values: object = value
-        for part in reversed(key.name.split(".")):
-            values = {part: values}
-        parse_strict(ServiceConfig, values, "test")  # type: ignore[arg-type]
+    for value in re.findall(r"`([^`]+)`", key.values):
+        config: object = parse_strict(ServiceConfig, nested(key.name, value), "test")
+        for part in key.name.split("."):
+            config = getattr(config, part)
+        assert config == value
+    with pytest.raises(ConfigError, match=re.escape(key.name)):
+        parse_strict(ServiceConfig, nested(key.name, "another"), "test")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import soundfile as sf
 
+from acoustic.errors import InputError
 from acoustic.preprocess.decode import RangedReader, open_audio
 from acoustic.preprocess.mp3.ranges import RangesUnavailableError, read_frame_table
 from acoustic.preprocess.ranged_file import BLOCK_BYTES, RangedFile
@@ -194,7 +195,7 @@ def test_real_files_give_the_same_samples_or_are_read_whole(data_folder: Path) -
             whole = open_audio(data)
             segments = plan_segments(whole.info.duration_s or 0.0, WINDOW_S, 3)
             expected = [whole.read(segment).samples for segment in segments]
-        except Exception:
+        except InputError:
             continue
         try:
             ranged = RangedReader(Store(data).file())
