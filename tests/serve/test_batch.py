@@ -293,14 +293,3 @@ def test_results_are_not_overwritten_or_mixed_by_accident(job: Job, tmp_path: Pa
     too_many = run(*changed, "--resume", "--concurrency", "500")
     assert too_many.exit_code == 2
     assert "need 250.5 CPUs, the cluster has 8" in too_many.stderr
-
-
-def test_a_dry_run_counts_and_writes_nothing(
-    job: Job, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    make_songs(tmp_path / "songs")
-    assert run_job(job(tmp_path / "songs", dry_run=True, sample=9)) == 0
-    output = capsys.readouterr().out
-    assert "9 files to do" in output
-    assert "ms of CPU per file, measured on 9" in output
-    assert not (tmp_path / "out").exists()

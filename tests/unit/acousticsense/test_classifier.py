@@ -1,11 +1,9 @@
-"""The library class: kinds of input, order, errors as values, threads, pickling."""
+"""The library class: threads, pickling, statistics, embeddings, its results."""
 
 from __future__ import annotations
 
 import asyncio
-import io
 import pickle
-import re
 import subprocess
 import sys
 import time
@@ -14,73 +12,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from threadpoolctl import threadpool_info
 
 import acousticsense
 from acoustic.errors import (
-    AcousticError,
     CheckpointError,
-    ClassificationError,
-    FileUnreadableError,
     InputError,
     InvalidOptionError,
-    UnsupportedAudioError,
 )
 from acoustic.pipeline import Pipeline
 from acoustic.prediction import CSV_COLUMNS, Prediction
 from acoustic.request import RequestOptions
 from acousticsense import Classifier, to_frame
-from acousticsense.inputs import AudioInput, expand, read_input, to_wav
-from tests.support.sounds import encode, noise, sweep, tone
-
-RATE = 22_050
-SOUND = sweep(20.0)
-WAV = encode(SOUND, RATE)
-
-
-@pytest.fixture(scope="module")
-def classifier(tiny_checkpoint: Path) -> Classifier:
-    return Classifier(tiny_checkpoint)
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    (tmp_path / "b").mkdir()
-    (tmp_path / "a.wav").write_bytes(WAV)
-    (tmp_path / "b" / "broken.mp3").write_bytes(b"ID3 but nothing behind it")
-    (tmp_path / "b" / "c.flac").write_bytes(encode(noise(20.0), RATE, "flac"))
-    (tmp_path / "b" / "cover.jpg").write_bytes(b"not audio")
-    return tmp_path
-
-
-def numbers(result: Prediction | AcousticError) -> dict[str, object]:
-    assert isinstance(result, Prediction), result
-    left_out = ("file", "timings_ms", "content_sha256", "format", "cached")
-    return {key: value for key, value in result.to_dict().items() if key not in left_out}
-
-
-def test_every_kind_of_input_gives_the_same_numbers(classifier: Classifier, tmp_path: Path) -> None:
-    path = tmp_path / "a.wav"
-    path.write_bytes(WAV)
-    expected = numbers(classifier.classify(WAV))
-    samples = np.round(SOUND * 32_768).clip(-32_768, 32_767) / 32_768  # as 16 bits hold them
-    inputs = [
-        path,
-        str(path),
-        bytearray(WAV),
-        io.BytesIO(WAV),
-        (samples, RATE),
-        (np.stack([samples, samples]), RATE),
-        {"array": samples, "sampling_rate": RATE, "path": "a.wav"},
-    ]
-    for audio in inputs:
-        found = numbers(classifier.classify(audio))
-        assert found["top_genre"] == expected["top_genre"]
-        assert found["confidence"] == pytest.approx(expected["confidence"], abs=2e-3)
-    with path.open("rb") as file:
-        assert numbers(classifier.classify(file)) == expected
+from tests.support.answers import RATE, WAV, numbers
+from tests.support.sounds import encode, noise, sweep
 
 
 def test_it_is_the_pipelines_answer(classifier: Classifier, tiny_checkpoint: Path) -> None:
@@ -92,82 +36,11 @@ def test_it_is_the_pipelines_answer(classifier: Classifier, tiny_checkpoint: Pat
         assert getattr(found, name) == getattr(expected, name)
 
 
-def test_many_files_keep_their_order_and_errors_are_values(
-    classifier: Classifier, folder: Path
-) -> None:
-    found = list(classifier.classify_many(folder))
-    assert [type(each).__name__ for each in found] == [
-        "Prediction", "AudioDecodeError", "Prediction",
-    ]  # fmt: skip
-    assert [each.file for each in found] == [
-        str(folder / name) for name in ("a.wav", "b/broken.mp3", "b/c.flac")
-    ]
-    assert numbers(found[0]) == numbers(classifier.classify(folder / "a.wav"))
-    assert numbers(found[2]) == numbers(classifier.classify(folder / "b" / "c.flac"))
-
-
-@pytest.mark.parametrize("effort", ["fast", "balanced", "auto"])
-@pytest.mark.parametrize("workers", [1, 3])
-def test_batches_of_files_change_no_number(
-    classifier: Classifier, effort: str, workers: int
-) -> None:
-    sounds = [encode(tone(200 + 50 * i, 5.0 + 7 * i), RATE) for i in range(11)]
-    many = classifier.classify_many(sounds, effort=effort, workers=workers)  # type: ignore[arg-type]
-    for data, found in zip(sounds, many, strict=True):
-        assert numbers(found) == numbers(classifier.classify(data, effort=effort))  # type: ignore[arg-type]
-
-
-def test_an_endless_input_is_read_only_as_far_as_it_is_used(classifier: Classifier) -> None:
-    n_read = 0
-
-    def endless():  # type: ignore[no-untyped-def]
-        nonlocal n_read
-        while True:
-            n_read += 1
-            yield WAV
-
-    results = classifier.classify_many(endless(), effort="fast", workers=2)
-    assert numbers(next(results)) == numbers(classifier.classify(WAV, effort="fast"))
-    results.close()  # type: ignore[attr-defined]
-    assert n_read <= 3 * classifier.batch_size
-
-
-def test_a_missing_file_is_named(classifier: Classifier, tmp_path: Path) -> None:
-    missing = tmp_path / "missing.wav"
-    with pytest.raises(FileUnreadableError, match=r"missing\.wav cannot be read: no such file"):
-        classifier.classify(missing)
-    (found,) = classifier.classify_many([missing])
-    assert isinstance(found, FileUnreadableError)
-    assert found.file == str(missing)
-
-
 def test_options_out_of_range_are_refused_before_anything_is_read(classifier: Classifier) -> None:
     with pytest.raises(InvalidOptionError, match="top_k is 17, limits are 1 to 16"):
         classifier.classify_many([], top_k=17)
     with pytest.raises(InvalidOptionError, match="effort is 'loud'"):
         classifier.classify(WAV, effort="loud")  # type: ignore[arg-type]
-
-
-def test_another_kind_of_value_is_a_mistake_of_the_program(classifier: Classifier) -> None:
-    with pytest.raises(TypeError, match="cannot classify a int"):
-        classifier.classify(3)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize("shape", [(), (2, 3, 4), (0,), (40, 500)])
-def test_waveforms_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(UnsupportedAudioError, match="has shape"):
-        to_wav(np.zeros(shape, np.float32), RATE)
-
-
-@settings(max_examples=25, deadline=None)
-@given(n=st.integers(1, 2000), channels=st.integers(1, 8), rate=st.sampled_from([8_000, 44_100]))
-def test_a_waveform_survives_its_wav_form(n: int, channels: int, rate: int) -> None:
-    import soundfile as sf
-
-    samples = np.random.default_rng(n).uniform(-1, 1, (n + channels, channels)).astype(np.float32)
-    back, found_rate = sf.read(io.BytesIO(to_wav(samples, rate)), dtype="float32", always_2d=True)
-    assert found_rate == rate
-    np.testing.assert_array_equal(back, samples)
 
 
 def test_threads_get_the_same_answers(classifier: Classifier) -> None:
@@ -282,12 +155,6 @@ def test_results_become_a_table(classifier: Classifier, folder: Path) -> None:
     assert table["confidence"][0] > 0
 
 
-def test_folders_are_taken_apart_in_the_order_of_their_names(folder: Path) -> None:
-    found = [Path(str(each)).name for each in expand([folder, "x.wav"])]
-    assert found == ["a.wav", "broken.mp3", "c.flac", "x.wav"]
-    assert read_input(folder / "a.wav").data == WAV
-
-
 def test_the_package_is_light_and_names_what_it_lacks() -> None:
     assert {"Classifier", "Prediction", "to_frame"} <= set(dir(acousticsense))
     with pytest.raises(AttributeError, match="no attribute 'Clasifier'"):
@@ -299,109 +166,12 @@ def test_the_package_is_light_and_names_what_it_lacks() -> None:
     assert float(result.stdout) < 0.5
 
 
-@pytest.mark.parametrize(
-    ("single", "same"),
-    [
-        (WAV, WAV),
-        (io.BytesIO(WAV), WAV),
-        ((SOUND, RATE), (SOUND, RATE)),
-        ({"array": SOUND, "sampling_rate": RATE}, (SOUND, RATE)),
-    ],
-)
-def test_one_input_is_taken_for_one(
-    classifier: Classifier, single: AudioInput, same: AudioInput
-) -> None:
-    (found,) = classifier.classify_many(single, effort="fast")
-    assert numbers(found) == numbers(classifier.classify(same, effort="fast"))
-
-
-def test_two_paths_in_a_tuple_are_two_inputs(classifier: Classifier, folder: Path) -> None:
-    paths = (folder / "a.wav", folder / "b" / "c.flac")
-    assert len(list(classifier.classify_many(paths, effort="fast"))) == 2
-
-
-def test_a_folder_named_like_audio_is_no_file(classifier: Classifier, folder: Path) -> None:
-    (folder / "album.flac").mkdir()
-    (folder / "album.flac" / "d.wav").write_bytes(WAV)
-    found = [each.file for each in classifier.classify_many(folder, effort="fast")]
-    names = ("a.wav", "album.flac/d.wav", "b/broken.mp3", "b/c.flac")
-    assert found == [str(folder / name) for name in names]
-
-
-def closed_file() -> io.BytesIO:
-    file = io.BytesIO(WAV)
-    file.close()
-    return file
-
-
-@pytest.mark.parametrize(
-    ("bad", "message"),
-    [
-        ((SOUND, 0), "the sample rate is 0 Hz"),
-        ((SOUND, 2**40), "the sample rate is 1099511627776 Hz"),
-        ((np.zeros(RATE, np.int16), RATE), r"has type int16: pass floats .* samples / 32768"),
-        (([[0.0], [0.0, 1.0]], RATE), "the waveform"),
-        ((np.zeros(RATE, np.complex64), RATE), "has type complex64"),
-        (io.StringIO("text"), "gives str, not bytes: open it in binary mode"),
-        (closed_file(), "cannot be read"),
-    ],
-)
-def test_a_bad_input_does_not_end_the_iteration(
-    classifier: Classifier, bad: object, message: str
-) -> None:
-    first, failed, last = classifier.classify_many([WAV, bad, WAV], effort="fast")  # type: ignore[list-item]
-    assert isinstance(failed, InputError)
-    assert re.search(message, failed.message)
-    assert numbers(first) == numbers(last)
-
-
-def test_a_track_that_the_model_fails_on_costs_no_other_result(
-    classifier: Classifier, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stage = classifier.pipeline.classifier
-    classify = stage.classify
-    long = len(classifier.pipeline.preprocessor.process(WAV, "balanced").log_mel)
-
-    def fail_on_long(tracks):  # type: ignore[no-untyped-def]
-        if any(len(track.log_mel) == long for track in tracks):
-            raise RuntimeError("out of memory")
-        return classify(tracks)
-
-    monkeypatch.setattr(stage, "classify", fail_on_long)
-    short = encode(tone(300.0, 3.0), RATE)
-    first, failed, last = classifier.classify_many([short, folder / "a.wav", short])
-    assert isinstance(failed, ClassificationError)
-    assert failed.file == str(folder / "a.wav")
-    assert numbers(first) == numbers(last)
-
-
-def test_blas_gets_its_threads_back(classifier: Classifier) -> None:
-    def n_threads() -> list[int]:
-        return [each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas"]
-
-    before = n_threads()
-    one = classifier.classify_many([WAV] * 3, effort="fast")
-    other = classifier.classify_many([WAV] * 3, effort="fast")
-    next(one), next(other)
-    assert set(n_threads()) == {1}
-    list(one)
-    assert set(n_threads()) == {1}
-    list(other)
-    assert n_threads() == before
-
-
 def test_the_time_of_a_batch_counts_once(tiny_checkpoint: Path) -> None:
     with Classifier(tiny_checkpoint) as classifier:
         begun_s = time.perf_counter()
         list(classifier.classify_many([WAV] * 8, effort="fast"))
         stats = classifier.get_stats()
         assert 0 < stats["avg_inference_time"] * 8 < time.perf_counter() - begun_s
-
-
-@pytest.mark.parametrize("workers", [0, -1])
-def test_workers_below_one_are_refused_at_the_call(classifier: Classifier, workers: int) -> None:
-    with pytest.raises(ValueError, match=f"workers is {workers}"):
-        classifier.classify_many([WAV], workers=workers)
 
 
 def test_a_folder_is_a_failed_row_of_the_guides_call(classifier: Classifier, folder: Path) -> None:

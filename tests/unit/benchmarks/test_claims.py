@@ -15,6 +15,7 @@ from acoustic.fitting.intervals import Interval
 from acoustic.fitting.rule_fit import fit_rules
 from acoustic.fitting.tracks import Tracks
 from acoustic.labels import Label, LabelSet
+from acoustic.postprocess.calibration import Calibration, WindowCalibration
 from acoustic.postprocess.rules import Condition, Rule
 from acoustic.types import Descriptors
 from acousticsense.cli.main import app
@@ -22,9 +23,16 @@ from benchmarks.claims.verdicts import Claim, paired_effect
 from deployments.config import load_rules
 from tests.support.clips import write_manifest
 from tests.support.models import DESCRIPTORS
-from tests.unit.acoustic.postprocess.test_postprocessor import calibration
 
 LABELS = LabelSet([Label(name=name) for name in ("Slow", "Fast", "Other")])
+
+CALIBRATION = Calibration(
+    windows={n: WindowCalibration(temperature=1.0) for n in (3, 10)},
+    checkpoint_digest="",
+    dataset="",
+    n_tracks=1,
+    date="",
+)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +81,7 @@ def test_auto_costs_what_it_hears(rng: np.random.Generator) -> None:
     labels = rng.integers(0, 3, 300)
     truth = np.eye(3)[labels][:, None, :] * 1.0
     logits = truth + rng.normal(0, 1.5, (300, 10, 3))
-    rows = measure_auto(tracks_of(logits, labels), calibration({3: 1.0, 10: 1.0}))
+    rows = measure_auto(tracks_of(logits, labels), CALIBRATION)
     windows = [row["windows"] for row in rows]
     assert windows == sorted(windows)
     assert (windows[0], windows[-1]) == (3.0, 10.0)

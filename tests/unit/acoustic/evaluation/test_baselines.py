@@ -13,6 +13,7 @@ from scipy.fft import dct
 
 from acoustic.checkpoint_folder import CheckpointFolder
 from acoustic.classify.checkpoint import load_checkpoint
+from acoustic.classify.normalise import Scaling
 from acoustic.data.dataset import Dataset
 from acoustic.evaluation.baselines import (
     N_CEPSTRA,
@@ -22,8 +23,9 @@ from acoustic.evaluation.baselines import (
     svm,
     svm_margins,
 )
+from acoustic.evaluation.small_cnn import small_cnn
 from acoustic.labels import GENRES
-from tests.support.clips import BEATS, GENRES_MADE, NEITHER, NOTES, clip
+from tests.support.clips import BEATS, GENRES_MADE, N_FRAMES, NEITHER, NOTES, clip
 from tests.support.properties import quick
 
 
@@ -93,3 +95,19 @@ def test_every_baseline_is_measured_per_data_set(tiny_checkpoint: Path) -> None:
     assert rows["SVM on hand-made features"]["b"]["accuracy"]["value"] == 1.0
     nothing = replace(made, clips=valid)
     assert measure_baselines(nothing, checkpoint, 2, cnn_crops=0) == {}
+
+
+def labelled(split: str, first_seed: int, n: int) -> list:
+    return [clip(label, first_seed + i, split) for label in GENRES_MADE for i in range(n)]
+
+
+def test_baselines_learn_what_can_be_learned() -> None:
+    train, valid = labelled("train", 0, 8), labelled("valid", 50, 2)
+    truth = [BEATS] * 2 + [NOTES] * 2 + [NEITHER] * 2
+    assert majority([*train, clip(NOTES, 99)], valid).tolist() == [NOTES] * 6
+    assert svm(train, valid).tolist() == truth
+    cnn = small_cnn(
+        train, valid, n_classes=16, n_frames=N_FRAMES, scaling=Scaling(), n_crops=384, n_windows=2
+    )
+    assert (cnn == truth).mean() > 0.6
+    assert np.isfinite(hand_made_features(np.zeros((128, 200), np.uint8))).all()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,26 +10,12 @@ import pytest
 from typer.testing import CliRunner
 
 from acoustic.checkpoint_folder import CheckpointFolder
-from acoustic.classify.normalise import Scaling
 from acoustic.classify.vit import VARIANTS
 from acoustic.data.dataset import read_dataset
 from acoustic.data.outliers import read_outliers
-from acoustic.errors import ConfigError
 from acoustic.evaluation import metrics, robustness
-from acoustic.evaluation.baselines import hand_made_features, majority, svm
 from acoustic.evaluation.corruptions import corruption_grid
-from acoustic.evaluation.measure import measure, measure_outliers
-from acoustic.evaluation.small_cnn import small_cnn
 from acoustic.fitting import intervals
-from acoustic.fitting.calibrate import (
-    Calibrated,
-    CalibrationConfig,
-    apply_calibration,
-    cross_fit,
-    fit_calibration,
-)
-from acoustic.fitting.tracks import Tracks
-from acoustic.labels import GENRES
 from acoustic.postprocess.calibration import load_calibration
 from acousticsense.cli.main import app
 from benchmarks.claims import enhancement
@@ -39,143 +24,11 @@ from benchmarks.claims.pictures import draw_claims
 from benchmarks.claims.retest import Models, retest
 from deployments.built_in import GUIDE_RULES, built_in
 from deployments.config import load_rules
-from tests.support.clips import BEATS, GENRES_MADE, N_FRAMES, NEITHER, NOTES, clip, write_manifest
+from tests.support.clips import write_manifest
 from tests.support.models import TINY
 from tests.support.sounds import encode, noise, tone
 
 runner = CliRunner()
-N_CLASSES = 4
-NAMES = ("a", "b", "c", "d")
-
-
-def made_tracks(n: int, temperature: float, seed: int = 0) -> Tracks:
-    """Tracks whose logits ÷ temperature are calibrated: labels are drawn from their softmax."""
-    rng = np.random.default_rng(seed)
-    logits = rng.normal(0, 2, (n, N_CLASSES))
-    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    labels = np.array([rng.choice(N_CLASSES, p=row) for row in probabilities])
-    stated = (logits * temperature).astype(np.float32)
-    return Tracks(
-        logits={
-            count: [np.repeat(row[None], count, axis=0) for row in stated] for count in (1, 10)
-        },
-        labels=labels,
-        sources=np.full(n, "made"),
-        groups=np.array([f"g{i // 4}" for i in range(n)]),
-        recordings=np.array([f"r{i}" for i in range(n)]),
-    )
-
-
-def test_the_fit_finds_the_temperature_and_what_follows_from_it() -> None:
-    tracks = made_tracks(1500, temperature=2.0)
-    fitted = fit_calibration(tracks, "digest", NAMES, CalibrationConfig(review_accuracy=0.8))
-    assert fitted.at(10).temperature == pytest.approx(2.0, rel=0.1)
-    fresh = made_tracks(3000, temperature=2.0, seed=1)
-    found = apply_calibration(fresh, fitted, 10, 0.9)
-    hit = found.sets[np.arange(3000), fresh.labels]
-    correct = found.probabilities.argmax(axis=1) == fresh.labels
-    assert hit.mean() == pytest.approx(0.9, abs=0.03)
-    assert correct[found.accepted].mean() == pytest.approx(0.8, abs=0.03)
-
-
-def test_cross_fitting_lets_no_track_calibrate_itself() -> None:
-    tracks = made_tracks(200, temperature=1.0)
-    plain = cross_fit(tracks, 10, 0.9, CalibrationConfig())
-    flipped_group = tracks.groups == "g0"
-    labels = np.where(flipped_group, (tracks.labels + 1) % N_CLASSES, tracks.labels)
-    changed = replace(tracks, labels=labels)
-    again = cross_fit(changed, 10, 0.9, CalibrationConfig())
-    np.testing.assert_array_equal(
-        again.probabilities[flipped_group], plain.probabilities[flipped_group]
-    )
-    assert not np.array_equal(again.probabilities, plain.probabilities)
-
-
-def test_a_repeat_neither_calibrates_its_twin_nor_counts_twice() -> None:
-    """Track 5 is the same recording as track 0, in another group."""
-    tracks = made_tracks(200, temperature=1.0)
-    recordings = tracks.recordings.copy()
-    recordings[5] = recordings[0]
-    twins = replace(tracks, recordings=recordings)
-    unique = np.arange(200) != 5
-    plain = cross_fit(twins, 10, 0.9, CalibrationConfig(), unique)
-    labels = twins.labels.copy()
-    labels[0] = (labels[0] + 1) % N_CLASSES
-    again = cross_fit(replace(twins, labels=labels), 10, 0.9, CalibrationConfig(), unique)
-    np.testing.assert_array_equal(again.probabilities[:8], plain.probabilities[:8])
-    assert not np.array_equal(again.probabilities, plain.probabilities)
-    labels = twins.labels.copy()
-    labels[5] = (labels[5] + 1) % N_CLASSES
-    unheard = cross_fit(replace(twins, labels=labels), 10, 0.9, CalibrationConfig(), unique)
-    np.testing.assert_array_equal(unheard.probabilities, plain.probabilities)
-
-
-def test_one_group_cannot_be_cross_fitted() -> None:
-    tracks = made_tracks(40, temperature=1.0)
-    one = replace(tracks, groups=np.full(40, "g"))
-    with pytest.raises(ConfigError, match="all valid tracks are of one group"):
-        cross_fit(one, 10, 0.9, CalibrationConfig())
-    two = replace(tracks, groups=np.array(["a", "b"] * 20))
-    assert len(cross_fit(two, 10, 0.5, CalibrationConfig()).accepted) == 40
-
-
-def test_too_few_tracks_are_refused() -> None:
-    with pytest.raises(ConfigError, match="12 valid tracks are too few: 20 are needed"):
-        fit_calibration(made_tracks(12, 1.0), "digest", NAMES, CalibrationConfig())
-    fitted = fit_calibration(made_tracks(30, 1.0), "digest", NAMES, CalibrationConfig())
-    with pytest.raises(ConfigError, match=r"on 30 tracks does not support a coverage of 0\.99"):
-        apply_calibration(made_tracks(30, 1.0), fitted, 10, 0.99)
-
-
-def test_siblings_are_one_family() -> None:
-    hip_hop, rap, jazz = (GENRES.index(name) for name in ("Hip-Hop", "Rap", "Jazz"))
-    labels = np.array([hip_hop, rap, jazz] * 10)
-    probabilities = np.full((30, 16), 0.01)
-    probabilities[np.arange(30), np.array([rap, hip_hop, hip_hop] * 10)] = 0.85
-    found = apply_like(probabilities)
-    report = measure(found, labels, GENRES)
-    assert report["accuracy"]["value"] == 0
-    assert report["family_accuracy"]["value"] == pytest.approx(2 / 3, abs=1e-4)
-    assert set(report["per_genre"]) == {"Hip-Hop", "Rap", "Jazz"}
-    assert set(report["per_family"]) == {"Hip-Hop & Rap", "Blues & Jazz"}
-    assert report["per_family"]["Hip-Hop & Rap"]["merged_recall"]["value"] == 1.0
-    assert report["per_family"]["Hip-Hop & Rap"]["recall"]["value"] == 0.0
-    assert np.array(report["confusion"]).sum() == 30
-
-
-def apply_like(probabilities: np.ndarray) -> Calibrated:
-    return Calibrated(
-        probabilities=probabilities,
-        sets=probabilities > 0.5,
-        accepted=np.ones(len(probabilities), bool),
-    )
-
-
-def test_outliers_are_told_from_music_by_uncertainty() -> None:
-    sure = np.full((50, 4), 0.01) + np.eye(4)[np.arange(50) % 4] * 0.96
-    unsure = np.full((20, 4), 0.25)
-    rows = measure_outliers(sure, unsure, ["speech"] * 10 + ["rain"] * 10)
-    assert [r["kind"] for r in rows] == ["all"] * 2 + ["rain"] * 2 + ["speech"] * 2
-    assert all(r["auroc"]["value"] == 1.0 for r in rows)
-
-
-def labelled(split: str, first_seed: int, n: int) -> list:
-    return [clip(label, first_seed + i, split) for label in GENRES_MADE for i in range(n)]
-
-
-def test_baselines_learn_what_can_be_learned() -> None:
-    train, valid = labelled("train", 0, 8), labelled("valid", 50, 2)
-    truth = [BEATS] * 2 + [NOTES] * 2 + [NEITHER] * 2
-    assert majority([*train, clip(NOTES, 99)], valid).tolist() == [NOTES] * 6
-    assert svm(train, valid).tolist() == truth
-    cnn = small_cnn(
-        train, valid, n_classes=16, n_frames=N_FRAMES, scaling=Scaling(), n_crops=384, n_windows=2
-    )
-    assert (cnn == truth).mean() > 0.6
-    assert np.isfinite(hand_made_features(np.zeros((128, 200), np.uint8))).all()
-
-
-# ---- the commands train, calibrate and evaluate, end to end
 
 
 def make_music(root: Path) -> tuple[Path, Path]:

@@ -19,15 +19,18 @@ from acoustic.evaluation.measure import (
     own_genres,
 )
 from acoustic.fitting import intervals
-from acoustic.fitting.calibrate import Calibrated
+from acoustic.fitting.calibrate import (
+    Calibrated,
+)
 from acoustic.fitting.tracks import Tracks
-from acoustic.labels import Label, LabelSet
+from acoustic.labels import GENRES, Label, LabelSet
 from acoustic.postprocess.calibration import Calibration, WindowCalibration
 from tests.support.tracks import made_tracks
 
 NAMES = LabelSet(
     [Label(name=n, parent=p) for n, p in (("a", "x"), ("b", "x"), ("c", None), ("d", None))]
 )
+
 CALIBRATION = Calibration(
     windows={n: WindowCalibration(temperature=1.0) for n in (3, 10)},
     checkpoint_digest="",
@@ -140,3 +143,35 @@ def test_outliers_like_music_are_not_told_from_it() -> None:
     for row in rows:
         assert row["auroc"]["value"] == pytest.approx(0.5, abs=0.09)
         assert row["auroc"]["low"] < 0.5 < row["auroc"]["high"]
+
+
+def test_siblings_are_one_family() -> None:
+    hip_hop, rap, jazz = (GENRES.index(name) for name in ("Hip-Hop", "Rap", "Jazz"))
+    labels = np.array([hip_hop, rap, jazz] * 10)
+    probabilities = np.full((30, 16), 0.01)
+    probabilities[np.arange(30), np.array([rap, hip_hop, hip_hop] * 10)] = 0.85
+    found = apply_like(probabilities)
+    report = measure(found, labels, GENRES)
+    assert report["accuracy"]["value"] == 0
+    assert report["family_accuracy"]["value"] == pytest.approx(2 / 3, abs=1e-4)
+    assert set(report["per_genre"]) == {"Hip-Hop", "Rap", "Jazz"}
+    assert set(report["per_family"]) == {"Hip-Hop & Rap", "Blues & Jazz"}
+    assert report["per_family"]["Hip-Hop & Rap"]["merged_recall"]["value"] == 1.0
+    assert report["per_family"]["Hip-Hop & Rap"]["recall"]["value"] == 0.0
+    assert np.array(report["confusion"]).sum() == 30
+
+
+def apply_like(probabilities: np.ndarray) -> Calibrated:
+    return Calibrated(
+        probabilities=probabilities,
+        sets=probabilities > 0.5,
+        accepted=np.ones(len(probabilities), bool),
+    )
+
+
+def test_outliers_are_told_from_music_by_uncertainty() -> None:
+    sure = np.full((50, 4), 0.01) + np.eye(4)[np.arange(50) % 4] * 0.96
+    unsure = np.full((20, 4), 0.25)
+    rows = measure_outliers(sure, unsure, ["speech"] * 10 + ["rain"] * 10)
+    assert [r["kind"] for r in rows] == ["all"] * 2 + ["rain"] * 2 + ["speech"] * 2
+    assert all(r["auroc"]["value"] == 1.0 for r in rows)

@@ -102,3 +102,62 @@ def test_an_accuracy_outside_its_limits_is_refused(accuracy: float) -> None:
 def test_too_few_tracks_are_named_with_the_limit() -> None:
     with pytest.raises(ConfigError, match="19 valid tracks are too few: 20 are needed"):
         fit_calibration(made_tracks(19), "", NAMES, CalibrationConfig())
+
+
+def test_the_fit_finds_the_temperature_and_what_follows_from_it() -> None:
+    tracks = made_tracks(1500, temperature=2.0)
+    fitted = fit_calibration(tracks, "digest", NAMES, CalibrationConfig(review_accuracy=0.8))
+    assert fitted.at(10).temperature == pytest.approx(2.0, rel=0.1)
+    fresh = made_tracks(3000, temperature=2.0, seed=1)
+    found = apply_calibration(fresh, fitted, 10, 0.9)
+    hit = found.sets[np.arange(3000), fresh.labels]
+    correct = found.probabilities.argmax(axis=1) == fresh.labels
+    assert hit.mean() == pytest.approx(0.9, abs=0.03)
+    assert correct[found.accepted].mean() == pytest.approx(0.8, abs=0.03)
+
+
+def test_cross_fitting_lets_no_track_calibrate_itself() -> None:
+    tracks = made_tracks(200, temperature=1.0)
+    plain = cross_fit(tracks, 10, 0.9, CalibrationConfig())
+    flipped_group = tracks.groups == "g0"
+    labels = np.where(flipped_group, (tracks.labels + 1) % 4, tracks.labels)
+    changed = replace(tracks, labels=labels)
+    again = cross_fit(changed, 10, 0.9, CalibrationConfig())
+    np.testing.assert_array_equal(
+        again.probabilities[flipped_group], plain.probabilities[flipped_group]
+    )
+    assert not np.array_equal(again.probabilities, plain.probabilities)
+
+
+def test_a_repeat_neither_calibrates_its_twin_nor_counts_twice() -> None:
+    """Track 5 is the same recording as track 0, in another group."""
+    tracks = made_tracks(200, temperature=1.0)
+    recordings = tracks.recordings.copy()
+    recordings[5] = recordings[0]
+    twins = replace(tracks, recordings=recordings)
+    unique = np.arange(200) != 5
+    plain = cross_fit(twins, 10, 0.9, CalibrationConfig(), unique)
+    labels = twins.labels.copy()
+    labels[0] = (labels[0] + 1) % 4
+    again = cross_fit(replace(twins, labels=labels), 10, 0.9, CalibrationConfig(), unique)
+    np.testing.assert_array_equal(again.probabilities[:8], plain.probabilities[:8])
+    assert not np.array_equal(again.probabilities, plain.probabilities)
+    labels = twins.labels.copy()
+    labels[5] = (labels[5] + 1) % 4
+    unheard = cross_fit(replace(twins, labels=labels), 10, 0.9, CalibrationConfig(), unique)
+    np.testing.assert_array_equal(unheard.probabilities, plain.probabilities)
+
+
+def test_one_group_cannot_be_cross_fitted() -> None:
+    tracks = made_tracks(40, temperature=1.0)
+    one = replace(tracks, groups=np.full(40, "g"))
+    with pytest.raises(ConfigError, match="all valid tracks are of one group"):
+        cross_fit(one, 10, 0.9, CalibrationConfig())
+    two = replace(tracks, groups=np.array(["a", "b"] * 20))
+    assert len(cross_fit(two, 10, 0.5, CalibrationConfig()).accepted) == 40
+
+
+def test_a_coverage_that_the_tracks_do_not_support_is_refused() -> None:
+    fitted = fit_calibration(made_tracks(30), "digest", NAMES, CalibrationConfig())
+    with pytest.raises(ConfigError, match=r"on 30 tracks does not support a coverage of 0\.99"):
+        apply_calibration(made_tracks(30), fitted, 10, 0.99)

@@ -1,9 +1,10 @@
-"""The guide's fixed temperature in place of the fitted ones."""
+"""Stage 3 with a fixed temperature in place of the fitted ones; settings that are refused."""
 
 from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -50,7 +51,16 @@ def test_null_returns_to_the_fitted_ones(fitted: Postprocessor) -> None:
     assert fixed.process(TRACK).config_digest != fitted.process(TRACK).config_digest
 
 
-@pytest.mark.parametrize("bad", [0.0, -1.0, math.nan, math.inf])
-def test_what_cannot_divide_is_refused(bad: float) -> None:
-    with pytest.raises(ValueError, match="temperature"):
-        PostprocessConfig(temperature=bad)
+@pytest.mark.parametrize(
+    "bad",
+    [
+        *({"temperature": value} for value in (0.0, -1.0, math.nan, math.inf)),
+        {"aggregation": "median"},
+        {"set_method": "all"},
+        {"coverage": 0.995},
+        {"auto_margin": 1.1},
+    ],
+)
+def test_settings_that_cannot_work_are_refused(bad: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(bad))):
+        PostprocessConfig(**bad)

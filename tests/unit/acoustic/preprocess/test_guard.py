@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from acoustic.errors import AudioDecodeError, AudioTooLongError, UnsupportedAudioError
@@ -62,6 +62,7 @@ def test_two_requests_do_not_share_their_count() -> None:
 
 
 @quick
+@example(n_clipped=1, seed=0)  # a single sample of exactly FULL_SCALE
 @given(n_clipped=st.integers(0, 20), seed=st.integers(0, 99))
 def test_clipped_samples_are_counted_at_both_ends_of_the_scale(n_clipped: int, seed: int) -> None:
     rng = np.random.default_rng(seed)

@@ -73,10 +73,11 @@ def test_enough_resources_pass() -> None:
 def test_a_dry_run_classifies_a_sample_and_writes_nothing(
     job: JobOptions, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run_job(replace(job, dry_run=True)) == 0
+    assert run_job(replace(job, dry_run=True, sample=2)) == 0
     output = capsys.readouterr().out
-    assert "3 files listed, 0 finished before" in output
-    assert "ms of CPU per file" in output
+    assert "2 files listed, 0 finished before" in output
+    assert "2 files to do" in output
+    assert "ms of CPU per file, measured on 2" in output
     assert not Path(job.out).exists()
 
 

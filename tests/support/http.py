@@ -1,0 +1,64 @@
+"""The HTTP application over the pipeline in this process, and checks of its replies."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+
+from acoustic.pipeline import Pipeline
+from acoustic.prediction import Prediction
+from acoustic.request import RequestOptions
+from tests.support.schema import check_schema
+from tests.support.sounds import encode, noise, sweep
+
+JSON = {"content-type": "application/json"}
+
+FORM = {"content-type": "multipart/form-data"}
+
+FORM_X = {"content-type": "multipart/form-data; boundary=x"}
+
+MAX_BODY_BYTES = 2_000_000
+
+WAV = encode(sweep(20.0), 22_050)
+
+OTHER_WAV = encode(noise(20.0), 22_050)
+
+
+class InProcess:
+    """Service that calls the real pipeline in process, or raises a given error."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self.pipeline = pipeline
+        self.error: Exception | None = None
+
+    async def classify(self, data: bytes, options: RequestOptions) -> Prediction:
+        if self.error:
+            raise self.error
+        return self.pipeline.classify(data, options)
+
+    async def ready(self) -> None:
+        if self.error:
+            raise self.error
+
+    async def stats(self) -> dict[str, Any]:
+        return {"requests": {}}
+
+    def labels(self) -> list[dict[str, object]]:
+        return [label.to_dict() for label in self.pipeline.classifier.manifest.labels.labels]
+
+    def config(self) -> dict[str, Any]:
+        return {"checkpoint": "tiny"}
+
+
+def without_timings(body: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in body.items() if key != "timings_ms"}
+
+
+def check_error(response: httpx.Response, status: int, code: str) -> str:
+    assert response.status_code == status, response.text
+    body = response.json()
+    check_schema({key: body[key] for key in ("error", "request_id")}, "Error")
+    assert body["error"]["code"] == code
+    assert body["request_id"] == response.headers["x-request-id"]
+    return str(body["error"]["message"])
