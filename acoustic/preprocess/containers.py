@@ -44,8 +44,8 @@ def sniff(data: bytes) -> str:
     name = _chunked(head) or _by_prefix(head) or _mpeg(head)
     if name is None:
         raise UnsupportedAudioError(
-            f"the bytes are not a known audio format; accepted are {', '.join(ACCEPTED)}, and "
-            f"{', '.join(FOREIGN)} where the extra formats is installed"
+            f"the bytes are not a known audio format; accepted are {', '.join(ACCEPTED)}; "
+            f"with the extra acousticsense[formats] also {', '.join(FOREIGN)}"
         )
     return name
 
