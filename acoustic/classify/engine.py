@@ -37,6 +37,9 @@ Windows = npt.NDArray[np.uint8]
 Logits = npt.NDArray[np.float32]
 Features = npt.NDArray[np.float32]
 
+N_WINDOWS_OF_ONE_KERNEL = 4
+"""On a CPU, the bf16 product of fewer windows is summed in another order (oneDNN, AMX)."""
+
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -82,6 +85,17 @@ def cpu_has_bf16() -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
+def padded_sizes(plan: ExecutionPlan, batch_sizes: tuple[int, ...]) -> tuple[int, ...]:
+    """Batch sizes in windows that the engine pads to, rising.
+
+    On a CPU in bf16 the sizes below N_WINDOWS_OF_ONE_KERNEL are left out, where a larger one
+    exists: an answer must not depend on how many windows happened to share its batch.
+    """
+    if plan.device != "cpu" or plan.precision != "bf16":
+        return batch_sizes
+    return tuple(size for size in batch_sizes if size >= N_WINDOWS_OF_ONE_KERNEL) or batch_sizes
+
+
 def _device(accelerator: str) -> str:
     available = {
         "cuda": torch.cuda.is_available(),
@@ -124,19 +138,20 @@ class Engine:
         self.config = config
         self.input_shape = input_shape
         self._scaling = scaling
+        self._sizes = padded_sizes(self.plan, config.batch_sizes)
         self._dtype = DTYPES[self.plan.precision]
         self._n_classes = model.config.n_classes
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="engine")
         self._thread.submit(self._prepare, model).result()
         logger.info(
             "engine ready device=%s precision=%s backend=%s batch_sizes=%s",
-            self.plan.device, self.plan.precision, self.plan.backend, config.batch_sizes,
+            self.plan.device, self.plan.precision, self.plan.backend, self._sizes,
         )  # fmt: skip
 
     @property
     def max_batch(self) -> int:
         """Largest number of windows in one model call."""
-        return self.config.batch_sizes[-1]
+        return self._sizes[-1]
 
     def logits(self, windows: Windows) -> Logits:
         """Logits of any number of windows.
@@ -187,7 +202,7 @@ class Engine:
         model = model.to(self.plan.device, self._dtype)
         model.head.float()  # the last product stays exact; see VisionTransformer.head_logits
         self._model: Callable[[Tensor], Tensor] = self._compiled(model)
-        sizes = self.config.batch_sizes
+        sizes = self._sizes
         for size in sizes[:1] if self.plan.backend == "eager" else sizes:
             self._run(np.zeros((size, *self.input_shape), np.uint8))
 
@@ -196,7 +211,7 @@ class Engine:
             return model.logits_and_features
         mode = "reduce-overhead" if self.plan.device == "cuda" else "default"
         # Each padded size gets its own static graph; Dynamo's default stops compiling at eight.
-        torch._dynamo.config.recompile_limit = max(16, 2 * len(self.config.batch_sizes))
+        torch._dynamo.config.recompile_limit = max(16, 2 * len(self._sizes))
         compiled: Callable[[Tensor], Tensor] = torch.compile(
             model.logits_and_features, mode=mode, dynamic=False
         )
@@ -230,7 +245,7 @@ class Engine:
         return rows[: len(windows)].float().cpu().numpy()
 
     def _pad(self, windows: Windows) -> Windows:
-        size = next(size for size in self.config.batch_sizes if size >= len(windows))
+        size = next(size for size in self._sizes if size >= len(windows))
         padding = np.zeros((size - len(windows), *self.input_shape), np.uint8)
         return np.concatenate([windows, padding])
 

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -87,9 +87,30 @@ class Job:
         psutil.wait_procs(everything, timeout=30)
         self.finish()
 
+    def close(self) -> None:
+        """End the job if it still runs, whatever state a failed test has left it in."""
+        if self.process.poll() is None:
+            self.kill()
+
     def finish(self) -> str:
         output, _ = self.process.communicate(timeout=TIMEOUT_S)
         return str(output)
+
+
+StartJob = Callable[..., Job]
+
+
+@pytest.fixture
+def start_job(proxy: FaultProxy, tiny_checkpoint: Path) -> Iterator[StartJob]:
+    """Starts jobs that end with the test, even if it fails."""
+    with contextlib.ExitStack() as jobs:
+
+        def start(out: str, *more: str) -> Job:
+            job = Job(proxy, tiny_checkpoint, out, *more)
+            jobs.callback(job.close)
+            return job
+
+        yield start
 
 
 def wait_for(condition: object, job: Job) -> None:
@@ -108,18 +129,18 @@ def ids_of(folder: Path) -> list[str]:
 
 @pytest.mark.parametrize("n_parts", [1, 6, 11])
 def test_killed_and_resumed_nothing_is_lost_repeated_or_read_again(
-    proxy: FaultProxy, s3: S3Server, tiny_checkpoint: Path, n_parts: int
+    proxy: FaultProxy, s3: S3Server, start_job: StartJob, n_parts: int
 ) -> None:
     """Killed after about 10, 50 and 90 % of the twelve parts."""
     out = f"out-{n_parts}"
     folder = s3.bucket / out
-    job = Job(proxy, tiny_checkpoint, out)
+    job = start_job(out)
     wait_for(lambda: len(list(folder.glob("part-*.parquet"))) >= n_parts, job)
     job.kill()
     finished = ids_of(folder)
     assert len(finished) >= n_parts * CHUNK
     proxy.forget()
-    again = Job(proxy, tiny_checkpoint, out, "--resume")
+    again = start_job(out, "--resume")
     output = again.finish()
     assert again.process.returncode == 0, output
     assert f"{N_SONGS} files listed, {len(finished)} finished before" in output
@@ -131,7 +152,7 @@ def test_killed_and_resumed_nothing_is_lost_repeated_or_read_again(
 
 
 def test_killed_inside_the_commit_window_a_part_is_there_whole_or_not_at_all(
-    proxy: FaultProxy, s3: S3Server, tiny_checkpoint: Path
+    proxy: FaultProxy, s3: S3Server, start_job: StartJob
 ) -> None:
     """The store has the part, but its answer never arrives: the job is killed while it waits."""
     folder = s3.bucket / "out-window"
@@ -145,12 +166,12 @@ def test_killed_inside_the_commit_window_a_part_is_there_whole_or_not_at_all(
         return ""
 
     proxy.fault = fault
-    job = Job(proxy, tiny_checkpoint, "out-window")
+    job = start_job("out-window")
     wait_for(stuck.is_set, job)
     wait_for(lambda: len(list(folder.glob("part-*.parquet"))) >= 4, job)
     job.kill()
     proxy.fault = lambda method, path, count: ""
-    again = Job(proxy, tiny_checkpoint, "out-window", "--resume")
+    again = start_job("out-window", "--resume")
     output = again.finish()
     assert again.process.returncode == 0, output
     everything = ids_of(folder)
@@ -158,15 +179,30 @@ def test_killed_inside_the_commit_window_a_part_is_there_whole_or_not_at_all(
 
 
 def test_a_killed_worker_costs_nothing(
-    proxy: FaultProxy, s3: S3Server, tiny_checkpoint: Path
+    proxy: FaultProxy, s3: S3Server, start_job: StartJob
 ) -> None:
     folder = s3.bucket / "out-worker"
-    job = Job(proxy, tiny_checkpoint, "out-worker")
+    killed = threading.Event()
+
+    def fault(method: str, path: str, count: int) -> str:
+        """The second half of the songs waits, so that no stage has ended and lost its workers."""
+        name = path.rpartition("/")[2].removesuffix(".flac")
+        if method == "GET" and name.isdigit() and int(name) >= N_SONGS // 2:
+            killed.wait(TIMEOUT_S)
+        return ""
+
+    proxy.fault = fault
+    job = start_job("out-worker")
+
+    def actors() -> list[psutil.Process]:
+        workers = job.children("ray::MapWorker")
+        return [each for each in workers if each.cmdline()[0].startswith("ray::")]
+
     wait_for(lambda: len(list(folder.glob("part-*.parquet"))) >= 2, job)
-    actors = [each for each in job.children("MapWorker") if each.cmdline()[0].startswith("ray::")]
-    assert len(actors) == 2
-    for actor in actors:
+    wait_for(lambda: len(actors()) == 2, job)
+    for actor in actors():
         actor.kill()
+    killed.set()
     output = job.finish()
     assert job.process.returncode == 0, output
     everything = ids_of(folder)
@@ -174,7 +210,7 @@ def test_a_killed_worker_costs_nothing(
 
 
 def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(
-    proxy: FaultProxy, s3: S3Server, tiny_checkpoint: Path
+    proxy: FaultProxy, s3: S3Server, start_job: StartJob
 ) -> None:
     folder = s3.bucket / "out-stop"
 
@@ -184,7 +220,7 @@ def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(
         return "hang" if method == "GET" and name.isdigit() and int(name) >= N_SONGS // 2 else ""
 
     proxy.fault = fault
-    job = Job(proxy, tiny_checkpoint, "out-stop")
+    job = start_job("out-stop")
     wait_for(lambda: len(list(folder.glob("part-*.parquet"))) >= 2, job)
     children = job.children("")
     job.process.send_signal(signal.SIGINT)

@@ -10,11 +10,20 @@ import numpy.typing as npt
 import pytest
 import torch
 
+from acoustic.checkpoint_folder import CheckpointFolder
 from acoustic.classify import engine as engine_module
-from acoustic.classify.engine import Engine, cpu_has_bf16, plan_execution
+from acoustic.classify.checkpoint import load_checkpoint
+from acoustic.classify.engine import (
+    Engine,
+    ExecutionPlan,
+    cpu_has_bf16,
+    padded_sizes,
+    plan_execution,
+)
 from acoustic.classify.engine_config import Backend, EngineConfig
 from acoustic.classify.normalise import Scaling
 from acoustic.errors import ConfigError
+from deployments.built_in import built_in
 from tests.support.models import tiny_model
 
 SHAPE = (128, 144)
@@ -61,6 +70,35 @@ def test_regrouping_changes_nothing(precision: str) -> None:
     np.testing.assert_allclose(engine.logits(x), alone, rtol=0, atol=tolerance)
     order = np.random.default_rng(1).permutation(13)
     np.testing.assert_allclose(engine.logits(x[order]), alone[order], rtol=0, atol=tolerance)
+
+
+@pytest.mark.skipif(not cpu_has_bf16(), reason="no native bfloat16 on this CPU")
+def test_a_window_has_the_same_logits_in_every_batch_of_the_default_model() -> None:
+    """Products as wide as a real model's, for which the tiny one does not stand."""
+    checkpoint = load_checkpoint(CheckpointFolder.open(built_in("models/default")))
+    config = EngineConfig(accelerator="cpu", precision="bf16")
+    engine = Engine(checkpoint.model, checkpoint.scaling, SHAPE, config)
+    x = windows(24)
+    together = engine.logits(x)
+    for size in (1, 2, 3, 5, 8, 16):
+        parts = [engine.logits(x[start : start + size]) for start in range(0, len(x), size)]
+        np.testing.assert_array_equal(np.concatenate(parts), together)
+
+
+@pytest.mark.parametrize(
+    ("precision", "sizes", "padded"),
+    [
+        ("fp32", (1, 2, 8), (1, 2, 8)),
+        ("bf16", (1, 2, 8), (8,)),
+        ("bf16", (1, 2, 4), (4,)),
+        ("bf16", (1, 2), (1, 2)),
+    ],
+)
+def test_small_batches_of_bf16_are_padded_to_one_kernel(
+    precision: str, sizes: tuple[int, ...], padded: tuple[int, ...]
+) -> None:
+    plan = ExecutionPlan(device="cpu", precision=precision, backend="eager")
+    assert padded_sizes(plan, sizes) == padded
 
 
 def test_bf16_agrees_with_fp32(reference: Engine) -> None:
