@@ -24,12 +24,15 @@ class AudioInfo:
         sample_rate: sample rate of the file, Hz.
         channels: number of channels of the file.
         format: container or codec name, such as "MP3".
+        stated_duration_s: length that the headers state, seconds; None where they state none, or
+            the same as `duration_s`.
     """
 
     duration_s: float | None
     sample_rate: int
     channels: int
     format: str
+    stated_duration_s: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,6 +53,8 @@ class Quality:
         clipping_ratio: share of samples at full scale, in [0, 1].
         bandwidth_hz: upper edge of the spectrum that carries sound, Hz.
         snr_estimate_db: mean level of a band over its quietest tenth, dB; rough.
+        channel_cancellation: largest share of a window's power that averaging its channels
+            cancels, in [0, 1]; near 1 for channels of opposite phase.
     """
 
     rms_db: Digits2
@@ -57,6 +62,7 @@ class Quality:
     clipping_ratio: Digits6
     bandwidth_hz: Digits1
     snr_estimate_db: Digits2
+    channel_cancellation: Digits6
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -139,7 +139,7 @@ def expand(inputs: AudioInput | Iterable[AudioInput]) -> Iterator[AudioInput]:
         inputs: one input, or any iterable of inputs; folders among them are replaced by their
             audio files.
     """
-    from acoustic.preprocess.containers import SUFFIXES
+    from acoustic.preprocess.containers.sniff import SUFFIXES
 
     several = [inputs] if _is_single(inputs) else inputs
     for each in cast(Iterable[AudioInput], several):

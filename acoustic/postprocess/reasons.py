@@ -11,6 +11,8 @@ MOSTLY_SILENT        share of silent frames                       above
 CLIPPED              share of samples at full scale               above
 NARROW_BAND          upper edge of the spectrum, Hz               below
 NOISY                estimated signal-to-noise ratio, dB          below
+CHANNELS_CANCEL      share of power lost in the channels' average above
+LENGTH_MISMATCH      difference of stated and real length, ratio  above
 
 GUIDE_UNCERTAIN (entropy, above) stands for the first three where `guide` sets its limit.
 """
@@ -44,6 +46,10 @@ class ReviewThresholds:
         max_clipping_ratio: highest share of samples at full scale, in [0, 1].
         min_bandwidth_hz: lowest upper edge of the spectrum, Hz.
         min_snr_db: lowest signal-to-noise ratio, dB, by a rough estimate.
+        max_channel_cancellation: highest share of a window's power that is lost when its channels
+            are averaged, in [0, 1]; stage 1 takes one channel alone above 0.99.
+        max_length_mismatch: highest difference between the length that the file's headers state
+            and the length of its audio, as a share of the stated one, in [0, 1].
         guide: the guide's review rule (its section 4.2): entropy in [0, 1] above which an answer
             is reviewed, 0.7 in the guide. Replaces the three reasons about the confidence; null
             keeps them.
@@ -58,6 +64,8 @@ class ReviewThresholds:
     max_clipping_ratio: float = 0.01
     min_bandwidth_hz: float = 5_000.0
     min_snr_db: float = 6.5
+    max_channel_cancellation: float = 0.99
+    max_length_mismatch: float = 0.02
     guide: float | None = None
 
     def __post_init__(self) -> None:
@@ -134,6 +142,9 @@ def _of_the_answer(evidence: Evidence, limits: ReviewThresholds) -> list[Reason 
 
 def _of_the_sound(evidence: Evidence, limits: ReviewThresholds) -> list[Reason | None]:
     quality, duration_s = evidence.facts.quality, evidence.facts.info.duration_s
+    stated_s = evidence.facts.info.stated_duration_s
+    # the headers may state 0 s; then all of the audio is unstated
+    mismatch = abs((duration_s or 0.0) - stated_s) / max(stated_s, 1e-3) if stated_s else None
     return [
         _below("TOO_SHORT", duration_s, evidence.window_s,
                f"There are only {duration_s or 0:.1f} s of audio."),
@@ -145,6 +156,11 @@ def _of_the_sound(evidence: Evidence, limits: ReviewThresholds) -> list[Reason |
                f"There is no sound above {quality.bandwidth_hz:,.0f} Hz."),
         _below("NOISY", quality.snr_estimate_db, limits.min_snr_db,
                "The music hardly stands out from steady noise."),
+        _above("CHANNELS_CANCEL", quality.channel_cancellation, limits.max_channel_cancellation,
+               "The channels have opposite phase and cancel; one channel was evaluated alone."),
+        _above("LENGTH_MISMATCH", mismatch, limits.max_length_mismatch,
+               f"The headers state {stated_s or 0:,.1f} s, the file has {duration_s or 0:,.1f} s: "
+               "it is joined, cut off or was changed; all that is there was evaluated."),
     ]  # fmt: skip
 
 

@@ -63,8 +63,8 @@ def evaluate_in_rounds() -> Generator[int, RoundResult | InputError, Prediction]
 def merge_rounds(rounds: Sequence[TrackLogits]) -> TrackLogits:
     """One TrackLogits of all windows, in the order of time.
 
-    Numbers about the sound are means over the windows, levels as powers, bandwidth the widest;
-    the tempo is that of the round with the clearest beat.
+    Numbers about the sound are means over the windows, levels as powers; bandwidth and
+    cancellation are the largest; the tempo is that of the round with the clearest beat.
 
     Args:
         rounds: at least one, of the same track and model.
@@ -107,6 +107,7 @@ def _quality(rounds: list[TrackFacts], weights: Weights) -> Quality:
         clipping_ratio=float(np.dot(weights, [each.clipping_ratio for each in found])),
         bandwidth_hz=max(each.bandwidth_hz for each in found),
         snr_estimate_db=float(np.dot(weights, [each.snr_estimate_db for each in found])),
+        channel_cancellation=max(each.channel_cancellation for each in found),
     )
 
 

@@ -30,7 +30,7 @@ TRIM_TO_RATIO = 0.9
 """A full folder is trimmed to this share of its limit, oldest use first."""
 
 
-FEATURES_VERSION = 5
+FEATURES_VERSION = 6
 """Counted up when the code makes other features of the same bytes and settings."""
 
 RESCAN_EVERY = 256

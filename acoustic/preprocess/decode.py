@@ -1,5 +1,8 @@
 """Single entry point for decoding audio bytes to samples: HTTP, CLI and batch all use it.
 
+    bytes ─▶ containers.layout: where the audio begins, its streams, what the headers state
+          ─▶ a decoder per stream ─▶ one reader of the whole track
+
 Magic bytes choose the decoder; a `DecodeGuard` checks what is decoded against limits in seconds,
 in decoded bytes and in resampled samples. Nothing is allocated from a header and no header's
 duration is trusted: a few kilobytes can claim hours, so every limit is checked before the block
@@ -10,45 +13,41 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Sequence
-from typing import BinaryIO, Protocol, cast
+from dataclasses import replace
+from functools import partial
+from typing import BinaryIO, cast
 
-from acoustic.errors import UnsupportedAudioError
-from acoustic.preprocess import containers
+from acoustic.errors import AudioDecodeError
+from acoustic.preprocess.containers.layout import (
+    IGNORED_RATIO,
+    Stream,
+    check_decodable,
+    is_plain,
+    read_layout,
+)
+from acoustic.preprocess.containers.sniff import FOREIGN, HINT_BYTES, sniff
+from acoustic.preprocess.containers.tags import after_tags
+from acoustic.preprocess.decode_joined import JoinedReader
 from acoustic.preprocess.decode_sndfile import ClampedBytesIO, SndfileReader
 from acoustic.preprocess.guard import DecodeGuard, DecodeLimits
-from acoustic.preprocess.mp3.length import with_stated_length
 from acoustic.preprocess.mp3.ranges import (
     RangesUnavailableError,
     fetch_segments,
     read_frame_table,
 )
 from acoustic.preprocess.ranged_file import RangedFile
+from acoustic.preprocess.reader import AudioReader
 from acoustic.preprocess.waveform import Waveform
 from acoustic.types import AudioInfo, Segment
 
+COMPLETE_RATIO = 0.8
+"""Audio that ends before this share of its stated length is damaged, not just rounded."""
 
-class AudioReader(Protocol):
-    """An opened audio file that decodes any segment on request."""
-
-    info: AudioInfo
-
-    def read(self, segment: Segment) -> Waveform:
-        """Decode one segment, mixed down to mono at the file's own rate.
-
-        Args:
-            segment: part of the track, in seconds; audio past the end of the track is left out.
-
-        Returns:
-            The samples that exist, possibly fewer than the segment asks for.
-
-        Raises:
-            AudioDecodeError: undecodable data, or samples that are not finite or too large.
-            AudioTooLongError: the request's decoded bytes would exceed the limit.
-        """
+MIN_MISMATCH_S = 0.1  # a shorter difference is the padding of a frame
 
 
 def open_audio(data: bytes, limits: DecodeLimits | None = None) -> AudioReader:
-    """Open a file's bytes with the decoder for its container.
+    """Open a file's bytes with the decoders for its streams.
 
     Args:
         data: the file's bytes.
@@ -58,23 +57,64 @@ def open_audio(data: bytes, limits: DecodeLimits | None = None) -> AudioReader:
         InvalidRequestError: `data` is empty.
         UnsupportedAudioError: a format, sample rate or channel count outside the limits, or a
             container whose decoder is not installed.
-        AudioDecodeError: the header cannot be read, or there is no audio.
+        AudioDecodeError: the header cannot be read, there is no audio, or much less than stated.
         AudioTooLongError: the track is longer than the limit.
     """
-    container = containers.sniff(data)
+    streams = read_layout(data)
     guard = DecodeGuard(limits or DecodeLimits())
-    if container == "MP3":
-        data = with_stated_length(data)
-    if container not in containers.FOREIGN:
+    has_av = importlib.util.find_spec("av") is not None
+    for stream in streams:
+        check_decodable(stream, has_av)
+    if len(streams) == 1:
+        reader = _open(streams[0], guard)
+        reader.info = _checked(reader, streams[0])
+        return reader
+    joined = JoinedReader([partial(_open, stream, guard) for stream in streams], guard)
+    # other programs show the length of the first recording, or what its header states of it
+    stated_s = streams[0].stated_s or joined.durations_s[0]
+    joined.info = _with_stated(joined.info, stated_s, joined.info.duration_s or 0.0)
+    return joined
+
+
+def _open(stream: Stream, guard: DecodeGuard) -> AudioReader:
+    data = stream.read()
+    if stream.container not in FOREIGN and not stream.codec:
         return SndfileReader(lambda: ClampedBytesIO(data), guard)
-    if importlib.util.find_spec("av") is None:
-        raise UnsupportedAudioError(
-            f"{container} audio needs the optional extra acousticsense[formats]; accepted are "
-            f"{', '.join(containers.ACCEPTED)}"
-        )
     from acoustic.preprocess.decode_av import AvReader
 
-    return AvReader(data, container, guard)
+    return AvReader(data, stream.container, guard)
+
+
+def _checked(reader: AudioReader, stream: Stream) -> AudioInfo:
+    """Facts of a file, corrected where its header contradicts what is there."""
+    info, present_s = reader.info, stream.present_s
+    duration_s = info.duration_s or 0.0
+    if stream.stated_ratio is not None:  # the decoder has stopped where the bytes end
+        return _with_stated(info, duration_s * stream.stated_ratio, duration_s)
+    stated_s = info.stated_duration_s or stream.stated_s
+    if info.stated_duration_s is not None:
+        present_s = duration_s
+    promised_s = max(duration_s, info.stated_duration_s or 0.0)
+    if present_s is not None and present_s < promised_s and _differ(promised_s, present_s):
+        if present_s < COMPLETE_RATIO * promised_s:
+            raise AudioDecodeError(
+                f"the header promises {promised_s:.1f} s of audio, but decoding ends at "
+                f"{present_s:.1f} s: the file is truncated or damaged"
+            )
+        info = replace(info, duration_s=present_s)
+    if stated_s is None:
+        return info
+    return _with_stated(info, stated_s, present_s if present_s is not None else duration_s)
+
+
+def _with_stated(info: AudioInfo, stated_s: float, present_s: float) -> AudioInfo:
+    differs = _differ(stated_s, present_s)
+    return replace(info, stated_duration_s=stated_s if differs else None)
+
+
+def _differ(stated_s: float, present_s: float) -> bool:
+    difference_s = abs(stated_s - present_s)
+    return difference_s > max(IGNORED_RATIO * stated_s, MIN_MISMATCH_S)
 
 
 class RangedReader:
@@ -90,9 +130,16 @@ class RangedReader:
     """
 
     def __init__(self, file: RangedFile, limits: DecodeLimits | None = None) -> None:
-        container = containers.sniff(file.peek(0, containers.HINT_BYTES))
-        if container in containers.FOREIGN:
-            raise RangesUnavailableError(f"{container} files cannot be read by ranges")
+        container = sniff(file.peek(0, HINT_BYTES))
+        if container is None and file.peek(0, 3) == b"ID3":
+            start = after_tags(file)
+            container = sniff(file.peek(start, start + HINT_BYTES))
+            if container != "MP3":
+                container = None
+        if container in (None, *FOREIGN):
+            raise RangesUnavailableError("this container cannot be read by ranges")
+        if container != "MP3" and not is_plain(container, file):
+            raise RangesUnavailableError("the header does not state what the file has")
         self._file, self._limits = file, limits or DecodeLimits()
         self._table = read_frame_table(file) if container == "MP3" else None
         self._reader = self._opened(())
@@ -111,14 +158,14 @@ class RangedReader:
             # A new reader: bytes that the old one has seen may be replaced by this fetch.
             self._reader = self._opened(segments)
 
-    def read(self, segment: Segment) -> Waveform:
+    def read(self, segment: Segment, channel: int | None = None) -> Waveform:
         """Decode one segment; see `AudioReader.read`.
 
         Raises:
             Exception: the error of a failed fetch, as its store raised it.
         """
         try:
-            waveform = self._reader.read(segment)
+            waveform = self._reader.read(segment, channel)
         finally:
             self._check_fetched()
         return waveform

@@ -17,7 +17,7 @@ import soundfile as sf
 
 from acoustic.errors import AudioDecodeError, UnsupportedAudioError
 from acoustic.preprocess.guard import DecodeGuard
-from acoustic.preprocess.waveform import Waveform, mix_down
+from acoustic.preprocess.waveform import Downmix, Waveform
 from acoustic.types import AudioInfo, Segment
 
 BLOCK_BYTES = 1 << 20
@@ -65,8 +65,9 @@ class SndfileReader:
             format=SNDFILE_FORMATS[self._sound.format],
         )
 
-    def read(self, segment: Segment) -> Waveform:
+    def read(self, segment: Segment, channel: int | None = None) -> Waveform:
         """Decode one segment at the file's own rate; see `decode.AudioReader.read`."""
+        mix = Downmix(self._sound.channels, self._sound.samplerate, channel)
         rate = self._sound.samplerate
         start = round(segment.start_s * rate)
         n_wanted = min(round((segment.end_s - segment.start_s) * rate), self._n_frames - start)
@@ -78,11 +79,17 @@ class SndfileReader:
             if not len(block):
                 break
             n_clipped += self._guard.inspect(block)
-            blocks.append(mix_down(block))
+            blocks.append(mix(block))
             n_got += len(block)
         samples = np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
         clipping_ratio = n_clipped / max(1, n_got * self._sound.channels)
-        return Waveform(samples=samples, sample_rate=rate, clipping_ratio=clipping_ratio)
+        return Waveform(
+            samples=samples,
+            sample_rate=rate,
+            clipping_ratio=clipping_ratio,
+            channel_powers=mix.channel_powers,
+            cancellation=mix.cancellation,
+        )
 
     def _open(self) -> sf.SoundFile:
         try:

@@ -22,14 +22,17 @@ from acoustic.example import example_wav
 from acoustic.geometry import MelConfig
 from acoustic.levels import quantise
 from acoustic.preprocess.cache import CacheConfig, FeatureCache
-from acoustic.preprocess.decode import AudioReader, RangedReader, open_audio
+from acoustic.preprocess.decode import COMPLETE_RATIO, RangedReader, open_audio
 from acoustic.preprocess.descriptors import describe
 from acoustic.preprocess.enhance import EnhanceConfig, enhance
 from acoustic.preprocess.guard import DecodeLimits
 from acoustic.preprocess.mel import MelSpectrogram, power_to_db, tile_frames
+from acoustic.preprocess.mp3.ranges import RangesUnavailableError
 from acoustic.preprocess.quality import measure_quality
 from acoustic.preprocess.ranged_file import RangedFile
+from acoustic.preprocess.reader import AudioReader
 from acoustic.preprocess.segments import WINDOWS_BY_EFFORT, plan_rounds
+from acoustic.preprocess.sound_search import find_sound
 from acoustic.preprocess.waveform import Waveform, resample
 from acoustic.profiling import StageTimer
 from acoustic.request import Effort
@@ -37,8 +40,9 @@ from acoustic.types import Segment, TrackFacts, TrackFeatures
 
 Samples = npt.NDArray[np.float32]
 
-COMPLETE_RATIO = 0.8
-"""A segment that decodes to less than this share of its length is damaged, not just rounded."""
+CANCELLED_RATIO = 0.99
+"""Share of a window's power, lost in the average of its channels, above which they cancel: what is
+left is 20 dB below them, and after a lossy codec it is the codec's error."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -170,10 +174,15 @@ class Preprocessor:
             segments = rounds[round_number]
             if isinstance(reader, RangedReader):
                 reader.expect(segments)
-            decoded = [_read_complete(reader, segment) for segment in segments]
+            decoded = self._decode(reader, segments)
         with timer.stage("resample"):
             windows = [self._fit(s, w) for s, w in zip(segments, decoded, strict=True)]
             audible = self._audible(windows)
+        silence_ratio, n_remaining = None, sum(len(each) for each in rounds[round_number + 1 :])
+        if not audible:
+            with timer.stage("search"):
+                silence_ratio, decoded, windows = self._search(reader, effort, round_number)
+                audible, n_remaining = self._audible(windows), 0
         with timer.stage("mel"):
             samples = [window.samples for window in audible]
             powers = [self.spectrogram.power(each) for each in samples]
@@ -185,7 +194,10 @@ class Preprocessor:
                 float(np.mean([waveform.clipping_ratio for waveform in decoded])),
                 np.concatenate(powers, axis=1),
                 mel,
+                max(each.cancellation for each in decoded),
             )
+            if silence_ratio is not None:
+                quality = replace(quality, silence_ratio=silence_ratio)
         with timer.stage("descriptors"):
             windows_db = np.stack(log_mels)
             descriptors = describe(windows_db, mel)
@@ -196,7 +208,7 @@ class Preprocessor:
             descriptors=descriptors,
             content_sha256=content_sha256,
             front_end_digest=self.digest,
-            n_remaining=sum(len(later) for later in rounds[round_number + 1 :]),
+            n_remaining=n_remaining,
         )
         return TrackFeatures(
             log_mel=quantise(windows_db, mel.top_db), facts=facts, timings_ms=timer.timings_ms
@@ -231,16 +243,53 @@ class Preprocessor:
             samples = np.pad(samples, (0, missing))
         return _Window(segment=segment, samples=samples[: mel.window_samples])
 
+    def _decode(self, reader: AudioReader, segments: Sequence[Segment]) -> list[Waveform]:
+        """Decode segments; where channels cancel in one of them, all are of one channel.
+
+        The whole round is treated alike, so that its windows stay comparable.
+        """
+        decoded = [_read_complete(reader, segment) for segment in segments]
+        silence = 10 ** (self.config.silence_db / 10)
+        cancelled = [
+            each for each in decoded
+            if each.channel_powers.max() >= silence and each.cancellation > CANCELLED_RATIO
+        ]  # fmt: skip
+        if not cancelled:
+            return decoded
+        loudest = int(np.argmax(_total_powers(decoded).round(9)))
+        return [_read_complete(reader, segment, loudest) for segment in segments]
+
     def _audible(self, windows: list[_Window]) -> list[_Window]:
         """The windows above the silence limit: silence must not vote."""
-        audible = [window for window in windows if window.level_db >= self.config.silence_db]
-        if not audible:
-            loudest_db = max(window.level_db for window in windows)
+        return [window for window in windows if window.level_db >= self.config.silence_db]
+
+    def _search(
+        self, reader: AudioReader, effort: Effort, round_number: int
+    ) -> tuple[float, list[Waveform], list[_Window]]:
+        """Windows elsewhere in a track whose planned windows are silent.
+
+        Returns:
+            Share of the probes that is silent, then the decoded segments and their windows.
+
+        Raises:
+            SilentAudioError: there is no sound, or this is a later round, whose silence only means
+                that the rounds before it count.
+        """
+        if isinstance(reader, RangedReader):
+            raise RangesUnavailableError("the planned windows are silent")
+        limit_db, duration_s = self.config.silence_db, reader.info.duration_s or 0.0
+        if round_number:
+            raise SilentAudioError("the windows of this round are silent")
+        found = find_sound(reader, self.config.mel.window_s, WINDOWS_BY_EFFORT[effort], limit_db)
+        decoded = self._decode(reader, found.segments)
+        windows = [self._fit(s, w) for s, w in zip(found.segments, decoded, strict=True)]
+        if not self._audible(windows):
             raise SilentAudioError(
-                f"the audio is silent: its loudest part is at {loudest_db:.0f} dB full scale, "
-                f"limit is {self.config.silence_db:.0f} dB"
+                f"the audio is silent: the loudest of {found.n_probes} places in its "
+                f"{duration_s:.0f} s is at {max(found.loudest_db, -120):.0f} dB full scale, limit "
+                f"is {limit_db:.0f} dB"
             )
-        return audible
+        return found.silence_ratio, decoded, windows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -254,8 +303,18 @@ class _Window:
         return 10 * math.log10(max(mean_square, 1e-12))
 
 
-def _read_complete(reader: AudioReader, segment: Segment) -> Waveform:
-    waveform = reader.read(segment)
+def _total_powers(decoded: Sequence[Waveform]) -> npt.NDArray[np.float64]:
+    """Power of each channel over all segments; recordings with fewer channels repeat the last."""
+    channels = max(each.channel_powers.size for each in decoded)
+    total = np.zeros(channels)
+    for each in decoded:
+        missing = channels - each.channel_powers.size
+        total += np.pad(each.channel_powers, (0, missing), "edge")
+    return total
+
+
+def _read_complete(reader: AudioReader, segment: Segment, channel: int | None = None) -> Waveform:
+    waveform = reader.read(segment, channel)
     length_s = segment.end_s - segment.start_s
     if waveform.samples.size < COMPLETE_RATIO * length_s * waveform.sample_rate:
         raise AudioDecodeError(

@@ -31,6 +31,7 @@ def measure_quality(
     clipping_ratio: float,
     mel_power: npt.NDArray[np.float32],
     mel: MelConfig,
+    channel_cancellation: float = 0.0,
 ) -> Quality:
     """Measure the quality over all decoded windows of one track.
 
@@ -41,6 +42,8 @@ def measure_quality(
             own rate, before mixing down.
         mel_power: (M, frames) float32, the windows that are not silent, joined along time.
         mel: geometry of `mel_power`.
+        channel_cancellation: largest share of a window's power that averaging its channels
+            cancels, in [0, 1], measured by the decoder.
 
     Returns:
         Finite numbers in the units of Quality.
@@ -53,6 +56,7 @@ def measure_quality(
         clipping_ratio=clipping_ratio,
         bandwidth_hz=bandwidth_hz(mel_power, mel),
         snr_estimate_db=snr_estimate_db(mel_power),
+        channel_cancellation=channel_cancellation,
     )
 
 

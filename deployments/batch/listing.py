@@ -17,7 +17,7 @@ import pyarrow.parquet
 from pyarrow import fs
 
 from acoustic.errors import ConfigError
-from acoustic.preprocess.containers import SUFFIXES
+from acoustic.preprocess.containers.sniff import SUFFIXES
 from deployments.batch.schema import COSTS, RESERVED
 from deployments.batch.source_file import CHECKSUMS, SourceFile
 from deployments.batch.storage import (

@@ -13,7 +13,12 @@ from tests.support.models import DESCRIPTORS
 
 MODEL = ModelInfo(name="made", version="0", digest="0" * 12, device="cpu", precision="fp32")
 QUALITY = Quality(
-    rms_db=-14.0, silence_ratio=0.0, clipping_ratio=0.0, bandwidth_hz=11_000.0, snr_estimate_db=20.0
+    rms_db=-14.0,
+    silence_ratio=0.0,
+    clipping_ratio=0.0,
+    bandwidth_hz=11_000.0,
+    snr_estimate_db=20.0,
+    channel_cancellation=0.0,
 )
 WINDOW_S = 6.0
 

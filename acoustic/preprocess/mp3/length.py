@@ -1,155 +1,161 @@
-"""Adds the missing length to an MP3 of varying bitrate (VBR), by counting its frames.
+"""An MP3 as one or more streams that a decoder reads to their ends.
 
-Such a file normally starts with a Xing frame that states how many frames follow. Without one a
-decoder guesses from the first frame's bitrate and stops there: libsndfile reports, and reads, 120
-of 180 s. Here the frames are counted and a Xing frame is put in front. Files with such a frame,
-or of constant bitrate, are not changed.
+Decoders believe the frame that states the length of a file (Xing, Info, VBRI), or guess a length
+from the first bitrate where there is none, and stop there: of two joined files they return the
+first one, of a file of varying bitrate a part. Here the frames are counted. Where the count
+contradicts what the file states, its frames are put together behind a new Xing frame that states
+their number; files whose frames agree with their length are passed on unchanged, to the bit.
 
 Source: ISO/IEC 11172-3, section 2.4.2.3 (header); the Xing frame as LAME writes it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-# By the header's bitrate index; 1 is MPEG-1, 2 is MPEG-2 and MPEG-2.5. Index 0 is free format.
-_BITRATES_KBPS = {
-    1: (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
-    2: (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
-}
-# By the header's two version bits, 3 for MPEG-1, 2 for MPEG-2, 0 for MPEG-2.5, then by rate index.
-_SAMPLE_RATES = {
-    3: (44_100, 48_000, 32_000),
-    2: (22_050, 24_000, 16_000),
-    0: (11_025, 12_000, 8_000),
-}
+from acoustic.preprocess.mp3.frames import (
+    LAYER_3,
+    Run,
+    is_information,
+    parse_header,
+    scan,
+    stated_frames,
+)
+
 _ROOMY_BITRATE_INDEX = 9
 """128 (MPEG-1) or 80 kbit/s: a frame with room for the side information and the tag."""
 
-_LAYER_3 = 1
+MAX_UNSTATED = 2
+"""Frames by which a count may differ from the stated one: encoders count the Xing frame or not."""
 
-MAX_FRAMES = 1 << 20
-"""Largest number of frames counted: more than seven hours of music."""
+MAX_JUNK_RATIO = 0.01
+"""Share of bytes outside the frames above which a decoder's guess of the length is off."""
 
-MAX_JUNK_BYTES = 1 << 20
-"""Most bytes skipped between two frames; a cover picture in an inner tag is usually smaller."""
-
-_FRAMES_FLAG = 1
+MIN_RUN_FRAMES = 4  # fewer frames of another format are a damaged place, not another stream
 
 
 @dataclass(frozen=True, slots=True)
-class Header:
-    """The fields of a layer III frame header that determine the frame's length.
+class MpegStream:
+    """Frames of one format, as bytes that a decoder reads to the end.
 
     Attributes:
-        version: the two version bits: 3 for MPEG-1, 2 for MPEG-2, 0 for MPEG-2.5.
-        bitrate_kbps: bitrate, kbit/s.
-        sample_rate: sample rate, Hz.
-        padding: bytes of padding at the end of the frame, 0 or 1.
-        mono: whether the frame has one channel.
+        pieces: start and stop of the pieces of the file, bytes.
+        prefix: bytes in front of the pieces: a frame that states their length, or nothing.
+        duration_s: length of the frames' audio, seconds.
     """
 
-    version: int
-    bitrate_kbps: int
-    sample_rate: int
-    padding: int
-    mono: bool
+    pieces: tuple[tuple[int, int], ...]
+    prefix: bytes
+    duration_s: float
 
-    @property
-    def size_bytes(self) -> int:
-        """Size of the whole frame, bytes."""
-        # 1152 or 576 samples per frame; / 8 for bytes, × 1000 for kbit.
-        factor = 144_000 if self.version == 3 else 72_000
-        return factor * self.bitrate_kbps // self.sample_rate + self.padding
-
-    @property
-    def side_info_bytes(self) -> int:
-        """Bytes between the header and the frame's main data or information tag."""
-        if self.version == 3:
-            return 17 if self.mono else 32
-        return 9 if self.mono else 17
+    def read(self, data: bytes) -> bytes:
+        """Bytes of the stream, from the content of its file."""
+        if not self.prefix and self.pieces == ((0, len(data)),):
+            return data
+        return b"".join((self.prefix, *(data[start:stop] for start, stop in self.pieces)))
 
 
-def with_stated_length(data: bytes) -> bytes:
-    """Return the MP3 with a Xing frame in front, where it needs one to state its length.
+@dataclass(frozen=True, slots=True)
+class MpegFile:
+    """The streams of a file.
+
+    Attributes:
+        streams: at least one; several where the sample rate, the channels or the layer change.
+        stated_s: length that the file states, seconds; None where it states none.
+    """
+
+    streams: tuple[MpegStream, ...]
+    stated_s: float | None
+
+
+def read_streams(data: bytes, at: int) -> MpegFile:
+    """Find the streams of an MP3 file.
 
     Args:
-        data: bytes of an MP3 file, which may start with an ID3v2 tag.
-
-    Returns:
-        `data` itself unless it is layer III, has a varying bitrate and does not state its length.
+        data: content of the file.
+        at: position of its first frame.
     """
-    start = after_id3(data)
-    first = parse_header(data, start)
-    if first is None or has_length(data, start, first):
-        return data
-    n_frames, varies = _walk(data, start)
-    if not varies:
-        return data
-    return data[:start] + _xing_frame(data[start : start + 4], n_frames) + data[start:]
+    whole = MpegStream(((0 if _is_behind_tag(data, at) else at, len(data)),), b"", 0.0)
+    first = parse_header(data, at)
+    if first is None:  # free format: only the decoder finds its frames
+        return MpegFile((whole,), None)
+    n_stated = stated_frames(data, at, first)
+    runs = scan(data, at)
+    groups = _of_one_format(runs)
+    has_information = is_information(data, at, first)
+    n_frames = sum(run.n_frames for run in runs) - has_information
+    stated_s = n_stated * first.n_samples / first.sample_rate if n_stated else None
+    duration_s = sum(run.duration_s for run in runs)
+    if len(groups) == 1 and not _is_misleading(data, runs, n_stated, n_frames):
+        return MpegFile((replace_duration(whole, duration_s),), stated_s)
+    return MpegFile(tuple(_stream(data, group) for group in groups), stated_s)
 
 
-def after_id3(data: bytes) -> int:
-    """Position after an ID3v2 tag, 0 without one; `data` needs only its first 10 bytes."""
-    if data[:3] != b"ID3" or len(data) < 10:
-        return 0
-    size = 0  # 7 bits per byte, so that it never looks like a frame's sync; header not included
+def replace_duration(stream: MpegStream, duration_s: float) -> MpegStream:
+    """The same stream with another duration, in seconds."""
+    return MpegStream(stream.pieces, stream.prefix, duration_s)
+
+
+def _is_behind_tag(data: bytes, at: int) -> bool:
+    """Whether only an ordinary ID3v2 tag is in front, which decoders skip by themselves."""
+    if at == 0:
+        return True
+    return data[:3] == b"ID3" and not data[5] & 0x10 and at == _tag_stop(data)
+
+
+def _tag_stop(data: bytes) -> int:
+    size = 0
     for byte in data[6:10]:
         size = size << 7 | byte & 0x7F
     return 10 + size
 
 
-def parse_header(data: bytes, at: int) -> Header | None:
-    """Parse the layer III frame header at position `at`; None if there is none."""
-    if at + 4 > len(data) or data[at] != 0xFF or data[at + 1] & 0xE0 != 0xE0:
-        return None
-    version, layer = data[at + 1] >> 3 & 3, data[at + 1] >> 1 & 3
-    bitrate, rate = data[at + 2] >> 4, data[at + 2] >> 2 & 3
-    # Reserved: version 1, bitrate 15, rate 3. Bitrate 0 is free format, whose size is not stated.
-    if version == 1 or layer != _LAYER_3 or bitrate in (0, 15) or rate == 3:
-        return None
-    return Header(
-        version=version,
-        bitrate_kbps=_BITRATES_KBPS[1 if version == 3 else 2][bitrate],
-        sample_rate=_SAMPLE_RATES[version][rate],
-        padding=data[at + 2] >> 1 & 1,
-        mono=data[at + 3] >> 6 == 3,
-    )
+def _is_misleading(data: bytes, runs: Sequence[Run], n_stated: int | None, n_frames: int) -> bool:
+    """Whether a decoder would stop before the last frame, or search frames behind it."""
+    if n_stated is not None:
+        # fewer frames than stated: the decoder finds out by itself, and the caller says so
+        return n_frames > n_stated + MAX_UNSTATED
+    if any(run.is_varying for run in runs) or len({r.header.bitrate_kbps for r in runs}) > 1:
+        return runs[0].header.layer == LAYER_3
+    n_bytes = sum(run.stop - run.start for run in runs)
+    n_junk = len(data) - n_bytes  # a tag in front counts: decoders guess from the size of the file
+    return runs[0].header.layer == LAYER_3 and n_junk > MAX_JUNK_RATIO * n_bytes
 
 
-def has_length(data: bytes, at: int, header: Header) -> bool:
-    """Whether the frame at position `at` states the number of frames of the file."""
-    tag_at = at + 4 + header.side_info_bytes
-    if data[tag_at : tag_at + 4] in (b"Xing", b"Info"):
-        return bool(int.from_bytes(data[tag_at + 4 : tag_at + 8], "big") & _FRAMES_FLAG)
-    return data[at + 36 : at + 40] == b"VBRI"  # 32 bytes after the header in every layout
+def _of_one_format(runs: Sequence[Run]) -> list[list[Run]]:
+    """Neighbouring runs that one decoder reads; very short runs of another format are dropped."""
+    groups: list[list[Run]] = []
+    for run in runs:
+        if groups and _format(groups[-1][0]) == _format(run):
+            groups[-1].append(run)
+        elif not groups or run.n_frames >= MIN_RUN_FRAMES:
+            groups.append([run])
+    return groups
 
 
-def _walk(data: bytes, at: int) -> tuple[int, bool]:
-    """Number of frames from a position to the end, and whether their bitrates differ.
-
-    Junk between frames, e.g. a tag where files were joined, is skipped: counting resumes at the
-    next two headers in a row.
-    """
-    n_frames, bitrates = 0, set()
-    while n_frames < MAX_FRAMES and (header := parse_header(data, at)) is not None:
-        n_frames += 1
-        bitrates.add(header.bitrate_kbps)
-        at += header.size_bytes
-        if parse_header(data, at) is None:
-            at = _resync(data, at)
-    return n_frames, len(bitrates) > 1
+def _format(run: Run) -> tuple[object, ...]:
+    header = run.header
+    bitrate = 0 if header.layer == LAYER_3 else header.bitrate_kbps
+    return header.version, header.layer, header.sample_rate, header.mono, bitrate
 
 
-def _resync(data: bytes, at: int) -> int:
-    """Position of the next frame that is followed by another one, or the end of the data."""
-    stop = min(len(data), at + MAX_JUNK_BYTES)
-    while (at := data.find(b"\xff", at, stop)) >= 0:
-        header = parse_header(data, at)
-        if header is not None and parse_header(data, at + header.size_bytes) is not None:
-            return at
-        at += 1
-    return len(data)
+def _stream(data: bytes, group: Sequence[Run]) -> MpegStream:
+    """One stream of runs of a format, behind a frame that states how many frames they have."""
+    pieces, n_frames = [], 0
+    for run in group:
+        start = run.start
+        if is_information(data, start, run.header):  # it states the length of a part only
+            start += run.header.size_bytes
+            n_frames -= 1
+        pieces.append((start, run.stop))
+        n_frames += run.n_frames
+    header = group[0].header
+    prefix = b""
+    if header.layer == LAYER_3:
+        prefix = _xing_frame(data[group[0].start : group[0].start + 4], n_frames)
+    duration_s = n_frames * header.n_samples / header.sample_rate
+    return MpegStream(tuple(pieces), prefix, duration_s)
 
 
 def _xing_frame(header: bytes, n_frames: int) -> bytes:

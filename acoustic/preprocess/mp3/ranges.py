@@ -17,7 +17,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from acoustic.preprocess.mp3.length import Header, after_id3, has_length, parse_header
+from acoustic.preprocess.containers.tags import after_tags
+from acoustic.preprocess.mp3.frames import (
+    LAYER_3,
+    Header,
+    is_information,
+    parse_header,
+    stated_frames,
+)
 from acoustic.preprocess.ranged_file import BLOCK_BYTES, RangedFile
 from acoustic.types import Segment
 
@@ -33,6 +40,9 @@ at each window and at the end must agree."""
 PADDING_DRIFT = 1.0
 """Largest difference, bytes, between the length of a gap's frames and their number times the mean
 size. Bytes lost inside a gap exceed it; a single lost byte may not."""
+
+MAX_SIZE_DRIFT = 0.01
+"""Largest difference between the stated length and the file's, as a ratio; tags are smaller."""
 
 TAIL_BYTES = 128
 """Bytes fetched at the end of the file, where a tag shortens what a decoder takes for music."""
@@ -81,16 +91,17 @@ def read_frame_table(file: RangedFile) -> FrameTable:
         file: MP3 file, which may start with an ID3v2 tag.
 
     Raises:
-        RangesUnavailableError: not layer III, a varying bitrate, or too few frames.
+        RangesUnavailableError: not layer III, a varying bitrate, too few frames, or a stated
+            length that the file does not have.
     """
-    start = after_id3(file.peek(0, 10))
+    start = after_tags(file)
     head = file.peek(start, start + 2 * BLOCK_BYTES)
     first = parse_header(head, 0)
-    if first is None or head[4 + first.side_info_bytes :][:4] == b"Xing":
+    if first is None or first.layer != LAYER_3 or head[4 + first.side_info_bytes :][:4] == b"Xing":
         raise RangesUnavailableError("no MPEG frame at the start, or the header declares VBR")
     frames = list(_walk(head))
     # an information frame, which carries no music, may have another bitrate
-    constant = frames[1:] if has_length(head, 0, first) else frames
+    constant = frames[1:] if is_information(head, 0, first) else frames
     if len(constant) < MIN_CONSTANT_FRAMES or len({f.bitrate_kbps for _, f in constant}) > 1:
         raise RangesUnavailableError("the bitrate varies, or there are too few frames")
     at, frame = constant[0]
@@ -99,13 +110,17 @@ def read_frame_table(file: RangedFile) -> FrameTable:
     header[2] &= 0xFD  # no padding
     parsed = parse_header(bytes(header), 0)
     assert parsed is not None
-    factor = 144_000 if frame.version == 3 else 72_000
+    mean_size = frame.n_samples * 125 * frame.bitrate_kbps / frame.sample_rate
+    n_stated = stated_frames(head, 0, first)
+    n_bytes = file.size_bytes - start
+    if n_stated is not None and abs(n_stated * mean_size - n_bytes) > MAX_SIZE_DRIFT * n_bytes:
+        raise RangesUnavailableError("the header states another length than the file has")
     return FrameTable(
         start=start + at,
         header=bytes(header),
         parsed=parsed,
-        mean_size=factor * frame.bitrate_kbps / frame.sample_rate,
-        samples_per_frame=1152 if frame.version == 3 else 576,
+        mean_size=mean_size,
+        samples_per_frame=frame.n_samples,
     )
 
 

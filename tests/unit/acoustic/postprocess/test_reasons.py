@@ -158,7 +158,12 @@ GOOD = TrackFacts(
     segments=(Segment(start_s=0, end_s=6),),
     info=AudioInfo(duration_s=180, sample_rate=44_100, channels=2, format="MP3"),
     quality=Quality(
-        rms_db=-14, silence_ratio=0, clipping_ratio=0, bandwidth_hz=11_000, snr_estimate_db=20
+        rms_db=-14,
+        silence_ratio=0,
+        clipping_ratio=0,
+        bandwidth_hz=11_000,
+        snr_estimate_db=20,
+        channel_cancellation=0,
     ),
     descriptors=DESCRIPTORS,
     content_sha256="",

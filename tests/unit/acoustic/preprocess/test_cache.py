@@ -29,6 +29,7 @@ def features(seed: int) -> TrackFeatures:
                 clipping_ratio=0,
                 bandwidth_hz=9e3,
                 snr_estimate_db=20,
+                channel_cancellation=0.25,
             ),
             descriptors=DESCRIPTORS,
             content_sha256=f"{seed:064x}",

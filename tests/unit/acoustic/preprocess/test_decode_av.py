@@ -2,38 +2,24 @@
 
 from __future__ import annotations
 
-import io
+import struct
 
 import numpy as np
 import pytest
 
 from acoustic.errors import AudioDecodeError, AudioTooLongError, UnsupportedAudioError
 from acoustic.preprocess.decode import open_audio
-from acoustic.preprocess.guard import DecodeLimits
+from acoustic.preprocess.decode_av import AvReader
+from acoustic.preprocess.guard import DecodeGuard, DecodeLimits
 from acoustic.preprocess.preprocessor import PreprocessConfig, Preprocessor
 from acoustic.types import Segment
 from tests.support.decoding import decode_whole
+from tests.support.encode_av import CODECS as ALL_CODECS
+from tests.support.encode_av import RATE, encode_av
 from tests.support.sounds import Samples, encode, tone
 
-av = pytest.importorskip("av", reason="the formats extra is not installed")
-
-CODECS = {"mp4": "aac", "adts": "aac", "webm": "libopus"}
 NAMES = {"mp4": "MP4", "adts": "AAC", "webm": "WebM"}
-RATE = 48_000
-
-
-def encode_av(samples: Samples, kind: str, channels: int = 1) -> bytes:
-    file = io.BytesIO()
-    layout = {1: "mono", 2: "stereo"}[channels]
-    with av.open(file, "w", format=kind) as container:
-        stream = container.add_stream(CODECS[kind], rate=RATE, layout=layout)
-        stream.bit_rate = 128_000 * channels
-        block = np.ascontiguousarray(np.tile(samples, (channels, 1)))
-        frame = av.AudioFrame.from_ndarray(block, format="fltp", layout=layout)
-        frame.sample_rate, frame.pts = RATE, 0
-        for part in [*stream.encode(frame), *stream.encode(None)]:
-            container.mux(part)
-    return file.getvalue()
+CODECS = {kind: ALL_CODECS[kind] for kind in NAMES}
 
 
 def stepped_tone() -> Samples:
@@ -89,10 +75,37 @@ def test_damage_is_an_input_error(kind: str) -> None:
             Preprocessor(PreprocessConfig()).process(broken, "thorough")
 
 
-def test_a_stream_that_changes_its_layout_is_refused() -> None:
+def test_a_stream_that_changes_its_layout_is_refused_by_name() -> None:
+    """Raw frames are split before; inside a container the decoder sees the change."""
     joined = encode_av(tone(440, 3.0, RATE), "adts") + encode_av(tone(440, 3.0, RATE), "adts", 2)
-    with pytest.raises(AudioDecodeError, match="changes its layout"):
-        open_audio(joined).read(Segment(start_s=0.0, end_s=6.0))
+    reader = AvReader(joined, "AAC", DecodeGuard(DecodeLimits()))
+    with pytest.raises(
+        AudioDecodeError, match=r"changes from 48,000 Hz and 1 channels .* at 3\.\d s"
+    ):
+        reader.read(Segment(start_s=0.0, end_s=6.0))
+
+
+@pytest.mark.parametrize("ratio", [0.5, 1.0, 2.0])
+def test_the_stated_length_is_compared_with_the_packets(ratio: float) -> None:
+    """WebM states its length as a float of 8 bytes behind the id 4489."""
+    data = bytearray(encode_av(stepped_tone(), "webm"))
+    at = data.index(b"\x44\x89\x88") + 3
+    stated = struct.unpack(">d", data[at : at + 8])[0]
+    data[at : at + 8] = struct.pack(">d", stated * ratio)
+    if ratio > 1:
+        with pytest.raises(AudioDecodeError, match=r"promises 12\.\d s .* ends at 6\.\d s"):
+            open_audio(bytes(data))
+        return
+    info = open_audio(bytes(data)).info
+    assert info.duration_s == pytest.approx(6.0, abs=0.35)
+    expected = None if ratio == 1 else pytest.approx(3.0, abs=0.2)
+    assert info.stated_duration_s == expected
+
+
+def test_other_codecs_are_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("acoustic.preprocess.decode_av.CODECS", ("aac", "opus"))
+    with pytest.raises(UnsupportedAudioError, match="is ac3; accepted are aac, opus"):
+        open_audio(encode_av(tone(440, 2.0, RATE), "mp4-ac3"))
 
 
 def test_raw_aac_is_measured_by_its_packets() -> None:

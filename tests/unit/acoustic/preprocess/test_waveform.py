@@ -20,7 +20,12 @@ rates = st.sampled_from([8_000, 11_025, 16_000, 22_050, 44_100, 48_000])
 
 
 def waveform(samples: np.ndarray, rate: int) -> Waveform:
-    return Waveform(samples=samples.astype(np.float32), sample_rate=rate, clipping_ratio=0.0)
+    return Waveform(
+        samples=samples.astype(np.float32),
+        sample_rate=rate,
+        clipping_ratio=0.0,
+        channel_powers=np.zeros(1),
+    )
 
 
 @quick
