@@ -5,6 +5,7 @@ A genre is always found by name, never by index: two sources seldom agree on the
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -68,8 +69,15 @@ class LabelSet:
         return self._index[_normalise(name)]
 
 
+def same_genre(name: str, other: str) -> bool:
+    """Whether two names differ only in case, punctuation and Unicode form."""
+    return _normalise(name) == _normalise(other)
+
+
 def _normalise(name: str) -> str:
-    return "".join(character for character in name.casefold() if character.isalnum())
+    # NFKC: an accent is the same whether it is part of its letter or follows it
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
+    return "".join(character for character in folded if character.isalnum())
 
 
 GENRES = LabelSet(

@@ -13,6 +13,7 @@ from os import PathLike
 from threadpoolctl import threadpool_limits
 
 from acoustic.errors import AcousticError
+from acoustic.file_walk import printable
 from acoustic.preprocess.preprocessor import Preprocessor
 from acoustic.request import MAX_NAME_CHARACTERS, RequestOptions
 from acoustic.types import TrackFeatures
@@ -63,9 +64,9 @@ def decode(preprocessor: Preprocessor, audio: AudioInput, options: RequestOption
         name = named.name
         features = preprocessor.process(named.data, options.effort)
     except AcousticError as error:
-        error.file = name
+        error.file = printable(name)
         return DecodedTrack(options=options, data=b"", features=error)
-    options = replace(options, file=name[-MAX_NAME_CHARACTERS:])
+    options = replace(options, file=printable(name)[-MAX_NAME_CHARACTERS:])
     data = named.data if features.facts.n_remaining else b""
     return DecodedTrack(options=options, data=data, features=features)
 

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from acoustic.errors import FileUnreadableError, UnsupportedAudioError
+from acoustic.file_walk import printable, walk_files
 from acoustic.preprocess.guard import DecodeLimits
 
 Waveform = npt.NDArray[np.floating]
@@ -75,7 +76,7 @@ def read_file(path: Path) -> bytes:
         return path.read_bytes()
     except (OSError, ValueError) as error:  # ValueError: a path with a null character
         reason = (getattr(error, "strerror", None) or str(error)).lower()
-        raise FileUnreadableError(f"{path} cannot be read: {reason}") from error
+        raise FileUnreadableError(f"{printable(str(path))} cannot be read: {reason}") from error
 
 
 def _read_object(file: BinaryIO) -> NamedAudio:
@@ -139,13 +140,10 @@ def expand(inputs: AudioInput | Iterable[AudioInput]) -> Iterator[AudioInput]:
         inputs: one input, or any iterable of inputs; folders among them are replaced by their
             audio files.
     """
-    from acoustic.preprocess.containers.sniff import SUFFIXES
-
     several = [inputs] if _is_single(inputs) else inputs
     for each in cast(Iterable[AudioInput], several):
         if isinstance(each, (str, PathLike)) and Path(each).is_dir():
-            files = (p for p in Path(each).rglob("*") if p.suffix.lower() in SUFFIXES)
-            yield from sorted(p for p in files if p.is_file())
+            yield from map(Path, walk_files(each).paths)
         else:
             yield each
 

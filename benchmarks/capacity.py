@@ -125,7 +125,7 @@ def measure_job() -> dict[str, Any]:
         # ru_maxrss is the peak of this process in KiB on Linux: its growth is the list.
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         begun_s = time.perf_counter()
-        files = list_files([str(path)], StorageOptions())
+        files = list_files([str(path)], StorageOptions()).files
         list_s = time.perf_counter() - begun_s
     list_mb = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
     chunks = [files[i : i + CHUNK] for i in range(0, len(files), CHUNK)]

@@ -10,6 +10,7 @@ Precedence: argument > environment (secrets and paths only) > YAML > default.
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,9 @@ CHECKPOINT_VARIABLE = "ACOUSTICSENSE_CHECKPOINT"
 API_KEY_VARIABLE = "ACOUSTICSENSE_API_KEY"
 
 
+ORIGIN = re.compile(r"https?://[^/?#\s]+")
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HttpConfig:
     """Limits of a request.
@@ -48,6 +52,9 @@ class HttpConfig:
         slow_body_grace_s: seconds before the slowest upload rate applies.
         retry_after_s: seconds in the Retry-After header of callers that are rejected when the
             queues are full.
+        max_query_bytes: longest query string, bytes.
+        allow_origins: origins of pages elsewhere that may call the service, such as
+            "https://music.example"; "*" for all, empty for none.
     """
 
     max_body_bytes: int = 48 << 20
@@ -57,11 +64,19 @@ class HttpConfig:
     min_bytes_per_s: float = 2_000.0
     slow_body_grace_s: float = 10.0
     retry_after_s: float = 1.0
+    max_query_bytes: int = 4_096
+    allow_origins: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in self.__slots__:
-            if getattr(self, name) <= 0:
+            if name != "allow_origins" and getattr(self, name) <= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}, must be positive")
+        for origin in self.allow_origins:
+            if origin != "*" and not ORIGIN.fullmatch(origin):
+                raise ValueError(
+                    f"allow_origins has {origin!r}, which is not an origin such as "
+                    "https://music.example or http://localhost:5173"
+                )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from acoustic.data.copies import list_two_genres, with_contents
 from acoustic.data.groups import group_key
 from acoustic.data.sources import LogMel, Row, list_rows
 from acoustic.data.splits import assign_splits
@@ -110,9 +111,10 @@ def read_dataset(
 
     Raises:
         ConfigError: data in an unknown format, genres that are not among `labels`, fewer than two
-            genres, a genre without a usable recording, or a group in two splits.
+            genres, a genre without a usable recording, or a group or recording in two splits.
     """
-    rows = [row for source in sources for row in list_rows(source, mel)]
+    rows = with_contents([row for source in sources for row in list_rows(source, mel)])
+    list_two_genres(rows)
     labels = labels or labels_of({row.genre for row in rows})
     _refuse_unknown_genres(rows, labels)
     splits = assign_splits(rows, valid_ratio, seed)

@@ -11,7 +11,8 @@ track (the same name for the same recording in two data sets).
 
 from __future__ import annotations
 
-import csv
+import logging
+import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,14 +21,20 @@ from zipfile import BadZipFile
 import numpy as np
 import numpy.typing as npt
 
+from acoustic import text_tables
 from acoustic.errors import AudioTooShortError, ConfigError
+from acoustic.file_walk import PROGRAM_FOLDERS, walk_files
 from acoustic.geometry import MelConfig
 from acoustic.levels import quantise
 from acoustic.preprocess.decode import open_audio
+from acoustic.preprocess.downmix import read_mono
 from acoustic.preprocess.guard import DecodeLimits
 from acoustic.preprocess.mel import MelSpectrogram
-from acoustic.preprocess.waveform import Waveform, resample
+from acoustic.preprocess.preprocessor import PreprocessConfig
+from acoustic.preprocess.waveform import resample
 from acoustic.types import Segment
+
+logger = logging.getLogger(__name__)
 
 MANIFEST_FILE = "manifest.csv"
 MEL_PACK_FILE = "mel_u8.npz"
@@ -61,6 +68,7 @@ class Row:
         track: name of the recording, "" if none is stated.
         source: name of the data set.
         path: path of the audio file, or None for a stored spectrogram.
+        content: hash of the file's bytes, where another file has as many; "" elsewhere.
         read: returns (M, T_clip) uint8, dB = x / 255 · 80 − 80; raises InputError or OSError.
     """
 
@@ -72,6 +80,7 @@ class Row:
     source: str
     path: Path | None
     read: Callable[[], LogMel]
+    content: str = ""
 
 
 def list_rows(source: Path, mel: MelConfig) -> list[Row]:
@@ -131,7 +140,9 @@ def read_waveform(path: Path, sample_rate: int) -> npt.NDArray[np.float32]:
     reader = open_audio(path.read_bytes(), limits)
     # Without a stated duration the first MAX_CLIP_S seconds are read.
     start_s = max(0.0, ((reader.info.duration_s or 0.0) - MAX_CLIP_S) / 2)
-    waveform: Waveform = reader.read(Segment(start_s=start_s, end_s=start_s + MAX_CLIP_S))
+    segment = Segment(start_s=start_s, end_s=start_s + MAX_CLIP_S)
+    silence_db = PreprocessConfig().silence_db
+    (waveform,) = read_mono(reader.read, [segment], reader.info.channels, silence_db).waveforms
     return resample(waveform, sample_rate, limits)
 
 
@@ -149,7 +160,7 @@ def audio_rows(
         path = root / name
         yield Row(
             file=name,
-            genre=columns["genre"],
+            genre=unicodedata.normalize("NFKC", columns["genre"]),
             group=columns["group"],
             split=columns["split"],
             track=columns["track"],
@@ -160,7 +171,10 @@ def audio_rows(
 
 
 def _genre_folder_rows(folder: Path, mel: MelConfig) -> Iterator[Row]:
-    genres = sorted(path for path in folder.iterdir() if path.is_dir())
+    genres = sorted(
+        path for path in folder.iterdir()
+        if path.is_dir() and path.name not in PROGRAM_FOLDERS and not path.name.startswith(".")
+    )  # fmt: skip
     if not genres:
         raise ConfigError(
             f"{folder} has no folder per genre, no {MANIFEST_FILE} and no {MEL_PACK_FILE}"
@@ -169,15 +183,21 @@ def _genre_folder_rows(folder: Path, mel: MelConfig) -> Iterator[Row]:
 
 
 def _files_by_genre(genres: list[Path]) -> Iterator[tuple[str, dict[str, str]]]:
+    n_skipped = 0
     for genre in genres:
-        files = sorted(path for path in genre.rglob("*") if path.is_file())
-        if not files:
-            raise ConfigError(f"genre {genre.name!r} has no file: add some, or remove its folder")
-        for path in files:
+        found = walk_files(genre)
+        n_skipped += found.n_skipped
+        if not found.paths:
+            raise ConfigError(
+                f"genre {genre.name!r} has no audio file: add some, or remove its folder"
+            )
+        for path in map(Path, found.paths):
             inside = path.relative_to(genre).parts
             group = inside[0] if len(inside) > 1 else ""
             name = str(path.relative_to(genre.parent))
             yield name, {"genre": genre.name, "group": group, "split": "", "track": ""}
+    if n_skipped:
+        logger.info("%d other files skipped: not audio by the ends of their names", n_skipped)
 
 
 def _manifest_rows(path: Path, mel: MelConfig) -> Iterator[Row]:
@@ -197,7 +217,7 @@ def _mel_pack_rows(folder: Path, mel: MelConfig) -> Iterator[Row]:
     for columns in rows:
         yield Row(
             file=columns["track"] or columns["index"],
-            genre=columns["genre"],
+            genre=unicodedata.normalize("NFKC", columns["genre"]),
             group=columns["group"],
             split=columns["split"],
             track=columns["track"],
@@ -237,7 +257,8 @@ def read_table(path: Path, required: tuple[str, ...]) -> list[dict[str, str]]:
     """Read a CSV or Parquet table as rows with the keys of COLUMNS, "" for empty cells.
 
     Args:
-        path: .parquet file, or CSV in UTF-8.
+        path: .parquet file, or CSV as `text_tables.read_csv` takes it. The case of the names of
+            columns does not matter.
         required: keys of COLUMNS that every row must fill.
 
     Raises:
@@ -246,15 +267,19 @@ def read_table(path: Path, required: tuple[str, ...]) -> list[dict[str, str]]:
     rows = _read_parquet(path) if path.suffix == ".parquet" else _read_csv(path)
     if not rows:
         raise ConfigError(f"{path.name} has no rows")
+    written = {name.strip().casefold(): name for name in rows[0]}
     names = {
-        column: next((name for name in known if name in rows[0]), None)
+        column: next((written[name] for name in known if name in written), None)
         for column, known in COLUMNS.items()
     }
     for column in required:
         if names[column] is None:
-            raise ConfigError(f"{path.name} has no column {' or '.join(COLUMNS[column])}")
+            raise ConfigError(
+                f"{path.name} has no column {' or '.join(COLUMNS[column])}, but "
+                f"{', '.join(rows[0])}"
+            )
     found = [
-        {column: (row[name] or "").strip() if name else "" for column, name in names.items()}
+        {column: (row.get(name) or "").strip() if name else "" for column, name in names.items()}
         for row in rows
     ]
     for number, columns in enumerate(found, start=1):
@@ -266,12 +291,8 @@ def read_table(path: Path, required: tuple[str, ...]) -> list[dict[str, str]]:
 
 def _read_csv(path: Path) -> list[dict[str, str]]:
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            return [
-                {name: value or "" for name, value in row.items() if name is not None}
-                for row in csv.DictReader(file)
-            ]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        return text_tables.read_csv(path.read_bytes()).rows
+    except (OSError, ValueError) as error:
         raise ConfigError(f"{path.name} cannot be read as CSV: {error}") from error
 
 

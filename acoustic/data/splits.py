@@ -64,8 +64,11 @@ def refuse_split_groups(rows: Sequence[Row], splits: Sequence[str]) -> None:
     side: dict[str, str] = {}
     for row, split in zip(rows, splits, strict=True):
         keys = [group_key(row)] + ([f"track {row.track}"] if row.track else [])
+        keys += [f"content of {row.file}"] if row.content else []
         for key in keys:
-            if side.setdefault(key, split) != split:
+            # copies have other names: they are known by their content
+            known = row.content if key.startswith("content of ") else key
+            if side.setdefault(known, split) != split:
                 raise ConfigError(
                     f"{key!r} is in two splits, which inflates the accuracy: keep it in one"
                 )
@@ -73,7 +76,9 @@ def refuse_split_groups(rows: Sequence[Row], splits: Sequence[str]) -> None:
 
 def _joined_rows(rows: Sequence[Row]) -> npt.NDArray[np.int64]:
     tracks = [row.track or f"row {i}" for i, row in enumerate(rows)]
-    return joined([group_key(row) for row in rows], tracks)
+    groups = joined([group_key(row) for row in rows], tracks)
+    contents = [row.content or f"row {i}" for i, row in enumerate(rows)]
+    return joined([str(group) for group in groups], contents)
 
 
 def _follow_stated(splits: list[str], groups: npt.NDArray[np.int64]) -> None:

@@ -18,7 +18,7 @@ from acoustic.data.dataset import Clip, Dataset
 from acoustic.data.groups import refuse_trained_on, without_repeats
 from acoustic.data.outliers import Outlier
 from acoustic.data.windows import cut_windows
-from acoustic.errors import ConfigError, InvalidOptionError
+from acoustic.errors import CheckpointError, ConfigError, InvalidOptionError
 from acoustic.evaluation.baselines import measure_baselines
 from acoustic.evaluation.faults import N_CASES, measure_faults
 from acoustic.evaluation.measure import (
@@ -97,6 +97,10 @@ def evaluate(
     """
     checkpoint = load_checkpoint(folder)
     calibration = load_calibration(folder)
+    if not calibration.is_fitted:
+        raise CheckpointError(
+            f"checkpoint {folder.path} is not calibrated: run `acousticsense calibrate` first"
+        )
     valid = dataset.split("valid")
     if not valid:
         raise ConfigError("the valid split has no recordings to evaluate on")

@@ -101,6 +101,11 @@ class Calibration:
         if not self.windows or min(self.windows) < 1:
             raise ValueError(f"numbers of windows must be positive: {sorted(self.windows)}")
 
+    @property
+    def is_fitted(self) -> bool:
+        """Whether it was fitted at all; see `uncalibrated`."""
+        return self.n_tracks > 0
+
     def at(self, n_windows: int) -> WindowCalibration:
         """What was fitted for a number of windows, or for the closest one by ratio.
 
@@ -152,15 +157,32 @@ def calibrated_probabilities(
     return np.asarray((1 - floor) * probabilities + floor / logits.shape[-1])
 
 
+def uncalibrated(digest: str) -> Calibration:
+    """Calibration of a checkpoint that has none: temperature 1, no prediction sets, no limits.
+
+    Args:
+        digest: digest of the checkpoint.
+    """
+    return Calibration(
+        windows={1: WindowCalibration(temperature=1.0)},
+        checkpoint_digest=digest,
+        dataset="",
+        n_tracks=0,
+        date="",
+    )
+
+
 def load_calibration(folder: CheckpointFolder) -> Calibration:
-    """calibration.json of a checkpoint.
+    """calibration.json of a checkpoint; `uncalibrated` where there is none.
 
     Args:
         folder: the checkpoint, whose digest the calibration must have been fitted for.
 
     Raises:
-        CheckpointError: missing, malformed, of a later format, or fitted for another model.
+        CheckpointError: malformed, of a later format, or fitted for another model.
     """
+    if not folder.has(CALIBRATION_FILE):
+        return uncalibrated(folder.digest)
     content = folder.read_json(CALIBRATION_FILE)
     version = content.pop("format", 1)
     if version not in (1, FORMAT_VERSION):

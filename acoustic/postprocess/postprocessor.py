@@ -46,6 +46,16 @@ DEFAULT_MIN_CONFIDENCE = 0.5
 """Confidence threshold when neither the settings nor the calibration set one."""
 
 
+NOT_CALIBRATED = Reason(
+    code="NOT_CALIBRATED",
+    value=0,
+    threshold=1,
+    message="The model is not calibrated: its probabilities do not say how often it is right, and "
+    "there is no prediction set; run `acousticsense calibrate`.",
+)
+"""Reason that every answer of an uncalibrated checkpoint has; the number is its fitted tracks."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class _Answered:
     """Probabilities of one track and what was read from them.
@@ -153,6 +163,8 @@ class Postprocessor:
                 window_s=self._window_s,
             )
             reasons = find_reasons(evidence, limits)
+            if not self.calibration.is_fitted:
+                reasons = (NOT_CALIBRATED, *reasons)
             family = find_family(
                 scores, self.labels, limits.min_confidence or 0.0, limits.min_margin
             )

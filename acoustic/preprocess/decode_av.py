@@ -103,7 +103,7 @@ class AvReader:
         start = round(segment.start_s * rate)
         end = round(segment.end_s * rate)
         out = np.zeros(max(0, end - start), np.float32)
-        mix = Downmix(self.info.channels, rate, channel)
+        mix = Downmix(channel)
         # Timestamps place the blocks: a hole between two blocks stays 0, and what no block
         # reaches at the end is cut off.
         n_covered = 0
@@ -120,8 +120,7 @@ class AvReader:
             samples=out[:n_covered],
             sample_rate=rate,
             clipping_ratio=n_clipped / max(1, n_samples),
-            channel_powers=mix.channel_powers,
-            cancellation=mix.cancellation,
+            channels_power=mix.channels_power,
         )
 
     def _blocks(self, segment: Segment) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
@@ -135,29 +134,33 @@ class AvReader:
             f"the audio cannot be decoded at {segment.start_s:.1f} s",
         )
         frames = self._file.decode(self._stream)
+        known = (self.info.sample_rate, self.info.channels)
         while True:
             frame = _wrapped(lambda: next(frames, None), "the audio cannot be decoded")
             if frame is None or frame.pts is None:
                 return
-            time_s = float(frame.pts * base) - origin_s
+            time_s = frame.pts * base.numerator / base.denominator - origin_s
             if time_s >= segment.end_s:
                 return
+            if (frame.sample_rate, frame.layout.nb_channels) != known:
+                raise self._changes(frame, time_s)
             self._guard.count(frame.samples, self.info.channels)
-            for part in self._to_float(frame, time_s):
+            for part in self._to_float(frame):
                 block = part.to_ndarray().reshape(-1, self.info.channels)
                 yield round(time_s * self.info.sample_rate), np.asarray(block, np.float32)
 
-    def _to_float(self, frame: Any, time_s: float) -> list[Any]:
-        """The frame as packed float32; rejects a stream that changes its rate or layout."""
-        rate, channels = frame.sample_rate, frame.layout.nb_channels
-        if (rate, channels) != (self.info.sample_rate, self.info.channels):
-            raise AudioDecodeError(
-                f"the audio changes from {self.info.sample_rate:,} Hz and {self.info.channels} "
-                f"channels to {rate:,} Hz and {channels} channels at {time_s:.1f} s: "
-                "split the file there or encode it again"
-            )
+    def _to_float(self, frame: Any) -> list[Any]:
+        """The frame as packed float32."""
         parts = _wrapped(lambda: self._convert.resample(frame), "the audio changes its layout")
         return [part for part in parts if part.samples]
+
+    def _changes(self, frame: Any, time_s: float) -> AudioDecodeError:
+        """Error of a stream that changes its rate or channels."""
+        return AudioDecodeError(
+            f"the audio changes from {self.info.sample_rate:,} Hz and {self.info.channels} "
+            f"channels to {frame.sample_rate:,} Hz and {frame.layout.nb_channels} channels at "
+            f"{time_s:.1f} s: split the file there or encode it again"
+        )
 
     def _stated_duration_s(self) -> float | None:
         """Seconds that the container states, None where it states none.

@@ -74,7 +74,7 @@ class JoinedReader:
         if not found:
             return Waveform(
                 samples=np.zeros(0, np.float32), sample_rate=rate, clipping_ratio=0.0,
-                channel_powers=np.zeros(1),
+                channels_power=0.0,
             )  # fmt: skip
         sizes = np.array([max(1, each.samples.size) for each in found], float)
         weights = sizes / sizes.sum()
@@ -83,8 +83,7 @@ class JoinedReader:
             samples=np.concatenate(samples)[:n_wanted],
             sample_rate=rate,
             clipping_ratio=float(np.dot(weights, [each.clipping_ratio for each in found])),
-            channel_powers=_joined_powers(found, weights),
-            cancellation=max(each.cancellation for each in found),
+            channels_power=float(np.dot(weights, [each.channels_power for each in found])),
         )
 
     def _read_part(self, i: int, segment: Segment, channel: int | None) -> Waveform:
@@ -97,15 +96,3 @@ class JoinedReader:
             end_s=min(segment.end_s - start_s, info.duration_s or 0.0),
         )
         return self._current[1].read(own, channel)
-
-
-def _joined_powers(
-    found: Sequence[Waveform], weights: np.ndarray[tuple[int, ...], np.dtype[np.float64]]
-) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-    """Mean square of each channel; a recording with fewer channels repeats its last one."""
-    channels = max(each.channel_powers.size for each in found)
-    padded = [
-        np.pad(each.channel_powers, (0, channels - each.channel_powers.size), "edge")
-        for each in found
-    ]
-    return np.asarray(weights @ np.stack(padded), np.float64)

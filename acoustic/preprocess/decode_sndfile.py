@@ -67,7 +67,7 @@ class SndfileReader:
 
     def read(self, segment: Segment, channel: int | None = None) -> Waveform:
         """Decode one segment at the file's own rate; see `decode.AudioReader.read`."""
-        mix = Downmix(self._sound.channels, self._sound.samplerate, channel)
+        mix = Downmix(channel)
         rate = self._sound.samplerate
         start = round(segment.start_s * rate)
         n_wanted = min(round((segment.end_s - segment.start_s) * rate), self._n_frames - start)
@@ -87,8 +87,7 @@ class SndfileReader:
             samples=samples,
             sample_rate=rate,
             clipping_ratio=clipping_ratio,
-            channel_powers=mix.channel_powers,
-            cancellation=mix.cancellation,
+            channels_power=mix.channels_power,
         )
 
     def _open(self) -> sf.SoundFile:

@@ -24,6 +24,7 @@ from acoustic.levels import quantise
 from acoustic.preprocess.cache import CacheConfig, FeatureCache
 from acoustic.preprocess.decode import COMPLETE_RATIO, RangedReader, open_audio
 from acoustic.preprocess.descriptors import describe
+from acoustic.preprocess.downmix import Decoded, read_mono
 from acoustic.preprocess.enhance import EnhanceConfig, enhance
 from acoustic.preprocess.guard import DecodeLimits
 from acoustic.preprocess.mel import MelSpectrogram, power_to_db, tile_frames
@@ -39,10 +40,6 @@ from acoustic.request import Effort
 from acoustic.types import Segment, TrackFacts, TrackFeatures
 
 Samples = npt.NDArray[np.float32]
-
-CANCELLED_RATIO = 0.99
-"""Share of a window's power, lost in the average of its channels, above which they cancel: what is
-left is 20 dB below them, and after a lossy codec it is the codec's error."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -176,7 +173,7 @@ class Preprocessor:
                 reader.expect(segments)
             decoded = self._decode(reader, segments)
         with timer.stage("resample"):
-            windows = [self._fit(s, w) for s, w in zip(segments, decoded, strict=True)]
+            windows = [self._fit(s, w) for s, w in zip(segments, decoded.waveforms, strict=True)]
             audible = self._audible(windows)
         silence_ratio, n_remaining = None, sum(len(each) for each in rounds[round_number + 1 :])
         if not audible:
@@ -191,10 +188,10 @@ class Preprocessor:
         with timer.stage("quality"):
             quality = measure_quality(
                 [window.samples for window in windows],
-                float(np.mean([waveform.clipping_ratio for waveform in decoded])),
+                float(np.mean([each.clipping_ratio for each in decoded.waveforms])),
                 np.concatenate(powers, axis=1),
                 mel,
-                max(each.cancellation for each in decoded),
+                decoded.cancellation,
             )
             if silence_ratio is not None:
                 quality = replace(quality, silence_ratio=silence_ratio)
@@ -243,21 +240,13 @@ class Preprocessor:
             samples = np.pad(samples, (0, missing))
         return _Window(segment=segment, samples=samples[: mel.window_samples])
 
-    def _decode(self, reader: AudioReader, segments: Sequence[Segment]) -> list[Waveform]:
-        """Decode segments; where channels cancel in one of them, all are of one channel.
+    def _decode(self, reader: AudioReader, segments: Sequence[Segment]) -> Decoded:
+        """Decode segments, mixed down so that channels of opposite phase do not cancel."""
 
-        The whole round is treated alike, so that its windows stay comparable.
-        """
-        decoded = [_read_complete(reader, segment) for segment in segments]
-        silence = 10 ** (self.config.silence_db / 10)
-        cancelled = [
-            each for each in decoded
-            if each.channel_powers.max() >= silence and each.cancellation > CANCELLED_RATIO
-        ]  # fmt: skip
-        if not cancelled:
-            return decoded
-        loudest = int(np.argmax(_total_powers(decoded).round(9)))
-        return [_read_complete(reader, segment, loudest) for segment in segments]
+        def read(segment: Segment, channel: int | None = None) -> Waveform:
+            return _read_complete(reader, segment, channel)
+
+        return read_mono(read, segments, reader.info.channels, self.config.silence_db)
 
     def _audible(self, windows: list[_Window]) -> list[_Window]:
         """The windows above the silence limit: silence must not vote."""
@@ -265,7 +254,7 @@ class Preprocessor:
 
     def _search(
         self, reader: AudioReader, effort: Effort, round_number: int
-    ) -> tuple[float, list[Waveform], list[_Window]]:
+    ) -> tuple[float, Decoded, list[_Window]]:
         """Windows elsewhere in a track whose planned windows are silent.
 
         Returns:
@@ -282,7 +271,7 @@ class Preprocessor:
             raise SilentAudioError("the windows of this round are silent")
         found = find_sound(reader, self.config.mel.window_s, WINDOWS_BY_EFFORT[effort], limit_db)
         decoded = self._decode(reader, found.segments)
-        windows = [self._fit(s, w) for s, w in zip(found.segments, decoded, strict=True)]
+        windows = [self._fit(s, w) for s, w in zip(found.segments, decoded.waveforms, strict=True)]
         if not self._audible(windows):
             raise SilentAudioError(
                 f"the audio is silent: the loudest of {found.n_probes} places in its "
@@ -301,16 +290,6 @@ class _Window:
     def level_db(self) -> float:
         mean_square = float(np.mean(np.square(self.samples, dtype=np.float64)))
         return 10 * math.log10(max(mean_square, 1e-12))
-
-
-def _total_powers(decoded: Sequence[Waveform]) -> npt.NDArray[np.float64]:
-    """Power of each channel over all segments; recordings with fewer channels repeat the last."""
-    channels = max(each.channel_powers.size for each in decoded)
-    total = np.zeros(channels)
-    for each in decoded:
-        missing = channels - each.channel_powers.size
-        total += np.pad(each.channel_powers, (0, missing), "edge")
-    return total
 
 
 def _read_complete(reader: AudioReader, segment: Segment, channel: int | None = None) -> Waveform:

@@ -62,8 +62,7 @@ def find_sound(
         start_s = max(0.0, centre_s - PROBE_S / 2)
         waveform = reader.read(Segment(start_s=start_s, end_s=start_s + PROBE_S))
         # channels of opposite phase are sound too
-        power = float(waveform.channel_powers.max())
-        level_db = 10 * math.log10(max(power, 1e-12))
+        level_db = 10 * math.log10(max(waveform.channels_power, 1e-12))
         loudest_db = max(loudest_db, level_db)
         if level_db >= silence_db:
             centres_s.append(centre_s)

@@ -12,10 +12,6 @@ import soxr
 from acoustic.errors import AudioTooLongError
 from acoustic.preprocess.guard import DecodeLimits
 
-LOW_BAND_HZ = 1_000.0
-"""Lossy codecs keep the phase between channels below this frequency, and often not above it: a
-file of opposite phase has only the low band cancelled after them."""
-
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Waveform:
@@ -25,18 +21,35 @@ class Waveform:
         samples: (n,) float32, nominally in [-1, 1].
         sample_rate: sample rate of `samples`, Hz.
         clipping_ratio: share of samples at full scale over all channels, in [0, 1].
-        channel_powers: (channels,) float64, mean square of each channel of the file.
-        cancellation: share of the channels' mean power that is missing in their average, in
-            [0, 1]; the larger one of the full band and of the band below LOW_BAND_HZ. 0 where all
-            channels are the same, 1 − 1 / C where C channels have nothing in common, and near 1
-            only where channels of opposite phase cancel.
+        channels_power: mean square of all channels of the file, before they are mixed down.
     """
 
     samples: npt.NDArray[np.float32]
     sample_rate: int
     clipping_ratio: float
-    channel_powers: npt.NDArray[np.float64]
-    cancellation: float = 0.0
+    channels_power: float
+
+    @property
+    def power(self) -> float:
+        """Mean square of the samples."""
+        return float(np.dot(self.samples, self.samples)) / max(1, self.samples.size)
+
+    @property
+    def cancellation(self) -> float:
+        """Share of the channels' power that is missing in their average, in [0, 1].
+
+        0 where all channels are the same, 1 − 1 / C where C channels have nothing in common, near
+        1 where channels of opposite phase cancel.
+        """
+        return lost_share(self.power, self.channels_power)
+
+
+def lost_share(power: float, channels_power: float) -> float:
+    """Share of the channels' mean power that an average of the channels lacks, in [0, 1]."""
+    # below −110 dB full scale a loss cannot be told from rounding
+    if channels_power <= 1e-11:
+        return 0.0
+    return min(1.0, max(0.0, 1.0 - power / channels_power))
 
 
 def resample(waveform: Waveform, sample_rate: int, limits: DecodeLimits) -> npt.NDArray[np.float32]:
@@ -66,66 +79,30 @@ def resample(waveform: Waveform, sample_rate: int, limits: DecodeLimits) -> npt.
 
 
 class Downmix:
-    """Mixes blocks of a file down to mono, and measures how much of its channels that loses.
+    """Mixes blocks of a file down to mono, and measures the power of all channels.
 
     Args:
-        channels: number of channels, C.
-        sample_rate: sample rate, Hz.
-        channel: number of the channel that is taken alone; None to average over all.
+        channel: number of the channel that is taken alone, the last one where the file has fewer;
+            None to average over all.
     """
 
-    def __init__(self, channels: int, sample_rate: int, channel: int | None) -> None:
-        self._channel = None if channel is None else min(channel, channels - 1)
-        self._full, self._low = _Power(channels), _Power(channels)
-        # means of n samples are a low-pass filter; as a product: (n · C) → C
-        self._n_low = max(1, round(sample_rate / LOW_BAND_HZ))
-        one_mean = np.eye(channels) / self._n_low
-        self._to_low = np.tile(one_mean, (self._n_low, 1)).astype(np.float32)
+    def __init__(self, channel: int | None) -> None:
+        self._channel = channel
+        self._squares, self._n = 0.0, 0
 
     def __call__(self, block: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Mono samples (frames,) of a block (frames, C)."""
-        mono = mix_down(block)
-        self._full.add(block, mono)
-        channels = block.shape[1]
-        if channels == 1:
-            return mono
-        n = len(block) // self._n_low
-        low = block[: n * self._n_low].reshape(n, self._n_low * channels) @ self._to_low
-        self._low.add(low, mix_down(low))
+        """Mono samples (frames,) of a block (frames, channels)."""
+        flat = block.reshape(-1)
+        self._squares += float(np.dot(flat, flat))
+        self._n += flat.size
         if self._channel is None:
-            return mono
-        return np.ascontiguousarray(block[:, self._channel])
+            return mix_down(block)
+        return np.ascontiguousarray(block[:, min(self._channel, block.shape[1] - 1)])
 
     @property
-    def channel_powers(self) -> npt.NDArray[np.float64]:
-        """Mean square of each channel over all blocks so far: (C,) float64."""
-        return self._full.channels / max(1, self._full.n)
-
-    @property
-    def cancellation(self) -> float:
-        """Share of power lost in the average so far; see `Waveform.cancellation`."""
-        return max(self._full.lost, self._low.lost)
-
-
-class _Power:
-    """Sums of squares of channels and of their average."""
-
-    def __init__(self, channels: int) -> None:
-        self.channels = np.zeros(channels)
-        self.mono, self.n = 0.0, 0
-
-    def add(self, block: npt.NDArray[np.float32], mono: npt.NDArray[np.float32]) -> None:
-        self.channels += np.einsum("ij,ij->j", block, block)
-        self.mono += float(np.dot(mono, mono))
-        self.n += len(block)
-
-    @property
-    def lost(self) -> float:
-        mean = float(self.channels.mean())
-        # below −110 dB full scale there is nothing whose loss could be told from rounding
-        if mean <= self.n * 1e-11:
-            return 0.0
-        return min(1.0, max(0.0, 1.0 - self.mono / mean))
+    def channels_power(self) -> float:
+        """Mean square of all channels over all blocks so far."""
+        return self._squares / max(1, self._n)
 
 
 def mix_down(block: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -163,8 +163,7 @@ def batch(
 ) -> None:
     """Classify folders, object-store prefixes or manifests into one row per file.
 
-    Exit codes: 0 done, 1 an error row with --errors fail, 2 options or settings, 3 more errors than
-    --max-error-rate, 4 the job failed, 130 interrupted.
+    Interrupted or failed jobs continue with --resume; every part that is written stays.
     """
     if resume and skip_existing:
         raise typer.BadParameter("choose one of --resume and --skip-existing")

@@ -8,6 +8,14 @@ from typing import Annotated
 
 import typer
 
+from acousticsense.cli.data_options import (
+    DEFAULT_VALID_RATIO,
+    Data,
+    Seed,
+    Threads,
+    ValidRatio,
+    n_threads,
+)
 from acousticsense.cli.options import (
     log_to_stderr,
     quiet_decoders,
@@ -15,7 +23,6 @@ from acousticsense.cli.options import (
     require,
     settings,
 )
-from acousticsense.cli.train import DEFAULT_VALID_RATIO, Data, Seed, Threads, ValidRatio, n_threads
 
 
 def calibrate(
@@ -37,25 +44,46 @@ def calibrate(
     require("train")
     log_to_stderr(logging.WARNING)
     with readable_errors(), quiet_decoders():
-        from acoustic.classify.neighbours import save_neighbours
-        from acoustic.fitting.calibrate import CalibrationConfig, fit_calibration
-        from acoustic.fitting.held_out import open_held_out
-        from acoustic.fitting.references import find_references
-        from acoustic.fitting.tracks import evaluate_clips
-        from acoustic.postprocess.calibration import save_calibration
+        fit(
+            checkpoint, data, review_accuracy=review_accuracy, floor=floor,
+            valid_ratio=valid_ratio, seed=seed, threads=threads,
+        )  # fmt: skip
 
-        with settings():
-            config = CalibrationConfig(review_accuracy=review_accuracy, with_floor=floor)
-        held_out = open_held_out(
-            checkpoint, data, valid_ratio=valid_ratio, seed=seed, n_threads=n_threads(threads)
-        )
-        folder, engine = held_out.checkpoint.folder, held_out.engine
-        neighbours = find_references(folder, engine, held_out.train)
-        tracks = evaluate_clips(engine, held_out.valid, neighbours)
-        fitted = fit_calibration(tracks, folder.digest, folder.labels.names, config)
-        if neighbours is not None:
-            save_neighbours(checkpoint, neighbours, folder.digest)
-        save_calibration(checkpoint, fitted)
+
+def fit(
+    checkpoint: Path,
+    data: list[Path],
+    *,
+    review_accuracy: float = 0.8,
+    floor: bool = False,
+    valid_ratio: float = DEFAULT_VALID_RATIO,
+    seed: int = 0,
+    threads: int | None = None,
+) -> None:
+    """Fit and write the calibration of a checkpoint, and say what was fitted.
+
+    Raises:
+        AcousticError: the checkpoint or the data cannot be used.
+    """
+    from acoustic.classify.neighbours import save_neighbours
+    from acoustic.fitting.calibrate import CalibrationConfig, fit_calibration
+    from acoustic.fitting.held_out import open_held_out
+    from acoustic.fitting.references import find_references
+    from acoustic.fitting.tracks import evaluate_clips
+    from acoustic.postprocess.calibration import save_calibration
+
+    with settings():
+        config = CalibrationConfig(review_accuracy=review_accuracy, with_floor=floor)
+    held_out = open_held_out(
+        checkpoint, data, valid_ratio=valid_ratio, seed=seed, n_threads=n_threads(threads)
+    )
+    folder, engine = held_out.checkpoint.folder, held_out.engine
+    neighbours = find_references(folder, engine, held_out.train)
+    tracks = evaluate_clips(engine, held_out.valid, neighbours)
+    fitted = fit_calibration(tracks, folder.digest, folder.labels.names, config)
+    if neighbours is not None:
+        save_neighbours(checkpoint, neighbours, folder.digest)
+    save_calibration(checkpoint, fitted)
     for n, each in fitted.windows.items():
         typer.echo(
             f"{n} windows: temperature {each.temperature:.3f}, NLL {each.nll:.3f}, review below "

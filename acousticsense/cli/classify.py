@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import IO, TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,122 +19,228 @@ from acousticsense.cli.options import (
     Model,
     quiet_decoders,
     readable_errors,
+    require,
+)
+from acousticsense.cli.tables import (
+    FORMATS,
+    CsvWriter,
+    JsonLinesWriter,
+    ParquetWriter,
+    TsvWriter,
+    Writer,
+    existing_files,
 )
 
 if TYPE_CHECKING:
-    from acoustic.errors import AcousticError
-    from acoustic.prediction import Prediction
+    pass
 
-TABLE_TOP_K = 3
-"""More genres make a table hard to read."""
+STDIN = "-"
 
-Result = tuple[Path, "Prediction | AcousticError"]
+
+class FormatOption(StrEnum):
+    """How results are written."""
+
+    TABLE = "table"
+    TSV = "tsv"
+    CSV = "csv"
+    JSONL = "jsonl"
+    PARQUET = "parquet"
+
+
+@dataclass(frozen=True, slots=True)
+class _Input:
+    """One file to classify.
+
+    Attributes:
+        name: path as valid text; "-" for standard input.
+        path: path in the file system, "" for standard input.
+    """
+
+    name: str
+    path: str
 
 
 def classify(
     files: Annotated[
-        list[Path], typer.Argument(metavar="FILE…", help="Audio files, or folders of them.")
+        list[Path],
+        typer.Argument(
+            metavar="FILE…", help="Audio files, folders of them, or - for standard input."
+        ),
     ],
     effort: Effort = EffortOption.BALANCED,
     top_k: Annotated[
-        int | None,
-        typer.Option(min=1, help="Genres per file; 3 in a table and 5 elsewhere by default."),
+        int | None, typer.Option(min=1, help="Genres per file in jsonl and parquet; 5 by default.")
     ] = None,
     coverage: Annotated[
         float | None,
         typer.Option(help="Coverage of the prediction set, 0.50 to 0.99; 0.9 by default."),
     ] = None,
     timeline: Annotated[
-        bool, typer.Option("--timeline", help="List every window (with --json).")
+        bool, typer.Option("--timeline", help="List the best genre of every window.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="A CSV table.")] = False,
+    format: Annotated[
+        FormatOption | None,
+        typer.Option(help="By default a table on a terminal, tsv elsewhere, or as --out ends."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="File for the results.")] = None,
+    skip_existing: Annotated[
+        bool, typer.Option("--skip-existing", help="Add to --out the files that it does not have.")
+    ] = False,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Threads that decode; up to 4 by default.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Same as --format jsonl.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Same as --format csv.")] = False,
     model: Model = None,
     config: Config = None,
 ) -> None:
     """Classify audio files by genre.
 
-    A file that cannot be read is reported and the rest goes on. Exit codes: 0 all classified,
-    1 a file failed, 2 options or settings.
+    A file that cannot be read is reported and the rest goes on. In a table, "could be" has the
+    other genres of the prediction set, "review" the reasons why a person should check the answer.
     """
-    if as_json and as_csv:
-        raise typer.BadParameter("choose one of --json and --csv")
-    if timeline and not as_json:
-        raise typer.BadParameter("--timeline needs --json")
+    chosen = _format(format, as_json, as_csv, out)
+    if skip_existing and out is None:
+        raise typer.BadParameter("--skip-existing needs --out")
+    if sys.stderr.isatty():
+        typer.echo("loading the model …", err=True)
+    if chosen == "parquet":
+        require("batch")
     with readable_errors(), quiet_decoders():
         from acoustic.errors import InvalidOptionError
         from acousticsense.classifier import Classifier
-        from acousticsense.inputs import expand
         from deployments.config import BUILT_IN
 
-        paths = [Path(str(each)) for each in expand(files)]
-        if not paths:
+        inputs = _inputs(files)
+        if not inputs:
             raise InvalidOptionError("there is no audio file in the folders given")
-        with Classifier(model or BUILT_IN, config=config) as classifier:
-            if top_k is None and not (as_json or as_csv):
-                top_k = min(TABLE_TOP_K, len(classifier.labels))
+        known, table = _known(out, chosen, skip_existing)
+        inputs = [each for each in inputs if each.name not in known]
+        with (
+            Classifier(model or BUILT_IN, config=config) as classifier,
+            _opened(out, chosen, inputs, bool(known), table, timeline, classifier.labels) as writer,
+        ):
             outcomes = classifier.classify_many(
-                paths, effort=effort.value, top_k=top_k, coverage=coverage, timeline=timeline
-            )
-            show: Callable[[Iterable[Result], int], int] = (
-                _print_json if as_json else _print_csv if as_csv else _print_table
-            )
-            n_failed = show(zip(paths, outcomes, strict=True), len(paths))
+                (_content(each) for each in inputs), workers=workers, effort=effort.value,
+                top_k=top_k, coverage=coverage, timeline=timeline,
+            )  # fmt: skip
+            n_failed = 0
+            for each, outcome in zip(inputs, outcomes, strict=True):
+                n_failed += isinstance(outcome, Exception)
+                writer.write(each.name, outcome)
+    if n_failed:
+        typer.echo(f"{n_failed} of {len(inputs)} files failed", err=True)
+    if known:
+        typer.echo(f"{len(inputs)} files added to {out}", err=True)
     raise typer.Exit(1 if n_failed else 0)
 
 
-def _print_json(results: Iterable[Result], n_files: int) -> int:
-    from acoustic.errors import AcousticError
+def _format(format: FormatOption | None, as_json: bool, as_csv: bool, out: Path | None) -> str:
+    """The format by the options, by the end of --out, or by where standard output goes."""
+    named = [format.value] if format else []
+    named += ["jsonl"] * as_json + ["csv"] * as_csv
+    if len(set(named)) > 1:
+        raise typer.BadParameter(f"choose one format of {', '.join(named)}")
+    if named:
+        chosen = named[0]
+    elif out is not None:
+        if out.suffix.lower() not in FORMATS:
+            known = ", ".join(FORMATS)
+            raise typer.BadParameter(f"--out ends with none of {known}: add --format")
+        chosen = FORMATS[out.suffix.lower()]
+    else:
+        chosen = "table" if sys.stdout.isatty() else "tsv"
+    if chosen == "parquet" and out is None:
+        raise typer.BadParameter("parquet is not text: add --out FILE.parquet")
+    if chosen == "table" and out is not None:
+        raise typer.BadParameter("a table is for the terminal: choose tsv for --out")
+    return chosen
 
-    n_failed = 0
-    for path, result in results:
-        if isinstance(result, AcousticError):
-            n_failed += 1
-            row = {"error": {"code": result.code, "message": result.message}}
+
+def _inputs(files: Sequence[Path]) -> list[_Input]:
+    """All files, those of folders in the order of their names; says how many were left out."""
+    from acoustic.errors import FileUnreadableError
+    from acoustic.file_walk import printable, walk_files
+
+    found: list[_Input] = []
+    n_skipped = 0
+    for each in files:
+        if str(each) == STDIN:
+            found.append(_Input(STDIN, ""))
+        elif each.is_dir():
+            try:
+                listed = walk_files(each)
+            except OSError as error:
+                raise FileUnreadableError(f"{each} cannot be listed: {error.strerror}") from error
+            n_skipped += listed.n_skipped
+            found += [_Input(printable(path), path) for path in listed.paths]
         else:
-            row = result.to_dict()
-        body = {**row, "file": str(path)} if "file" in row else {"file": str(path), **row}
-        print(json.dumps(body, ensure_ascii=False, allow_nan=False), flush=True)
-    return n_failed
+            found.append(_Input(printable(str(each)), str(each)))
+    if n_skipped:
+        typer.echo(
+            f"{n_skipped} other files skipped: not audio by the ends of their names", err=True
+        )
+    return found
 
 
-def _print_csv(results: Iterable[Result], n_files: int) -> int:
-    from acoustic.errors import AcousticError
-    from acoustic.prediction import RESULT_COLUMNS, result_row
-
-    writer = csv.DictWriter(sys.stdout, RESULT_COLUMNS)
-    writer.writeheader()
-    n_failed = 0
-    for path, result in results:
-        n_failed += isinstance(result, AcousticError)
-        writer.writerow(result_row(str(path), result))
-    return n_failed
+def _content(each: _Input) -> Path | bytes:
+    return Path(each.path) if each.path else sys.stdin.buffer.read()
 
 
-def _print_table(results: Iterable[Result], n_files: int) -> int:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.progress import track
-    from rich.table import Column, Table
+def _known(out: Path | None, format: str, may_exist: bool) -> tuple[set[str], object]:
+    """Names that --out has a row for; an existing file is only added to where that is wanted."""
+    from acoustic.errors import ConfigError
 
-    from acoustic.errors import AcousticError
+    if out is None or not out.exists():
+        return set(), None
+    if not may_exist:
+        raise ConfigError(f"{out} exists: choose another --out, or --skip-existing to add to it")
+    try:
+        return existing_files(out, format)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"{out} cannot be read as {format}: {error}") from error
 
-    console, errors = Console(), Console(stderr=True)
-    table = Table(Column("file", overflow="fold"), "genre", "confidence", "next", "review")
-    table.columns[-1].overflow = "fold"
-    n_failed = 0
-    progress: Iterator[Result] = iter(
-        track(results, "classifying", n_files, console=errors, disable=n_files < 2, transient=True)
-    )
-    for path, result in progress:
-        if isinstance(result, AcousticError):
-            n_failed += 1
-            errors.print(f"[red]failed[/red] {escape(str(path))}: {escape(result.message)}")
-            continue
-        genre = result.genre + (f" (family {result.family.name})" if result.family else "")
-        others = ", ".join(f"{s.genre} {s.probability:.0%}" for s in result.predictions[1:])
-        reasons = ", ".join(reason.code for reason in result.reasons)
-        table.add_row(escape(str(path)), genre, f"{result.confidence:.0%}", others, reasons)
-    if table.row_count:
-        console.print(table)
-    return n_failed
+
+@contextmanager
+def _opened(
+    out: Path | None,
+    format: str,
+    inputs: Sequence[_Input],
+    is_added: bool,
+    table: object,
+    timeline: bool,
+    genres: Sequence[str],
+) -> Iterator[Writer]:
+    """The writer of a format, on --out or standard output."""
+    if format == "parquet":
+        assert out is not None
+        writer: Writer = ParquetWriter(out, table, timeline)
+        yield writer
+        writer.close()
+        return
+    if format == "table":
+        from rich.console import Console
+
+        from acousticsense.cli.terminal import TerminalWriter
+
+        names = [each.name for each in inputs]
+        yield TerminalWriter(Console(), names, max(map(len, [*genres, "not music"])))
+        return
+    if out is None:
+        yield _text_writer(sys.stdout, format, False, timeline)
+        return
+    from acoustic.errors import ConfigError
+
+    try:
+        stream = out.open("a", encoding="utf-8", newline="")
+    except OSError as error:
+        raise ConfigError(f"{out} cannot be written: {error.strerror}") from error
+    with stream:
+        yield _text_writer(stream, format, is_added, timeline)
+
+
+def _text_writer(stream: IO[str], format: str, is_added: bool, timeline: bool) -> Writer:
+    if format == "jsonl":
+        return JsonLinesWriter(stream)
+    kind = CsvWriter if format == "csv" else TsvWriter
+    return kind(stream, not is_added, timeline)

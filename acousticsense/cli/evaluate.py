@@ -9,14 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from acousticsense.cli.options import (
-    log_to_stderr,
-    quiet_decoders,
-    readable_errors,
-    require,
-    settings,
-)
-from acousticsense.cli.train import (
+from acousticsense.cli.data_options import (
     DEFAULT_VALID_RATIO,
     Data,
     NotMusic,
@@ -24,6 +17,13 @@ from acousticsense.cli.train import (
     Threads,
     ValidRatio,
     n_threads,
+)
+from acousticsense.cli.options import (
+    log_to_stderr,
+    quiet_decoders,
+    readable_errors,
+    require,
+    settings,
 )
 
 PICTURES = "evaluation"

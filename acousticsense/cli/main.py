@@ -5,6 +5,10 @@ Commands import what they need when they run, so that `--help` is fast.
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
+from io import TextIOWrapper
+
 import typer
 
 from acoustic import __version__
@@ -21,6 +25,7 @@ from acousticsense.cli import (
     serve,
     train,
 )
+from acousticsense.cli.exit_codes import HELP, examples
 
 app = typer.Typer(
     help="Music-genre classification that says how sure it is.",
@@ -28,14 +33,42 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=f"{examples('classify ~/Music', 'serve', 'batch ~/Music --out results')}\n\n{HELP}",
 )
-app.command("classify")(classify.classify)
-app.command("batch")(batch.batch)
-app.command("profile")(profile.profile)
-app.command("serve")(serve.serve)
-app.command("train")(train.train)
-app.command("calibrate")(calibrate.calibrate)
-app.command("evaluate")(evaluate.evaluate)
+
+
+def _add(name: str, function: Callable[..., None], *examples_of_it: str) -> None:
+    app.command(name, epilog=f"{examples(*examples_of_it)}\n\n{HELP}")(function)
+
+
+_add(
+    "classify", classify.classify,
+    "classify ~/Music",
+    "classify ~/Music --out genres.csv --skip-existing",
+    "classify - < song.mp3",
+)  # fmt: skip
+_add(
+    "batch", batch.batch,
+    "batch ~/Music --out results",
+    "batch s3://bucket/music --out s3://bucket/genres --resume",
+)  # fmt: skip
+_add("profile", profile.profile, "profile song.mp3", "profile song.mp3 --compare librosa")
+_add("serve", serve.serve, "serve", "serve my/serve_config.yaml --port 8080")
+_add(
+    "train", train.train,
+    "train ~/Music/by-genre --out mine",
+    "train data/manifest.csv --out mine --from default --max-minutes 60",
+)  # fmt: skip
+_add(
+    "calibrate", calibrate.calibrate,
+    "calibrate mine ~/Music/by-genre",
+    "calibrate mine data/manifest.csv --review-accuracy 0.9",
+)  # fmt: skip
+_add(
+    "evaluate", evaluate.evaluate,
+    "evaluate mine ~/Music/by-genre",
+    "evaluate mine data/manifest.csv --out report",
+)  # fmt: skip
 app.add_typer(rules.app, name="rules")
 app.add_typer(config.app, name="config")
 app.add_typer(k8s.app, name="k8s")
@@ -55,3 +88,7 @@ def main(
     ),
 ) -> None:
     """Music-genre classification that says how sure it is."""
+    # a file name that the terminal's encoding does not have is escaped, and never ends a command
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")

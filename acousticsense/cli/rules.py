@@ -8,8 +8,15 @@ from typing import Annotated
 
 import typer
 
+from acousticsense.cli.data_options import (
+    DEFAULT_VALID_RATIO,
+    Data,
+    Seed,
+    Threads,
+    ValidRatio,
+    n_threads,
+)
 from acousticsense.cli.options import log_to_stderr, quiet_decoders, readable_errors, require
-from acousticsense.cli.train import DEFAULT_VALID_RATIO, Data, Seed, Threads, ValidRatio, n_threads
 
 app = typer.Typer(help="Music-knowledge rules.", no_args_is_help=True, rich_markup_mode=None)
 

@@ -29,6 +29,8 @@ HAPROXY_FLAGS = {
     "RAY_SERVE_ENABLE_HA_PROXY": "1",
     # An ingress replica waits this long before it ends; the default is for remote load balancers.
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "5",
+    # Headers of more bytes are answered by HAProxy, with a page of HTML; its default is 16 KiB.
+    "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": str(64 << 10),
 }
 """Set where the HAProxy that comes with Ray is installed, which is not every platform."""
 
@@ -53,11 +55,12 @@ def serve(
 ) -> None:
     """Start the service and keep it running until it is interrupted.
 
-    ACOUSTICSENSE_API_KEY sets a key, ACOUSTICSENSE_CHECKPOINT another model. Exit codes: 0 stopped
-    by an interrupt, 1 not ready within 5 minutes, 2 the configuration cannot be used.
+    ACOUSTICSENSE_API_KEY sets a key, ACOUSTICSENSE_CHECKPOINT another model. The service that is
+    not ready within 5 minutes is stopped, with exit code 1.
     """
     from deployments.built_in import SERVE_CONFIG, built_in
     from deployments.config import read_yaml
+    from deployments.ray_address import check_address
     from deployments.serve_check import check_serve_config
 
     file = (file or built_in(SERVE_CONFIG)).absolute()
@@ -69,6 +72,7 @@ def serve(
     with readable_errors(), tempfile.TemporaryDirectory(prefix="acousticsense-") as folder:
         content = read_yaml(file)
         _use_absolute_settings(content, file)
+        check_address(os.environ.get("RAY_ADDRESS", ""))
         address = _listen_on(content, host, port)
         raise typer.Exit(_run(content, address, Path(folder)))
 
@@ -90,13 +94,12 @@ def _use_absolute_settings(content: dict[str, Any], file: Path) -> None:
 
 def _listen_on(content: dict[str, Any], host: str | None, port: int | None) -> tuple[str, int]:
     """Put the options into the configuration; the address must be free."""
-    from acoustic.errors import ConfigError
+    from deployments.listen_address import check_listen_address
 
     http = content.setdefault("http_options", {})
     http["host"] = host or http.get("host", "127.0.0.1")
     http["port"] = port if port is not None else http.get("port", 8000)
-    if not _is_free(http["host"], http["port"]):
-        raise ConfigError(f"port {http['port']} on {http['host']} is in use: choose another --port")
+    check_listen_address(http["host"], http["port"])
     return http["host"], http["port"]
 
 
@@ -107,9 +110,9 @@ def _run(content: dict[str, Any], address: tuple[str, int], folder: Path) -> int
     path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
     # A cluster of our own unless RAY_ADDRESS names one: in a cluster that is running already the
     # replicas would see neither the flags nor an API key of this environment.
-    address_option = [] if "RAY_ADDRESS" in os.environ else ["--address", "local"]
-    serve_script = str(Path(sys.executable).with_name("serve"))
-    command = [serve_script, "run", *address_option, str(path)]
+    address_option = [] if os.environ.get("RAY_ADDRESS") else ["--address", "local"]
+    # as a module: the script `serve` need not lie beside the interpreter
+    command = [sys.executable, "-m", "ray.serve.scripts", "run", *address_option, str(path)]
     # A shell starts background jobs with interrupts ignored, and the child would inherit that.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
@@ -183,24 +186,20 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def _url(address: tuple[str, int]) -> str:
-    host, port = address
-    return f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"
+    from deployments.listen_address import url_of
+
+    return url_of(*address)
 
 
 def _free_port(preferred: int) -> int:
     """The usual port if it is free, any other if not."""
-    if _is_free("0.0.0.0", preferred):
-        return preferred
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    from acoustic.errors import ConfigError
+    from deployments.listen_address import check_listen_address
 
-
-def _is_free(host: str, port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError:
-            return False
-    return True
+    try:
+        check_listen_address("0.0.0.0", preferred)
+    except ConfigError:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            return int(probe.getsockname()[1])
+    return preferred

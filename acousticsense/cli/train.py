@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
@@ -12,6 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from acousticsense.cli.calibrate import fit
+from acousticsense.cli.data_options import (
+    DEFAULT_VALID_RATIO,
+    Data,
+    NotMusic,
+    Threads,
+)
 from acousticsense.cli.options import (
     log_to_stderr,
     quiet_decoders,
@@ -22,13 +28,13 @@ from acousticsense.cli.options import (
 
 if TYPE_CHECKING:
     from acoustic.classify.engine_config import Accelerator
+    from acoustic.data.dataset import Dataset
     from acoustic.geometry import MelConfig
     from acoustic.training.job import Job
     from acoustic.training.watch import Report
 
 DEFAULT_VARIANT = "vit_nano"
 DEFAULT_WINDOW_S = 6.0
-DEFAULT_VALID_RATIO = 0.2
 WINDOW_MULTIPLE = 16
 """Frames of a window come in whole patches."""
 
@@ -47,25 +53,6 @@ class OptimiserOption(StrEnum):
 
     MUON = "muon"
     ADAMW = "adamw"
-
-
-Data = Annotated[
-    list[Path],
-    typer.Argument(
-        help="Folder per genre, manifest (.csv, .parquet) or mel pack; several are one."
-    ),
-]
-NotMusic = Annotated[
-    Path | None,
-    typer.Option(
-        help="Folder of speech and other sounds: `train` uses one half, `evaluate` the other."
-    ),
-]
-ValidRatio = Annotated[
-    float, typer.Option(help="Share held out where the data states no split; as in training.")
-]
-Seed = Annotated[int, typer.Option(help="Random seed of the split; as in training.")]
-Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads; all cores by default.")]
 
 
 Out = Annotated[Path, typer.Option(help="Checkpoint folder to write.")]
@@ -99,6 +86,9 @@ SeedValue = Annotated[
     int, typer.Option(help="Random seed of the weights, the batches and the split.")
 ]
 Device = Annotated[DeviceOption, typer.Option(help="Where to train.")]
+Calibrate = Annotated[
+    bool, typer.Option(help="Calibrate the checkpoint at the end, on the valid split.")
+]
 NameValue = Annotated[str, typer.Option(help="Name of the model.")]
 VersionValue = Annotated[str, typer.Option(help="Version of the weights.")]
 
@@ -122,12 +112,15 @@ def train(
     seed: SeedValue = 0,
     device: Device = DeviceOption.AUTO,
     threads: Threads = None,
+    calibrate: Calibrate = True,
     name: NameValue = "acousticsense",
     version: VersionValue = "1",
 ) -> None:
-    """Train a checkpoint; then calibrate and evaluate it.
+    """Train a checkpoint and calibrate it.
 
-    Groups (artists, albums) stay on one side of the split. What cannot be read is listed.
+    Groups (artists, albums) and copies of a recording stay on one side of the split. What cannot be
+    read is listed. Calibration needs 20 tracks of the valid split; with fewer the checkpoint says
+    "not calibrated" and gives no prediction sets.
     """
     require("train")
     log_to_stderr(logging.INFO)
@@ -159,15 +152,38 @@ def train(
         dataset = read_dataset(data, job.geometry, valid_ratio=valid_ratio, seed=seed)
         if job.start_from:
             refuse_trained_on(job.start_from.folder, dataset.split("valid"))
+        can_calibrate = _say_what_is_there(dataset)
         outliers = read_outliers(not_music, job.geometry, "train") if not_music else []
         with _interruptible(out):
             train_checkpoint(dataset, outliers, job, on_report=_print_report)
-    typer.echo(f"{out}: trained; next: {_next_command(out, data, valid_ratio, seed)}")
+            if calibrate and can_calibrate:
+                fit(out, data, valid_ratio=valid_ratio, seed=seed, threads=threads)
+    rest = _commands_left(out, data, valid_ratio, seed, calibrate and can_calibrate)
+    typer.echo(f"{out}: trained; next: {rest}")
 
 
-def _next_command(out: Path, data: list[Path], valid_ratio: float, seed: int) -> str:
-    """The command that calibrates what was trained, on the same split."""
-    command = f"acousticsense calibrate {out} {' '.join(map(str, data))}"
+def _say_what_is_there(dataset: Dataset) -> bool:
+    """Print how many tracks each split has; whether those of the valid split suffice."""
+    from acoustic.data.groups import without_repeats
+    from acoustic.fitting.calibrate import MIN_TRACKS
+
+    n_valid = len(without_repeats(dataset.split("valid")))
+    suffices = n_valid >= MIN_TRACKS
+    need = f"calibration needs {MIN_TRACKS} valid tracks"
+    typer.echo(
+        f"{len(dataset.split('train'))} tracks to train on, {n_valid} valid tracks; {need}"
+        + ("" if suffices else ": it is left out, the checkpoint will say so; add recordings"),
+        err=True,
+    )
+    return suffices
+
+
+def _commands_left(
+    out: Path, data: list[Path], valid_ratio: float, seed: int, is_calibrated: bool
+) -> str:
+    """The command that follows: evaluation, or before it calibration on the same split."""
+    name = "evaluate" if is_calibrated else "calibrate"
+    command = f"acousticsense {name} {out} {' '.join(map(str, data))}"
     if (valid_ratio, seed) == (DEFAULT_VALID_RATIO, 0):
         return command
     return f"{command} --valid-ratio {valid_ratio:g} --seed {seed}"
@@ -185,11 +201,6 @@ def _interruptible(out: Path) -> Iterator[None]:
         how = "rerun with --resume to continue" if can_resume else "nothing was saved"
         typer.echo(f"interrupted; {how}", err=True)
         raise typer.Exit(130) from None
-
-
-def n_threads(wanted: int | None) -> int:
-    """The wanted number of CPU threads, or one per core."""
-    return wanted or os.cpu_count() or 1
 
 
 def _job(

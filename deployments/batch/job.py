@@ -32,6 +32,7 @@ from deployments.batch.retry_errors import remove_rows
 from deployments.batch.schema import FILES
 from deployments.batch.source_file import SourceFile
 from deployments.config import ServiceConfig, load_config
+from deployments.ray_address import connect
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +62,10 @@ def run_job(options: JobOptions) -> int:
     n_again = sum(len(ids) for ids in plan.retried.values())
     again = f", {n_again} errors to try again" if n_again else ""
     print(f"{plan.n_listed} files listed, {plan.n_finished} finished before{again}", flush=True)
+    if plan.n_skipped:
+        print(f"{plan.n_skipped} other files skipped: not audio by the ends of their names")
+    for source in plan.empty:
+        print(f"{source} has no audio file, or only files of the sources before it")
     if options.dry_run:
         print(estimate(plan.files, options, config))
         return EXIT_OK
@@ -158,7 +163,7 @@ def _check_supported(coverage: float, calibration: Calibration, config: ServiceC
 def _run(plan: Plan, options: JobOptions, config: ServiceConfig, totals: Totals) -> None:
     is_ours = not ray.is_initialized()
     if is_ours:
-        _connect(options)
+        connect(options.address)
     try:
         dataset = _pipeline(plan, options, config)
         remove_rows(options, plan.retried)  # only now: on a too small cluster no row is removed
@@ -174,15 +179,6 @@ def _run(plan: Plan, options: JobOptions, config: ServiceConfig, totals: Totals)
     finally:
         if is_ours:
             ray.shutdown()
-
-
-def _connect(options: JobOptions) -> None:
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    address = options.address or os.environ.get("RAY_ADDRESS", "")
-    if address:
-        ray.init(address=address, **quiet)
-        return
-    ray.init(address="local", include_dashboard=False, **quiet)
 
 
 def _pipeline(plan: Plan, options: JobOptions, config: ServiceConfig) -> Dataset:

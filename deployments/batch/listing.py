@@ -6,18 +6,19 @@ A file that two sources name is listed once.
 from __future__ import annotations
 
 import io
+import os
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 import pyarrow
-import pyarrow.csv
-import pyarrow.json
 import pyarrow.parquet
 from pyarrow import fs
 
 from acoustic.errors import ConfigError
-from acoustic.preprocess.containers.sniff import SUFFIXES
+from acoustic.file_walk import is_audio_name, walk_files
+from acoustic.text_tables import TextTable, read_csv, read_json_lines
 from deployments.batch.schema import COSTS, RESERVED
 from deployments.batch.source_file import CHECKSUMS, SourceFile
 from deployments.batch.storage import (
@@ -32,69 +33,121 @@ URI_COLUMNS = ("uri", "path", "file")
 WILDCARD = re.compile(r"[*?\[]")
 
 
-def list_files(sources: Sequence[str], options: StorageOptions) -> list[SourceFile]:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Listing:
+    """Files of a job's sources.
+
+    Attributes:
+        files: files in order, each once.
+        n_skipped: number of files in folders that are not audio by their names.
+        empty: sources that have no audio file, or only files of the sources before them.
+    """
+
+    files: list[SourceFile]
+    n_skipped: int
+    empty: list[str]
+
+
+def list_files(sources: Sequence[str], options: StorageOptions) -> Listing:
     """All files of all sources, in order, each once.
 
     Raises:
-        ConfigError: a source does not exist, cannot be listed or has no audio, or a manifest
-            is not valid.
+        ConfigError: a source does not exist or cannot be listed, no source has audio, or a
+            manifest is not valid.
     """
     found: dict[str, SourceFile] = {}
+    n_skipped, empty = 0, []
     for source in sources:
         n_before = len(found)
-        for file in _list(source, options):
+        filesystem, path = open_filesystem(source, options)
+        is_manifest = False
+        try:
+            is_manifest = _is_manifest(source) and not _is_folder(filesystem, path)
+            if is_manifest:
+                files = list(_read_manifest(source, filesystem, path))
+            else:
+                files, skipped = _list(source, filesystem, path)
+                n_skipped += skipped
+        except OSError as error:
+            raise ConfigError(as_source_error(error, source).message) from error
+        for file in files:
             found.setdefault(file.uri, file)
-        if len(found) == n_before and not _is_manifest(source):
-            raise ConfigError(f"{source} has no audio file, or only files of the sources before it")
-    return list(found.values())
+        if len(found) == n_before and not is_manifest:
+            empty.append(source)
+    if empty and not found:
+        raise ConfigError(f"{', '.join(empty)} has no audio file, by the ends of the names")
+    return Listing(files=list(found.values()), n_skipped=n_skipped, empty=empty)
 
 
-def _list(source: str, options: StorageOptions) -> Iterator[SourceFile]:
-    filesystem, path = open_filesystem(source, options)
+def _list(source: str, filesystem: fs.FileSystem, path: str) -> tuple[list[SourceFile], int]:
+    """Files of a folder, a file or a glob, and the number of files that are not audio."""
+    if WILDCARD.search(path) and not _is_there(filesystem, path):
+        return _glob(source, filesystem, path), 0
+    path = path.rstrip("/") or "/"
+    if isinstance(filesystem, fs.LocalFileSystem):
+        return _list_local(source, path)
+    info = filesystem.get_file_info(path)
+    if info.type == fs.FileType.File:
+        return [SourceFile(uri=_uri(source, info.path), size_bytes=info.size)], 0
+    if info.type == fs.FileType.NotFound:
+        raise FileNotFoundError(path)
+    files = _files_below(filesystem, path)
+    audio = [each for each in files if is_audio_name(each.path)]
+    return [_source_file(source, each) for each in audio], len(files) - len(audio)
+
+
+def _list_local(source: str, path: str) -> tuple[list[SourceFile], int]:
+    if os.path.isdir(path):
+        found = walk_files(path)
+        return [_local_file(each) for each in found.paths], found.n_skipped
+    return [SourceFile(uri=path, size_bytes=os.stat(path).st_size)], 0
+
+
+def _local_file(path: str) -> SourceFile:
     try:
-        if _is_manifest(source):
-            yield from _read_manifest(source, filesystem, path)
-        elif WILDCARD.search(path) and not _is_there(filesystem, path):
-            yield from _glob(source, filesystem, path)
-        else:
-            yield from _walk(source, filesystem, path)
-    except OSError as error:
-        raise ConfigError(as_source_error(error, source).message) from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(
-            f"{source} has a file whose name is not UTF-8, after {error.object[: error.start]!r}: "
-            "rename it"
-        ) from error
+        return SourceFile(uri=path, size_bytes=os.stat(path).st_size)
+    except OSError:  # a broken link: its row will say so
+        return SourceFile(uri=path)
 
 
 def _is_there(filesystem: fs.FileSystem, path: str) -> bool:
     """Whether a path exists as written: a folder named `Album [2020]` is not a pattern."""
+    if isinstance(filesystem, fs.LocalFileSystem):
+        return os.path.exists(path)
     return bool(filesystem.get_file_info(path.rstrip("/")).type != fs.FileType.NotFound)
 
 
-def _walk(source: str, filesystem: fs.FileSystem, path: str) -> Iterator[SourceFile]:
-    info = filesystem.get_file_info(path.rstrip("/"))
-    if info.type == fs.FileType.File:
-        yield SourceFile(uri=_uri(source, info.path), size_bytes=info.size)
-        return
-    if info.type == fs.FileType.NotFound:
-        raise FileNotFoundError(path)
-    selector = fs.FileSelector(path.rstrip("/"), recursive=True)
-    for each in sorted(filesystem.get_file_info(selector), key=lambda each: each.path):
-        if each.type == fs.FileType.File and _is_audio(each.path):
-            yield SourceFile(uri=_uri(source, each.path), size_bytes=each.size)
+def _is_folder(filesystem: fs.FileSystem, path: str) -> bool:
+    if isinstance(filesystem, fs.LocalFileSystem):
+        return os.path.isdir(path)
+    return bool(filesystem.get_file_info(path.rstrip("/")).type == fs.FileType.Directory)
 
 
-def _glob(source: str, filesystem: fs.FileSystem, path: str) -> Iterator[SourceFile]:
+def _files_below(filesystem: fs.FileSystem, folder: str) -> list[fs.FileInfo]:
+    """Files below a folder of an object store, sorted."""
+    found = filesystem.get_file_info(fs.FileSelector(folder, recursive=True))
+    files = [each for each in found if each.type == fs.FileType.File]
+    return sorted(files, key=lambda each: each.path)
+
+
+def _source_file(source: str, info: fs.FileInfo) -> SourceFile:
+    return SourceFile(uri=_uri(source, info.path), size_bytes=info.size)
+
+
+def _glob(source: str, filesystem: fs.FileSystem, path: str) -> list[SourceFile]:
     """Files that match a glob: `**` spans folders, `*` does not."""
     # list only the last folder before the first wildcard
     fixed = path[: WILDCARD.search(path).start()]  # type: ignore[union-attr]
     folder = fixed.rpartition("/")[0]
-    pattern = re.compile(_glob_pattern(path))
-    selector = fs.FileSelector(folder, recursive=True)
-    for each in sorted(filesystem.get_file_info(selector), key=lambda each: each.path):
-        if each.type == fs.FileType.File and pattern.fullmatch(each.path):
-            yield SourceFile(uri=_uri(source, each.path), size_bytes=each.size)
+    pattern = re.compile(_glob_pattern(path), re.DOTALL)
+    if isinstance(filesystem, fs.LocalFileSystem):
+        paths = walk_files(folder or "/", only_audio=False).paths
+        return [_local_file(each) for each in paths if pattern.fullmatch(each)]
+    return [
+        _source_file(source, each)
+        for each in _files_below(filesystem, folder)
+        if pattern.fullmatch(each.path)
+    ]
 
 
 def _glob_pattern(path: str) -> str:
@@ -117,41 +170,41 @@ def _read_manifest(source: str, filesystem: fs.FileSystem, path: str) -> Iterato
         content = stream.read()
     try:
         table = _parse_manifest(source, content)
-    except (pyarrow.ArrowException, UnicodeDecodeError) as error:
+    except (pyarrow.ArrowException, ValueError) as error:
         raise ConfigError(f"manifest {source} cannot be read: {error}") from error
-    column = next((name for name in URI_COLUMNS if name in table.column_names), None)
+    names = table.columns
+    column = next((name for known in URI_COLUMNS for name in names if name.lower() == known), None)
     if column is None:
         raise ConfigError(f"manifest {source} has no column {' or '.join(URI_COLUMNS)}")
     taken = (*RESERVED, *COSTS)
-    clash = [name for name in table.column_names if name != column and name in taken]
+    clash = [name for name in names if name != column and name in taken]
     if clash:
         raise ConfigError(
             f"manifest {source} has columns that results have too: {', '.join(clash)}; rename them"
         )
     base = source.rpartition("/")[0]
-    for number, row in enumerate(table.to_pylist(), start=1):
-        if not row[column]:
+    for number, row in enumerate(table.rows, start=1):
+        if not row.get(column):
             raise ConfigError(f"row {number} of manifest {source} has no {column}")
-        texts = {k: "" if v is None else str(v) for k, v in row.items() if k != column}
+        texts = {name: row.get(name, "") for name in names if name != column}
         yield SourceFile(
-            uri=_absolute(str(row[column]), base),
+            uri=_absolute(row[column], base),
             checksums={k: texts[k].lower() for k in CHECKSUMS if texts.get(k)},
             extras=texts,
         )
 
 
-def _parse_manifest(source: str, content: bytes) -> pyarrow.Table:
-    if source.lower().endswith(".parquet"):
-        return pyarrow.parquet.read_table(io.BytesIO(content))
+def _parse_manifest(source: str, content: bytes) -> TextTable:
     if source.lower().endswith(".jsonl"):
-        return pyarrow.json.read_json(io.BytesIO(content))
-    header = content.split(b"\n", 1)[0].decode().strip().split(",")
-    # as text: pyarrow would read a value such as 007 as the number 7
-    as_text = pyarrow.csv.ConvertOptions(
-        column_types={name.strip('"'): pyarrow.string() for name in header}
-    )
-    parse = pyarrow.csv.ParseOptions(newlines_in_values=True)
-    return pyarrow.csv.read_csv(io.BytesIO(content), parse_options=parse, convert_options=as_text)
+        return read_json_lines(content)
+    if source.lower().endswith(".csv"):
+        return read_csv(content)
+    table = pyarrow.parquet.read_table(io.BytesIO(content))
+    rows = [
+        {name: "" if value is None else str(value) for name, value in row.items()}
+        for row in table.to_pylist()
+    ]
+    return TextTable(table.column_names, rows)
 
 
 def _absolute(uri: str, base: str) -> str:
@@ -168,10 +221,6 @@ def _absolute(uri: str, base: str) -> str:
 def _uri(source: str, path: str) -> str:
     scheme, _ = split_scheme(source)
     return path if scheme in ("", "file") else f"{scheme}://{path}"
-
-
-def _is_audio(path: str) -> bool:
-    return path.lower().endswith(SUFFIXES)
 
 
 def _is_manifest(source: str) -> bool:

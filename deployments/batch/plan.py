@@ -14,6 +14,7 @@ from typing import Any
 from acoustic.checkpoint_folder import CheckpointFolder
 from acoustic.digest import config_digest
 from acoustic.errors import ConfigError
+from acoustic.file_walk import printable
 from acoustic.postprocess.calibration import load_calibration
 from deployments.batch.job_options import JobOptions
 from deployments.batch.listing import list_files
@@ -36,6 +37,8 @@ class Plan:
         n_finished: number of listed files that have a row.
         retried: path of a part → ids of its error rows to remove before the job starts.
         extras: names of manifest columns that are passed through.
+        n_skipped: number of files in the folders that are not audio by their names.
+        empty: sources without an audio file of their own.
     """
 
     files: list[SourceFile]
@@ -43,6 +46,8 @@ class Plan:
     n_finished: int
     retried: dict[str, frozenset[str]]
     extras: list[str]
+    n_skipped: int = 0
+    empty: tuple[str, ...] = ()
 
 
 def make_plan(options: JobOptions, config: ServiceConfig) -> Plan:
@@ -53,7 +58,8 @@ def make_plan(options: JobOptions, config: ServiceConfig) -> Plan:
             be extended, or results of another job.
     """
     finished, failed = _finished(options, config)
-    files = _chosen(list_files(options.sources, options.storage), options)
+    listing = list_files(options.sources, options.storage)
+    files = _chosen(listing.files, options)
     # retry listed files only: the row of any other file would be removed and not written again
     listed = {file.id for file in files}
     retried = {path: ids & listed for path, ids in failed.items() if ids & listed}
@@ -66,6 +72,8 @@ def make_plan(options: JobOptions, config: ServiceConfig) -> Plan:
         n_finished=len(files) - len(left),
         retried=retried,
         extras=extras,
+        n_skipped=listing.n_skipped,
+        empty=tuple(map(printable, listing.empty)),
     )
 
 

@@ -8,6 +8,7 @@ time; a missing file or denied access is not retried.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -94,7 +95,7 @@ class Reader:
         filesystem, path = self._open(file.uri)
 
         def opened() -> tuple[Any, int, str]:
-            with translating_store_errors(file.uri):
+            with translating_store_errors(file.name):
                 stream = filesystem.open_input_file(path)
                 size_bytes = stream.size()
                 etag = (stream.metadata() or {}).get("ETag", b"").decode().strip('"')
@@ -116,14 +117,14 @@ class Reader:
 
     def _fetch_once(self, file: SourceFile) -> Fetched:
         filesystem, path = self._open(file.uri)
-        with translating_store_errors(file.uri), filesystem.open_input_file(path) as stream:
+        with translating_store_errors(file.name), filesystem.open_input_file(path) as stream:
             size_bytes = stream.size()
             self._check_size(file, size_bytes)
             metadata = stream.metadata() or {}
             data: bytes = stream.read()
         if len(data) != size_bytes:
             raise SourceUnavailableError(
-                f"{file.uri} ended after {len(data)} of {size_bytes} bytes"
+                f"{file.name} ended after {len(data)} of {size_bytes} bytes"
             )
         _verify(file, data)
         etag = metadata.get("ETag", b"").decode().strip('"')
@@ -132,26 +133,27 @@ class Reader:
     def _check_size(self, file: SourceFile, size_bytes: int) -> None:
         if size_bytes > self._max_file_bytes:
             raise UploadTooLargeError(
-                f"{file.uri} has {size_bytes} bytes, limit is {self._max_file_bytes} bytes"
+                f"{file.name} has {size_bytes} bytes, limit is {self._max_file_bytes} bytes"
             )
         if file.size_bytes not in (UNKNOWN_SIZE, size_bytes):
             raise SourceCorruptError(
-                f"{file.uri} has {size_bytes} bytes, the listing says {file.size_bytes}"
+                f"{file.name} has {size_bytes} bytes, the listing says {file.size_bytes}"
             )
 
-    def _open(self, uri: str) -> tuple[fs.FileSystem, str]:
+    def _open(self, uri: str) -> tuple[fs.FileSystem, str | bytes]:
         scheme, path = split_scheme(uri)
         if scheme not in self._filesystems:
             self._filesystems[scheme], _ = open_filesystem(uri, self._storage)
-        return self._filesystems[scheme], path
+        # as bytes, because pyarrow would encode a local name as UTF-8, which it may not be
+        return self._filesystems[scheme], path if scheme not in ("", "file") else os.fsencode(path)
 
 
 def _read_range(file: SourceFile, stream: Any, start: int, stop: int) -> bytes:
-    with translating_store_errors(file.uri):
+    with translating_store_errors(file.name):
         data: bytes = stream.read_at(stop - start, start)
     if len(data) != stop - start:
         raise SourceUnavailableError(
-            f"{file.uri} returned {len(data)} of {stop - start} bytes of a range"
+            f"{file.name} returned {len(data)} of {stop - start} bytes of a range"
         )
     return data
 
@@ -160,4 +162,4 @@ def _verify(file: SourceFile, data: bytes) -> None:
     for name, wanted in file.checksums.items():
         found = hashlib.new(name, data, usedforsecurity=False).hexdigest()
         if found != wanted:
-            raise SourceCorruptError(f"{file.uri} has {name} {found}, the manifest says {wanted}")
+            raise SourceCorruptError(f"{file.name} has {name} {found}, the manifest says {wanted}")

@@ -91,7 +91,7 @@ def identity(file: SourceFile, size_bytes: int, etag: str) -> dict[str, Any]:
     """Columns that say where a file is, and what its manifest says about it."""
     return {
         "id": file.id,
-        "uri": file.uri,
+        "uri": file.name,
         "size_bytes": size_bytes,
         "etag": etag,
         **file.extras,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 
+from acoustic.file_walk import printable
+
 CHECKSUMS = ("sha256", "md5")
 UNKNOWN_SIZE = -1
 
@@ -14,7 +16,8 @@ class SourceFile:
     """One file to classify.
 
     Attributes:
-        uri: path or URI by which the file is opened and reported.
+        uri: path or URI by which the file is opened; a local name that is not UTF-8 has lone
+            surrogates.
         size_bytes: size from the listing, UNKNOWN_SIZE where only a manifest names the file.
         checksums: one of CHECKSUMS → hex digest that the content must have.
         extras: other columns of the manifest → their values, passed through to the results.
@@ -28,4 +31,9 @@ class SourceFile:
     @property
     def id(self) -> str:
         """16 hex digits derived from the URI, the same in every listing."""
-        return hashlib.sha256(self.uri.encode()).hexdigest()[:16]
+        return hashlib.sha256(self.uri.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+    @property
+    def name(self) -> str:
+        """The URI as valid text, for results and messages."""
+        return printable(self.uri)

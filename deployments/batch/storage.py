@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import pyarrow
 from pyarrow import fs
@@ -73,9 +73,18 @@ def open_filesystem(uri: str, options: StorageOptions) -> tuple[fs.FileSystem, s
 
 
 def split_scheme(uri: str) -> tuple[str, str]:
-    """("s3", "bucket/key") of "s3://bucket/key"; ("", path) of a local path."""
+    """("s3", "bucket/key") of "s3://bucket/key"; ("", path) of a local path.
+
+    A file URI is percent-encoded, and may name this machine: "file://localhost/a%20b.wav".
+    """
     scheme, separator, path = uri.partition("://")
-    return (scheme.lower(), path) if separator else ("", uri)
+    if not separator:
+        return "", uri
+    if scheme.lower() == "file":
+        host, slash, rest = path.partition("/")
+        path = f"/{rest}" if slash and host in ("", "localhost", "127.0.0.1") else path
+        return "file", unquote(path, errors="surrogateescape")
+    return scheme.lower(), path
 
 
 def write_atomically(filesystem: fs.FileSystem, path: str, content: bytes) -> None:

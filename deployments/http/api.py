@@ -7,8 +7,6 @@ under a test client with a fake. Errors become replies in one place, from one ta
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import json
 from dataclasses import replace
 from typing import Any, Protocol
@@ -17,6 +15,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException
 from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -39,7 +38,8 @@ from deployments.http.errors import (
     on_http_error,
     on_multipart_error,
 )
-from deployments.http.middleware import ApiKey, BodyLimit, RequestId
+from deployments.http.habits import check_curl_data, check_habits, decode_base64
+from deployments.http.middleware import REQUEST_ID_HEADER, ApiKey, BodyLimit, RequestId
 from deployments.http.openapi import openapi_document
 from deployments.http.options import parse_options
 from deployments.http.uploads import Upload, read_uploads
@@ -89,6 +89,7 @@ def create_app(
         grace_s=http.slow_body_grace_s,
     )
     key_check = [Middleware(ApiKey, key=api_key, refuse=error_reply)] if api_key else []
+    cors = [_cors(http)] if http.allow_origins else []
     return Starlette(
         routes=[
             Route("/v1/classify", handlers.classify, methods=["POST"]),
@@ -99,7 +100,7 @@ def create_app(
             Route("/readyz", handlers.readyz),
             Route("/openapi.json", handlers.openapi),
         ],
-        middleware=[Middleware(RequestId, echo=echo_request_id), *key_check, body_limit],
+        middleware=[Middleware(RequestId, echo=echo_request_id), *cors, *key_check, body_limit],
         exception_handlers={
             AcousticError: on_acoustic_error,
             MultiPartException: on_multipart_error,
@@ -110,6 +111,17 @@ def create_app(
     )
 
 
+def _cors(http: HttpConfig) -> Middleware:
+    """Lets pages of the allowed origins call; before the key check, as preflights carry no key."""
+    return Middleware(
+        CORSMiddleware,
+        allow_origins=list(http.allow_origins),
+        allow_methods=["GET", "POST"],
+        allow_headers=["authorization", "content-type", REQUEST_ID_HEADER, "traceparent"],
+        expose_headers=[REQUEST_ID_HEADER, "server-timing", "retry-after"],
+    )
+
+
 class _Handlers:
     def __init__(self, service: Service, http: HttpConfig) -> None:
         self._service = service
@@ -117,13 +129,16 @@ class _Handlers:
         self._openapi = openapi_document()
 
     async def classify(self, request: Request) -> Response:
+        check_habits(request, self._http.max_query_bytes)
         content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if content_type == "multipart/form-data":
             return await self._classify_form(request)
         if content_type == "application/json":
             return await self._classify_json(request)
         options = parse_options(request.query_params)
-        return prediction_reply(await self._service.classify(await request.body(), options))
+        body = await request.body()
+        check_curl_data(content_type, body)
+        return prediction_reply(await self._service.classify(body, options))
 
     async def _classify_json(self, request: Request) -> Response:
         body = _json_object(await request.body())
@@ -131,7 +146,7 @@ class _Handlers:
         options = parse_options({**request.query_params, **body})
         if not isinstance(audio, str):
             raise InvalidRequestError('the JSON body has no "audio" (a file in base64)')
-        return prediction_reply(await self._service.classify(_decode_base64(audio), options))
+        return prediction_reply(await self._service.classify(decode_base64(audio), options))
 
     async def _classify_form(self, request: Request) -> Response:
         form = await read_uploads(request, self._http.max_files)
@@ -201,10 +216,3 @@ def _json_object(body: bytes) -> dict[str, Any]:
     if URI_FIELD in content:
         raise SourceForbiddenError("the service does not fetch URIs: send the audio itself")
     return content
-
-
-def _decode_base64(text: str) -> bytes:
-    try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise InvalidRequestError('"audio" is not valid base64') from error

@@ -101,8 +101,14 @@ async def on_http_error(request: Request, error: Exception) -> Response:
     if error.status_code == 400:
         return error_reply(InvalidRequestError(error.detail), request.scope)
     code = CODE_BY_STATUS.get(error.status_code, "http_error")
+    message = error.detail
+    if request.method == "OPTIONS" and "origin" in request.headers:
+        message = (
+            "pages of other origins may not call this service: the operator can add them to "
+            "http.allow_origins"
+        )
     body = {
-        "error": {"code": code, "message": error.detail},
+        "error": {"code": code, "message": message},
         "request_id": request.state.request_id,
     }
     reply = json_reply(body, error.status_code)

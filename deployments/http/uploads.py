@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from urllib.parse import unquote_to_bytes
 
-from starlette.datastructures import UploadFile
+from starlette.datastructures import FormData, UploadFile
+from starlette.formparsers import MultiPartParser
 from starlette.requests import Request
 
 from acoustic.errors import InvalidRequestError
 from acoustic.request import MAX_NAME_CHARACTERS
 
 MAX_FIELDS = 16
+_EXTENDED_NAME = re.compile(rb"filename\*\s*=\s*(?:[\w-]+)?'[\w-]*'([^;\s]*)", re.IGNORECASE)
+_PLAIN_NAME = re.compile(rb"filename\s*=", re.IGNORECASE)
 FILE_FIELD = "file"
 
 
@@ -53,7 +60,8 @@ async def read_uploads(request: Request, max_files: int) -> Form:
     """
     uploads: list[Upload] = []
     fields: dict[str, str] = {}
-    async with request.form(max_files=max_files, max_fields=MAX_FIELDS) as form:
+    parser = _Parser(request.headers, request.stream(), max_files=max_files, max_fields=MAX_FIELDS)
+    async with _closing(await parser.parse()) as form:
         for name, value in form.multi_items():
             if not isinstance(value, UploadFile):
                 fields[name] = value
@@ -63,9 +71,39 @@ async def read_uploads(request: Request, max_files: int) -> Form:
                 )
             else:
                 uploads.append(Upload(_printable(value.filename or ""), await value.read()))
+    if not uploads and FILE_FIELD in fields:
+        raise InvalidRequestError(
+            f"the form's field {FILE_FIELD!r} is text: send it with a file name, as "
+            "`curl -F file=@song.mp3` does"
+        )
     if not uploads:
         raise InvalidRequestError(f"the form has no file in a field named {FILE_FIELD!r}")
     return Form(uploads, fields)
+
+
+@asynccontextmanager
+async def _closing(form: FormData) -> AsyncIterator[FormData]:
+    try:
+        yield form
+    finally:
+        await form.close()
+
+
+class _Parser(MultiPartParser):
+    """Takes a part that has only an extended file name (`filename*=`) for a file, too.
+
+    Source: RFC 5987 (the form of the name); RFC 7578 does not allow it, but clients send it.
+    """
+
+    def on_headers_finished(self) -> None:
+        """Give the part an ordinary file name before it is looked at."""
+        part = self._current_part
+        header = part.content_disposition or b""
+        match = _EXTENDED_NAME.search(header)
+        if match and not _PLAIN_NAME.search(header):
+            name = unquote_to_bytes(match[1]).replace(b"\\", b"").replace(b'"', b"")
+            part.content_disposition = header + b'; filename="' + name + b'"'
+        super().on_headers_finished()
 
 
 def _printable(name: str) -> str:

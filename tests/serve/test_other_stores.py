@@ -108,7 +108,7 @@ def _options(scheme: str) -> StorageOptions:
 
 def test_a_prefix_is_listed_and_read(scheme: str) -> None:
     options = _options(scheme)
-    files = list_files([f"{scheme}://{CONTAINER}/in"], options)
+    files = list_files([f"{scheme}://{CONTAINER}/in"], options).files
     assert [file.uri.rpartition("/")[2] for file in files] == sorted(SOUNDS)
     assert all(file.uri.startswith(f"{scheme}://{CONTAINER}/in/") for file in files)
     reader = Reader(options, 2, 1 << 20)

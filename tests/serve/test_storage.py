@@ -114,7 +114,7 @@ def test_many_files_come_in_order(s3: S3Server) -> None:
     for i in range(40):
         (s3.bucket / f"many-{i:02}.wav").write_bytes(bytes([i]) * (1 + i))
     options = StorageOptions(endpoint=s3.endpoint, region="us-east-1")
-    files = list_files([f"s3://{BUCKET}/many-*.wav"], options)
+    files = list_files([f"s3://{BUCKET}/many-*.wav"], options).files
     found = list(Reader(options, 4, 100).read(files))
     assert [each.data for each in found] == [bytes([i]) * (1 + i) for i in range(40)]
 
@@ -125,7 +125,7 @@ def test_a_prefix_is_listed_with_sizes_and_without_other_files(s3: S3Server) -> 
     for name in ("list/b.mp3", "list/deep/a.FLAC", "list/notes.txt"):
         (s3.bucket / name).write_bytes(b"x" * len(name))
     options = StorageOptions(endpoint=s3.endpoint, region="us-east-1")
-    files = list_files([f"s3://{BUCKET}/list"], options)
+    files = list_files([f"s3://{BUCKET}/list"], options).files
     assert {file.uri: file.size_bytes for file in files} == {
         f"s3://{BUCKET}/list/b.mp3": 10,
         f"s3://{BUCKET}/list/deep/a.FLAC": 16,

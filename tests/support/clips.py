@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -37,9 +38,10 @@ def clip(label: int, seed: int, split: str = "train", n_frames: int = 300) -> Cl
 
 
 def write_song(path: Path, seed: int, duration_s: float = 8.0) -> None:
-    """Write a WAV file with a tone over noise."""
+    """Write a WAV file with a tone over noise; another path has another content."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    sound = tone(200 + 50 * seed, duration_s) + noise(duration_s, level=0.01, seed=seed)
+    hiss = noise(duration_s, level=0.01, seed=zlib.crc32(str(path).encode()))
+    sound = tone(200 + 50 * seed, duration_s) + hiss
     path.write_bytes(encode(sound, 22_050))
 
 

@@ -14,14 +14,6 @@ ACCEPTED = ("WAV", "FLAC", "Ogg", "MP3", "AIFF", "AU", "CAF", "W64")
 FOREIGN = ("MP4", "AAC", "WMA", "WebM")
 """Containers that need the `formats` extra (PyAV)."""
 
-SUFFIXES = (
-    ".wav", ".wave", ".bwf", ".rf64", ".w64", ".flac", ".mp3", ".mp2", ".mpga", ".mpa", ".ogg",
-    ".oga", ".opus", ".aif", ".aiff", ".aifc", ".au", ".snd", ".caf",
-    ".m4a", ".m4b", ".m4r", ".mp4", ".3gp", ".3g2", ".aac", ".adts", ".wma", ".asf", ".webm",
-    ".weba", ".mka",
-)  # fmt: skip
-"""Extensions treated as audio when listing a folder; the bytes decide the real format."""
-
 _W64_GUID = b"riff\x2e\x91\xcf\x11"
 _ASF_GUID = b"\x30\x26\xb2\x75\x8e\x66\xcf\x11"
 HINT_BYTES = 12  # the longest check reads a 4-byte magic, a size and a type

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from acoustic.preprocess.mp3.frames import (
     LAYER_3,
+    Header,
     Run,
     is_information,
     parse_header,
@@ -81,6 +82,9 @@ def read_streams(data: bytes, at: int) -> MpegFile:
     if first is None:  # free format: only the decoder finds its frames
         return MpegFile((whole,), None)
     n_stated = stated_frames(data, at, first)
+    if n_stated and _fits_constant_bitrate(data, at, first, n_stated):
+        duration_s = n_stated * first.n_samples / first.sample_rate
+        return MpegFile((replace_duration(whole, duration_s),), duration_s)
     runs = scan(data, at)
     groups = _of_one_format(runs)
     has_information = is_information(data, at, first)
@@ -90,6 +94,18 @@ def read_streams(data: bytes, at: int) -> MpegFile:
     if len(groups) == 1 and not _is_misleading(data, runs, n_stated, n_frames):
         return MpegFile((replace_duration(whole, duration_s),), stated_s)
     return MpegFile(tuple(_stream(data, group) for group in groups), stated_s)
+
+
+def _fits_constant_bitrate(data: bytes, at: int, first: Header, n_stated: int) -> bool:
+    """Whether a file of constant bitrate has the bytes of the frames that it states.
+
+    "Info" instead of "Xing" stands for a constant bitrate, so there is no need to count.
+    """
+    tag_at = at + 4 + first.side_info_bytes
+    mean_bytes = first.n_samples * 125 * first.bitrate_kbps / first.sample_rate
+    n_bytes = len(data) - at
+    is_constant = data[tag_at : tag_at + 4] == b"Info"
+    return is_constant and abs(n_stated * mean_bytes - n_bytes) <= MAX_JUNK_RATIO * n_bytes
 
 
 def replace_duration(stream: MpegStream, duration_s: float) -> MpegStream:

@@ -5,17 +5,24 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow.parquet
 import pytest
 import torch
 from typer.testing import CliRunner
 
 from acoustic import __version__
+from acoustic.file_walk import SUFFIXES
 from acoustic.pipeline import Pipeline
+from acousticsense.cli.exit_codes import EXIT_CODES
 from acousticsense.cli.main import app
+from acousticsense.cli.tables import existing_files
+from deployments.built_in import CHECKOUT
 from tests.support.models import tiny_model
 from tests.support.sounds import encode, noise, sweep
 
@@ -74,10 +81,89 @@ def test_csv(music: Path) -> None:
 
 
 def test_the_table(music: Path) -> None:
-    result = runner.invoke(app, ["classify", str(music)])
+    result = runner.invoke(app, ["classify", str(music), "--format", "table"])
     assert result.exit_code == 1
     assert "genre" in result.stdout
-    assert "broken.mp3" in result.stderr
+    assert f"in {music}/" in result.stdout
+    assert "a.wav" in result.stdout
+    assert "broken.mp3: audio_decode_failed" in result.stdout
+    assert "1 other files skipped" in result.stderr
+    assert "1 of 3 files failed" in result.stderr
+
+
+def test_a_pipe_gets_lines_of_cells(music: Path) -> None:
+    result = runner.invoke(app, ["classify", str(music)])
+    header, first, *_, broken = result.stdout.splitlines()
+    assert header.split("\t") == ["file", "genre", "confidence", "could_be", "review", "error"]
+    assert first.split("\t")[0] == str(music / "a.wav")
+    assert broken.split("\t")[-1].startswith("audio_decode_failed: ")
+
+
+@pytest.mark.parametrize("suffix", ["tsv", "csv", "jsonl", "parquet"])
+def test_results_in_a_file_are_added_to(music: Path, tmp_path: Path, suffix: str) -> None:
+    out = tmp_path / f"genres.{suffix}"
+    assert runner.invoke(app, ["classify", str(music / "a.wav"), "--out", str(out)]).exit_code == 0
+    again = runner.invoke(app, ["classify", str(music), "--out", str(out)])
+    assert again.exit_code == 2
+    assert "--skip-existing to add to it" in again.stderr
+    more = runner.invoke(app, ["classify", str(music), "--out", str(out), "--skip-existing"])
+    assert "2 files added" in more.stderr, more.output
+    files, _ = existing_files(out, suffix)
+    assert files == {str(music / name) for name in ("a.wav", "b.flac", "broken.mp3")}
+
+
+@pytest.mark.parametrize("format", ["table", "tsv", "csv", "jsonl", "parquet"])
+def test_the_timeline_is_in_every_format(music: Path, tmp_path: Path, format: str) -> None:
+    arguments = ["classify", str(music / "a.wav"), "--timeline", "--format", format]
+    if format == "parquet":
+        out = tmp_path / "x.parquet"
+        assert runner.invoke(app, [*arguments, "--out", str(out)]).exit_code == 0
+        (row,) = pyarrow.parquet.read_table(out).to_pylist()
+        assert len(row["timeline"]) == 3
+        return
+    result = runner.invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    assert re.search(r"\d+\.\d+-\d+\.\d+ |start_s", result.stdout)
+
+
+def test_standard_input(music: Path) -> None:
+    data = (music / "a.wav").read_bytes()
+    result = runner.invoke(app, ["classify", "-", "--json"], input=data)
+    assert json.loads(result.stdout)["file"] == "-"
+    named = runner.invoke(app, ["classify", str(music / "a.wav"), "--json"])
+    assert json.loads(result.stdout)["predictions"] == json.loads(named.stdout)["predictions"]
+
+
+def test_a_name_that_is_not_utf_8_is_one_row(tmp_path: Path) -> None:
+    (tmp_path / os.fsdecode(b"caf\xe9.wav")).write_bytes(encode(sweep(8.0), 22_050))
+    for format in ("tsv", "csv", "jsonl", "table"):
+        result = runner.invoke(app, ["classify", str(tmp_path), "--format", format])
+        assert result.exit_code == 0, result.output
+        assert r"caf\xe9.wav" in result.stdout.replace(r"\\xe9", r"\xe9")
+        result.stdout.encode()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--format", "parquet"], "add --out"),
+        (["--format", "table", "--out", "x.tsv"], "choose tsv"),
+        (["--out", "x.unknown"], "add --format"),
+        (["--skip-existing"], "needs --out"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(arguments: list[str], message: str) -> None:
+    result = runner.invoke(app, ["classify", "a.wav", *arguments])
+    assert result.exit_code == 2
+    assert message in result.stderr
+
+
+@pytest.mark.parametrize("command", ["classify", "batch", "profile", "serve", "train", "calibrate"])
+def test_every_help_text_has_examples_and_the_exit_codes(command: str) -> None:
+    text = runner.invoke(app, [command, "-h"]).stdout
+    assert text.count(f"  acousticsense {command}") >= 2
+    for code, meaning in EXIT_CODES.items():
+        assert f"{code:>3}  {meaning}" in text
 
 
 def test_one_form_of_output() -> None:
@@ -158,3 +244,10 @@ def test_what_is_skipped_is_told_on_the_terminal(tiny_checkpoint: Path, tmp_path
     assert "skipped file=Jazz/band 0/bad.wav code=unsupported_audio" in result.stderr
     assert "error: " in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_the_page_has_the_same_exit_codes() -> None:
+    page = (CHECKOUT / "docs" / "cli.md").read_text()
+    assert all(f"| {code} | {meaning} |" in page for code, meaning in EXIT_CODES.items())
+    for suffix in SUFFIXES:
+        assert re.search(rf"[`\s]\{suffix}[`\s,;]", page), suffix

@@ -158,7 +158,7 @@ def test_one_genre_is_no_data_set(tmp_path: Path) -> None:
 def test_an_empty_genre_is_refused(tmp_path: Path) -> None:
     write_song(tmp_path / "Jazz" / "a.wav", 0)
     (tmp_path / "Folk").mkdir()
-    with pytest.raises(ConfigError, match="genre 'Folk' has no file"):
+    with pytest.raises(ConfigError, match="genre 'Folk' has no audio file"):
         read(tmp_path)
 
 

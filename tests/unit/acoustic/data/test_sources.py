@@ -36,8 +36,11 @@ def test_every_accepted_name_of_a_column_is_read(tmp_path: Path) -> None:
             assert set(found) == set(COLUMNS)
 
 
-def test_a_short_row_has_empty_cells_and_a_long_one_is_cut(tmp_path: Path) -> None:
-    path = table(tmp_path / "t.csv", "path,genre,group\na.wav,Jazz\nb.wav,Folk,g,surplus\n")
+def test_a_short_row_has_empty_cells_and_a_long_one_is_refused(tmp_path: Path) -> None:
+    long = table(tmp_path / "long.csv", "path,genre\nb.wav,Folk,surplus\n")
+    with pytest.raises(ConfigError, match="line 2 has 3 cells, but there are 2 columns"):
+        read_table(long, ("path", "genre"))
+    path = table(tmp_path / "t.csv", "path,genre,group\na.wav,Jazz\nb.wav,Folk,g\n")
     first, second = read_table(path, ("path", "genre"))
     assert (first["group"], second["group"]) == ("", "g")
     with pytest.raises(ConfigError, match=r"row 1 of t\.csv has no group"):
@@ -62,7 +65,7 @@ def test_parquet_and_csv_of_the_same_rows_are_the_same(
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "has no rows"),
+        (b"", "no line with the names of columns"),
         (b"path,genre\n", "has no rows"),
         (b"path,genre\n\xff\xfe,Jazz\n", "cannot be read as CSV"),
         (b"path,kind\na.wav,x\n", "has no column genre"),

@@ -71,7 +71,9 @@ def test_from_folders_to_a_report_card(tmp_path: Path, monkeypatch: pytest.Monke
     )  # fmt: skip
     assert "100%  crops 960  loss" in output
     assert "valid accuracy" in output
-    assert "acousticsense calibrate" in output
+    assert "24 valid tracks; calibration needs 20" in output
+    assert "calibrated on 24 tracks" in output
+    assert "acousticsense evaluate" in output
 
     output = run("calibrate", out, music, "--review-accuracy", 0.9, "--threads", 1)
     assert "calibrated on 24 tracks" in output

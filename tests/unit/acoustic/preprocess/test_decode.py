@@ -210,7 +210,7 @@ def test_a_codec_that_cannot_seek_is_decoded_up_to_the_place(container: str, cod
 @pytest.mark.parametrize("rate", [8_000, 16_000, 44_100, 48_000, 96_000])
 def test_resampling_keeps_a_tone_and_its_level(rate: int) -> None:
     waveform = Waveform(
-        samples=tone(440, 2.0, rate), sample_rate=rate, clipping_ratio=0, channel_powers=np.zeros(1)
+        samples=tone(440, 2.0, rate), sample_rate=rate, clipping_ratio=0, channels_power=0.0
     )
     out = resample(waveform, 22_050, DecodeLimits())
     assert out.size == pytest.approx(44_100, abs=2)
@@ -223,7 +223,7 @@ def test_resampling_removes_what_the_new_rate_cannot_hold() -> None:
         samples=tone(15_000, 1.0, 44_100),
         sample_rate=44_100,
         clipping_ratio=0,
-        channel_powers=np.zeros(1),
+        channels_power=0.0,
     )
     assert np.abs(resample(waveform, 22_050, DecodeLimits())[2000:-2000]).max() < 1e-3
 
@@ -233,7 +233,7 @@ def test_resampled_length_is_bounded() -> None:
         samples=np.zeros(4_000, np.float32),
         sample_rate=4_000,
         clipping_ratio=0,
-        channel_powers=np.zeros(1),
+        channels_power=0.0,
     )
     with pytest.raises(AudioTooLongError, match="limit is 1000"):
         resample(waveform, 22_050, DecodeLimits(max_resampled_samples=1000))

@@ -24,7 +24,7 @@ def waveform(samples: np.ndarray, rate: int) -> Waveform:
         samples=samples.astype(np.float32),
         sample_rate=rate,
         clipping_ratio=0.0,
-        channel_powers=np.zeros(1),
+        channels_power=0.0,
     )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from acoustic.request import RequestOptions
 from acousticsense.cli.main import app
 from deployments.batch.job_options import JobOptions
 from deployments.batch.listing import list_files
+from deployments.batch.reader import Reader
 from deployments.batch.schema import ANSWER, answer_columns, row_schema
 from deployments.batch.source_file import SourceFile
 from deployments.batch.storage import StorageOptions, open_filesystem
@@ -35,7 +38,7 @@ def songs(tmp_path: Path) -> Path:
 
 
 def names(sources: list[object], root: Path) -> list[str]:
-    files = list_files([str(each) for each in sources], PLAIN)
+    files = list_files([str(each) for each in sources], PLAIN).files
     assert all(file.size_bytes == Path(file.uri).stat().st_size for file in files)
     return [str(Path(file.uri).relative_to(root)) for file in files]
 
@@ -72,10 +75,46 @@ def test_brackets_in_a_name_are_no_pattern(tmp_path: Path) -> None:
     assert names([folder], folder) == ["a.wav"]
 
 
-def test_a_name_that_is_no_text_is_one_clear_error(tmp_path: Path) -> None:
-    (tmp_path / os.fsdecode(b"caf\xe9.mp3")).write_bytes(b"x")
-    with pytest.raises(ConfigError, match="has a file whose name is not UTF-8"):
-        list_files([str(tmp_path)], PLAIN)
+def test_a_name_that_is_not_utf_8_is_a_file_like_any_other(tmp_path: Path) -> None:
+    raw = os.fsdecode(b"caf\xe9.mp3")
+    (tmp_path / raw).write_bytes(b"x")
+    (file,) = list_files([str(tmp_path)], PLAIN).files
+    assert file.uri == str(tmp_path / raw)
+    assert file.name == f"{tmp_path}/caf\\xe9.mp3"
+    assert len(file.id) == 16
+    assert SourceFile(**json.loads(json.dumps(asdict(file)))) == file
+    (fetched,) = Reader(PLAIN, 1, 1000).read([file])
+    assert fetched.data == b"x"
+
+
+def test_links_are_visited_once(songs: Path) -> None:
+    (songs / "Rock" / "loop").symlink_to(songs)
+    assert len(names([songs], songs)) == 4
+
+
+def test_what_is_skipped_is_counted_and_an_empty_source_named(songs: Path, tmp_path: Path) -> None:
+    (songs / "._a.wav").write_bytes(b"x")
+    (tmp_path / "empty").mkdir()
+    found = list_files([str(songs), str(tmp_path / "empty")], PLAIN)
+    assert found.n_skipped == 2
+    assert found.empty == [str(tmp_path / "empty")]
+    assert len(found.files) == 4
+
+
+def test_a_folder_named_like_a_manifest_is_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "list.csv").mkdir()
+    (tmp_path / "list.csv" / "a.wav").write_bytes(b"x")
+    assert names([tmp_path / "list.csv"], tmp_path) == ["list.csv/a.wav"]
+
+
+@pytest.mark.parametrize("place", ["file:///{}", "file://localhost/{}"])
+def test_file_uris_are_percent_encoded(tmp_path: Path, place: str) -> None:
+    (tmp_path / "a b.wav").write_bytes(b"x")
+    uri = place.format(f"{tmp_path}/a%20b.wav".lstrip("/"))
+    (tmp_path / "m.csv").write_text(f"uri\n{uri}\n")
+    (file,) = list_files([str(tmp_path / "m.csv")], PLAIN).files
+    (fetched,) = Reader(PLAIN, 1, 1000).read([file])
+    assert fetched.data == b"x"
 
 
 def test_a_file_named_twice_is_listed_once(songs: Path) -> None:
@@ -123,7 +162,7 @@ def write_manifest(path: Path) -> Path:
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet", "jsonl"])
 def test_manifests_name_files_and_keep_their_text(tmp_path: Path, suffix: str) -> None:
-    found = list_files([str(write_manifest(tmp_path / f"m.{suffix}"))], PLAIN)
+    found = list_files([str(write_manifest(tmp_path / f"m.{suffix}"))], PLAIN).files
     assert [each.uri for each in found] == [
         f"{tmp_path}/a.wav", "s3://bucket/b.wav", "/else/c.wav",
     ]  # fmt: skip

@@ -10,7 +10,6 @@ from acoustic.preprocess.containers.sniff import (
     ACCEPTED,
     FOREIGN,
     HINT_BYTES,
-    SUFFIXES,
     accepted_formats,
     other_format,
     sniff,
@@ -93,8 +92,3 @@ def test_only_the_first_bytes_count(head: bytes, tail: bytes) -> None:
 def test_what_an_encoder_writes_is_recognised(kind: str) -> None:
     rate = 48_000 if kind == "opus" else 44_100
     assert sniff(encode(tone(440, 0.5, rate), rate, kind)) in ACCEPTED
-
-
-def test_suffixes_are_lower_case_and_unique() -> None:
-    assert len(set(SUFFIXES)) == len(SUFFIXES)
-    assert all(suffix == suffix.lower() and suffix.startswith(".") for suffix in SUFFIXES)
