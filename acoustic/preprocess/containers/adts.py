@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-MAX_CANDIDATES = 1 << 18
+MAX_CANDIDATES = 1 << 16
 _SYNC = re.compile(rb"\xff[\xf0\xf1\xf8\xf9]")
 _AGREEING_FRAMES = 3
 _LEAST_BYTES = 7

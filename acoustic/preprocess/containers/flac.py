@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import islice, pairwise
 
-from acoustic.preprocess.containers.source import ByteSource
+from acoustic.preprocess.containers.source import ByteSource, uneven_places
 
 MARKER = b"fLaC"
 N_PROBES = 8
@@ -118,22 +118,29 @@ def read_end(source: ByteSource, header: FlacHeader) -> FlacEnd:
     frame_bytes = header.max_frame_bytes or MAX_PROBE_BYTES // 2
     probe_bytes = min(max(2 * frame_bytes, MIN_PROBE_BYTES), MAX_PROBE_BYTES)
     length = source.size_bytes - header.frames_at
-    numbers = []
-    for i in range(N_PROBES):
-        start = header.frames_at + i * length // N_PROBES
+    numbers: dict[int, int] = {}  # position of a frame → number of its first sample
+    for place in uneven_places(N_PROBES):
+        start = header.frames_at + int(place * length)
         found = _frames(source.peek(start, start + probe_bytes), header, only_first=True)
-        numbers += [first for first, _ in found]
-    tail = source.peek(max(header.frames_at, source.size_bytes - probe_bytes), source.size_bytes)
-    last = _frames(tail, header, only_first=False)
-    if not last:
+        numbers |= {start + at: first for at, first, _ in found}
+    start = max(header.frames_at, source.size_bytes - probe_bytes)
+    found = _frames(source.peek(start, source.size_bytes), header, only_first=False)
+    if not found:
         return FlacEnd(None, False)
-    numbers += [last[-1][0]]
-    return FlacEnd(sum(last[-1]), all(a <= b for a, b in pairwise(numbers)))
+    at, first, n_samples = found[-1]
+    numbers[start + at] = first
+    in_order = [number for _, number in sorted(numbers.items())]
+    return FlacEnd(first + n_samples, all(a < b for a, b in pairwise(in_order)))
 
 
-def starts(data: bytes, at: int) -> list[int]:
-    """Positions of all FLAC files in the bytes from `at`; the whole content is searched."""
-    return [match.start() for match in _START.finditer(data, at)]
+def starts(data: bytes, most: int) -> list[int]:
+    """Positions of the FLAC files in some bytes; the whole content is searched.
+
+    Args:
+        data: bytes that begin with a FLAC file.
+        most: largest number of positions to return.
+    """
+    return [match.start() for match in islice(_START.finditer(data), most)]
 
 
 def with_stated_samples(data: bytes, n_samples: int) -> bytes:
@@ -147,12 +154,12 @@ def with_stated_samples(data: bytes, n_samples: int) -> bytes:
     return data[:18] + fields.to_bytes(8, "big") + data[26:]
 
 
-def _frames(block: bytes, header: FlacHeader, only_first: bool) -> list[tuple[int, int]]:
-    """First sample and number of samples of the frames that begin in a block of bytes."""
+def _frames(block: bytes, header: FlacHeader, only_first: bool) -> list[tuple[int, int, int]]:
+    """Position, first sample and number of samples of the frames that begin in a block."""
     found = []
     for match in _SYNC.finditer(block):
         if (frame := _parse(block, match.start(), header)) is not None:
-            found.append(frame)
+            found.append((match.start(), *frame))
             if only_first:
                 break
     return found

@@ -165,7 +165,7 @@ def _flac(data: bytes, at: int) -> Iterator[Stream]:
     if end.is_rising and end.n_samples == header.n_samples:
         yield Stream("FLAC", lambda: whole)
         return
-    begins = flac.starts(whole, 0)
+    begins = flac.starts(whole, MAX_STREAMS + 1)
     for start, stop in zip(begins, [*begins[1:], len(whole)], strict=True):
         yield _one_flac(whole[start:stop])
 
@@ -189,21 +189,22 @@ def _one_flac(data: bytes) -> Stream:
 def _chunked(container: str, data: bytes, at: int) -> Iterator[Stream]:
     """A file of chunks, then any file that is joined on."""
     while True:
-        part = data[at:] if at else data
-        found = chunks.read_sample_bytes(container, WholeFile(part))
-        if found is None:
-            yield Stream(container, lambda p=part: p)  # type: ignore[misc]
-            return
-        own = part[: found.next_file] if found.next_file is not None else part
-        ratio = found.stated / found.present if found.stated is not None else None
+        found = chunks.read_sample_bytes(container, WholeFile(data, at))
+        stop = len(data)
+        if found is not None and found.next_file is not None:
+            stop = at + found.next_file
+        fixes = found.fixes if found is not None else {}
+        ratio = None
+        if found is not None and found.stated is not None:
+            ratio = found.stated / found.present
         yield Stream(
             container,
-            lambda o=own, f=found.fixes: chunks.corrected(o, f),  # type: ignore[misc]
+            lambda a=at, b=stop, f=fixes: chunks.corrected(data[a:b], f),  # type: ignore[misc]
             stated_ratio=ratio,
         )
-        if found.next_file is None:
+        if found is None or found.next_file is None:
             return
-        at += found.next_file
+        at = stop
         container = sniff(data[at : at + HINT_BYTES]) or container
         if container not in CHUNKED:
             yield from _streams(container, data, at)

@@ -12,10 +12,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import pairwise
 
-from acoustic.preprocess.containers.source import ByteSource
+from acoustic.preprocess.containers.source import ByteSource, uneven_places
 
 MAX_PAGES = 1 << 20
-N_PROBES = 9
+N_PROBES = 8
 PROBE_BYTES = 1 << 16
 """Bytes searched for the next page; a page has at most 65,307."""
 
@@ -87,9 +87,9 @@ def is_single(source: ByteSource, at: int = 0) -> bool:
         at: position of the first page.
     """
     pages: dict[int, tuple[bytes, int]] = {}
-    step = max(1, (source.size_bytes - at - PROBE_BYTES) // (N_PROBES - 1))
-    for i in range(N_PROBES):
-        start = max(at, min(at + i * step, source.size_bytes - PROBE_BYTES))
+    last = max(0, source.size_bytes - at - PROBE_BYTES)
+    for place in (*uneven_places(N_PROBES), 1.0):
+        start = at + int(place * last)
         found = _pages(source.peek(start, start + PROBE_BYTES))
         if not found:
             return False

@@ -39,7 +39,7 @@ _SYNC = re.compile(rb"\xff[\xe2-\xe7\xf2-\xff]")
 AGREEING_FRAMES = 4
 """Frames of one format that must follow each other where no frame led to the first of them."""
 
-MAX_CANDIDATES = 1 << 18
+MAX_CANDIDATES = 1 << 16
 """Most places of a file that are tried as the start of a frame, so that junk costs bounded time."""
 
 _FRAMES_FLAG = 1

@@ -140,12 +140,17 @@ def _is_misleading(data: bytes, runs: Sequence[Run], n_stated: int | None, n_fra
 
 
 def _of_one_format(runs: Sequence[Run]) -> list[list[Run]]:
-    """Neighbouring runs that one decoder reads; very short runs of another format are dropped."""
+    """Neighbouring runs that one decoder reads; very short runs of a format of their own, which
+    are junk or damage, are dropped.
+    """
+    formats = {_format(run) for run in runs if run.n_frames >= MIN_RUN_FRAMES}
     groups: list[list[Run]] = []
     for run in runs:
+        if formats and _format(run) not in formats:
+            continue
         if groups and _format(groups[-1][0]) == _format(run):
             groups[-1].append(run)
-        elif not groups or run.n_frames >= MIN_RUN_FRAMES:
+        else:
             groups.append([run])
     return groups
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -12,6 +13,8 @@ from acoustic.errors import InputError
 from acoustic.geometry import MelConfig
 from acoustic.preprocess.guard import DecodeLimits
 from acoustic.preprocess.preprocessor import PreprocessConfig, Preprocessor
+from tests.support.encode_av import encode_av
+from tests.support.odd_files import ape, id3
 from tests.support.sounds import encode, sweep
 
 PREPROCESSOR = Preprocessor(
@@ -23,6 +26,17 @@ PREPROCESSOR = Preprocessor(
 )
 SEEDS = {
     kind: encode(sweep(1.5, 22_050), 22_050, kind) for kind in ("wav", "flac", "ogg", "mp3", "aiff")
+}
+SEEDS |= {
+    "mp3 joined": SEEDS["mp3"] * 2,
+    "mp3 behind tags": id3() + ape() + bytes(50) + SEEDS["mp3"],
+    "ogg chained": SEEDS["ogg"] + encode(sweep(1.0, 16_000), 16_000, "ogg"),
+    "flac joined": SEEDS["flac"] * 2,
+    "wav joined": SEEDS["wav"] + SEEDS["wav"],
+    "adts joined": encode_av(sweep(1.0, 48_000), "adts") * 2,
+    "flac in ogg": encode_av(sweep(1.0, 48_000), "ogg"),
+    "mp4": encode_av(sweep(1.0, 48_000), "mp4"),
+    "opposite phase": encode(np.stack([sweep(1.5), -sweep(1.5)], axis=1), 22_050, "flac"),
 }
 MAGICS = [
     b"RIFF\x00\x00\x00\x00WAVE",
