@@ -129,7 +129,7 @@ def classify(
                 n_failed += isinstance(outcome, Exception)
                 writer.write(each.name, outcome)
     if n_failed:
-        typer.echo(f"{n_failed} of {len(inputs)} files failed", err=True)
+        typer.echo(f"{n_failed:,} of {len(inputs):,} files failed", err=True)
     if known:
         typer.echo(f"{len(inputs)} files added to {out}", err=True)
     raise typer.Exit(1 if n_failed else 0)
@@ -177,9 +177,8 @@ def _inputs(files: Sequence[Path]) -> list[_Input]:
         else:
             found.append(_Input(printable(str(each)), str(each)))
     if n_skipped:
-        typer.echo(
-            f"{n_skipped} other files skipped: not audio by the ends of their names", err=True
-        )
+        files_skipped = "1 other file" if n_skipped == 1 else f"{n_skipped:,} other files"
+        typer.echo(f"{files_skipped} skipped: not audio by the ends of the names", err=True)
     return found
 
 

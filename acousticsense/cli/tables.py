@@ -107,10 +107,14 @@ class JsonLinesWriter:
 
     def __init__(self, stream: IO[str]) -> None:
         self._stream = stream
+        # another encoding than UTF-8 may lack a character, and its escape would not be JSON's
+        self._ascii = (getattr(stream, "encoding", None) or "utf-8").lower().replace(
+            "_", "-"
+        ) != "utf-8"
 
     def write(self, file: str, result: Prediction | AcousticError) -> None:
         """Write one line."""
-        line = json.dumps(json_body(file, result), ensure_ascii=False, allow_nan=False)
+        line = json.dumps(json_body(file, result), ensure_ascii=self._ascii, allow_nan=False)
         print(line, file=self._stream, flush=True)
 
     def close(self) -> None:

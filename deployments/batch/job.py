@@ -27,7 +27,7 @@ from deployments.batch.parts import write
 from deployments.batch.plan import Plan, make_plan, record_job
 from deployments.batch.preprocess_stage import PreprocessStage
 from deployments.batch.progress import ProgressReport, Totals
-from deployments.batch.report import to_text, write_report
+from deployments.batch.report import format_duration, to_text, write_report
 from deployments.batch.retry_errors import remove_rows
 from deployments.batch.schema import FILES
 from deployments.batch.source_file import SourceFile
@@ -63,7 +63,7 @@ def run_job(options: JobOptions) -> int:
     again = f", {n_again} errors to try again" if n_again else ""
     print(f"{plan.n_listed} files listed, {plan.n_finished} finished before{again}", flush=True)
     if plan.n_skipped:
-        print(f"{plan.n_skipped} other files skipped: not audio by the ends of their names")
+        print(f"{count(plan.n_skipped, 'other file')} skipped: not audio by the ends of the names")
     for source in plan.empty:
         print(f"{source} has no audio file, or only files of the sources before it")
     if options.dry_run:
@@ -109,10 +109,10 @@ def _finish(options: JobOptions, plan: Plan, totals: Totals) -> int:
 
 def estimate(files: list[SourceFile], options: JobOptions, config: ServiceConfig) -> str:
     """Number of files, size and estimated time of a job, measured on a few of its files."""
-    known = [file.size_bytes for file in files if file.size_bytes >= 0]
-    size = f"{sum(known) / 1e9:.2f} GB" if len(known) == len(files) else "of unknown size"
     if not files:
         return "nothing to do"
+    known = [file.size_bytes for file in files if file.size_bytes >= 0]
+    size = format_size(sum(known)) if len(known) == len(files) else "of unknown size"
     probed = random.Random(0).sample(files, min(N_PROBED, len(files)))
     preprocess = PreprocessStage(config.checkpoint_folder, config, options)
     classify = ClassifyStage(config.checkpoint_folder, config, options)
@@ -122,10 +122,31 @@ def estimate(files: list[SourceFile], options: JobOptions, config: ServiceConfig
     cpu_s = (time.process_time() - begun_s) / len(probed)
     n_cpus = os.cpu_count() or 1
     return (
-        f"{len(files)} files to do, {size}; {cpu_s * 1e3:.0f} ms of CPU per file, measured on "
-        f"{len(probed)}: about {len(files) * cpu_s / n_cpus / 60:.1f} minutes on {n_cpus} CPUs "
-        "like these"
+        f"{count(len(files), 'file')} to do, {size}\n"
+        f"about {format_duration(len(files) * cpu_s / n_cpus)} on {n_cpus} CPUs like these: "
+        f"{cpu_s * 1e3:.0f} ms of CPU per file, measured on {count(len(probed), 'file')}"
     )
+
+
+def format_size(n_bytes: int) -> str:
+    """Text of a size in the largest unit that leaves one digit in front of the point.
+
+    >>> format_size(1_234_567)
+    '1.2 MB'
+    """
+    size, units = float(n_bytes), ["bytes", "kB", "MB", "GB", "TB"]
+    while size >= 999.5 and len(units) > 1:
+        size, units = size / 1000, units[1:]
+    return (
+        f"{size:.0f} {units[0]}"
+        if units[0] == "bytes" or size >= 99.5
+        else f"{size:.1f} {units[0]}"
+    )
+
+
+def count(n: int, noun: str) -> str:
+    """A number with its noun: "1 file", "2,000 files"."""
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
 
 
 class _FirstError(Exception):

@@ -7,6 +7,7 @@ request requires them.
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
@@ -134,6 +135,8 @@ def as_source_error(error: OSError, uri: str) -> AcousticError:
         return SourceNotFoundError(f"{uri} does not exist")
     if isinstance(error, PermissionError) or "ACCESS_DENIED" in text or "HTTP status 403" in text:
         return SourceForbiddenError(f"{uri} may not be read: the store denies access")
+    if error.errno == errno.ELOOP:
+        return SourceNotFoundError(f"{uri} is a link that leads back to itself")
     if isinstance(error, IsADirectoryError):
         return SourceNotFoundError(f"{uri} is a folder")
     return SourceUnavailableError(f"the store failed at {uri}: {type(error).__name__}")

@@ -17,11 +17,12 @@ import torch
 from typer.testing import CliRunner
 
 from acoustic import __version__
+from acoustic.errors import FileUnreadableError
 from acoustic.file_walk import SUFFIXES
 from acoustic.pipeline import Pipeline
 from acousticsense.cli.exit_codes import EXIT_CODES
 from acousticsense.cli.main import app
-from acousticsense.cli.tables import existing_files
+from acousticsense.cli.tables import JsonLinesWriter, existing_files
 from deployments.built_in import CHECKOUT
 from tests.support.models import tiny_model
 from tests.support.sounds import encode, noise, sweep
@@ -87,7 +88,7 @@ def test_the_table(music: Path) -> None:
     assert f"in {music}/" in result.stdout
     assert "a.wav" in result.stdout
     assert "broken.mp3: audio_decode_failed" in result.stdout
-    assert "1 other files skipped" in result.stderr
+    assert "1 other file skipped" in result.stderr
     assert "1 of 3 files failed" in result.stderr
 
 
@@ -251,3 +252,12 @@ def test_the_page_has_the_same_exit_codes() -> None:
     assert all(f"| {code} | {meaning} |" in page for code, meaning in EXIT_CODES.items())
     for suffix in SUFFIXES:
         assert re.search(rf"[`\s]\{suffix}[`\s,;]", page), suffix
+
+
+def test_json_is_valid_in_any_encoding() -> None:
+    for encoding in ("ascii", "latin-1", "utf-8"):
+        raw = io.BytesIO()
+        stream = io.TextIOWrapper(raw, encoding=encoding, errors="backslashreplace")
+        name = "ïñ 🎸.mp3"
+        JsonLinesWriter(stream).write(name, FileUnreadableError(f"{name} cannot be read"))
+        assert json.loads(raw.getvalue().decode(encoding))["file"] == name
