@@ -7,12 +7,19 @@ from typing import Annotated
 
 import typer
 
+from acousticsense.cli.exit_codes import help_end
 from acousticsense.cli.options import readable_errors
 
 app = typer.Typer(help="Work with checkpoints.", no_args_is_help=True, rich_markup_mode=None)
 
 
-@app.command("import")
+@app.command(
+    "import",
+    epilog=help_end(
+        "checkpoint import best_model.pt guide",
+        "checkpoint import weights.safetensors mine --front-end front-end.yaml",
+    ),
+)
 def import_(
     weights: Annotated[Path, typer.Argument(help=".safetensors, .pt, .pth or .bin file.")],
     out: Annotated[Path, typer.Argument(help="Folder to write.")],

@@ -7,10 +7,12 @@ from typing import Annotated
 
 import typer
 
+from acousticsense.cli.exit_codes import help_end
+
 app = typer.Typer(help="Look at the configuration.", no_args_is_help=True, rich_markup_mode=None)
 
 
-@app.command()
+@app.command(epilog=help_end("config check", "config check my/serve_config.yaml"))
 def check(
     file: Annotated[
         Path | None, typer.Argument(help="The file to check; the built-in one by default.")

@@ -6,12 +6,13 @@ from typing import Annotated
 
 import typer
 
+from acousticsense.cli.exit_codes import help_end
 from acousticsense.cli.options import readable_errors
 
 app = typer.Typer(help="Kubernetes manifests.", no_args_is_help=True, rich_markup_mode=None)
 
 
-@app.command()
+@app.command(epilog=help_end("k8s render", "k8s render --check"))
 def render(
     check: Annotated[
         bool, typer.Option("--check", help="Write nothing; exit code 1 where a file is stale.")

@@ -25,7 +25,7 @@ from acousticsense.cli import (
     serve,
     train,
 )
-from acousticsense.cli.exit_codes import HELP, examples
+from acousticsense.cli.exit_codes import help_end
 
 app = typer.Typer(
     help="Music-genre classification that says how sure it is.",
@@ -33,12 +33,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog=f"{examples('classify ~/Music', 'serve', 'batch ~/Music --out results')}\n\n{HELP}",
+    epilog=help_end("classify ~/Music", "serve", "batch ~/Music --out results"),
 )
 
 
 def _add(name: str, function: Callable[..., None], *examples_of_it: str) -> None:
-    app.command(name, epilog=f"{examples(*examples_of_it)}\n\n{HELP}")(function)
+    app.command(name, epilog=help_end(*examples_of_it))(function)
 
 
 _add(

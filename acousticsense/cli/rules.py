@@ -16,6 +16,7 @@ from acousticsense.cli.data_options import (
     ValidRatio,
     n_threads,
 )
+from acousticsense.cli.exit_codes import help_end
 from acousticsense.cli.options import log_to_stderr, quiet_decoders, readable_errors, require
 
 app = typer.Typer(help="Music-knowledge rules.", no_args_is_help=True, rich_markup_mode=None)
@@ -23,7 +24,11 @@ app = typer.Typer(help="Music-knowledge rules.", no_args_is_help=True, rich_mark
 COVERAGE = 0.9
 
 
-@app.command()
+@app.command(
+    epilog=help_end(
+        "rules fit mine ~/Music/by-genre", "rules fit mine data/manifest.csv --out my-rules.yaml"
+    )
+)
 def fit(
     checkpoint: Annotated[Path, typer.Argument(help="Checkpoint folder, calibrated.")],
     data: Data,

@@ -159,7 +159,8 @@ def train(
             if calibrate and can_calibrate:
                 fit(out, data, valid_ratio=valid_ratio, seed=seed, threads=threads)
     rest = _commands_left(out, data, valid_ratio, seed, calibrate and can_calibrate)
-    typer.echo(f"{out}: trained; next: {rest}")
+    done = "trained" if can_calibrate else "trained, not calibrated; with more recordings"
+    typer.echo(f"{out}: {done}; next: {rest}")
 
 
 def _say_what_is_there(dataset: Dataset) -> bool:

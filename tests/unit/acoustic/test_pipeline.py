@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -155,3 +156,19 @@ def test_a_short_track_has_one_round(tiny_checkpoint: Path) -> None:
         encode(noise(3.0), 22_050), RequestOptions(effort="auto")
     )
     assert len(found.segments) == 1
+
+
+def test_a_checkpoint_without_calibration_classifies_and_says_so(
+    tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "uncalibrated"
+    shutil.copytree(tiny_checkpoint, folder)
+    (folder / "calibration.json").unlink()
+    pipeline = Pipeline.from_folder(folder)
+    found = pipeline.classify(example_wav(20.0))
+    assert found.prediction_set is None
+    assert found.reasons[0].code == "NOT_CALIBRATED"
+    assert "not calibrated" in found.reasons[0].message
+    assert found.model.temperature == 1
+    with pytest.raises(InvalidOptionError, match="coverage"):
+        pipeline.classify(example_wav(20.0), RequestOptions(coverage=0.8))

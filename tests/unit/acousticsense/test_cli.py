@@ -159,9 +159,15 @@ def test_options_that_do_not_fit_are_refused(arguments: list[str], message: str)
     assert message in result.stderr
 
 
-@pytest.mark.parametrize("command", ["classify", "batch", "profile", "serve", "train", "calibrate"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "classify", "batch", "profile", "serve", "train", "calibrate", "evaluate", "rules fit",
+        "config check", "k8s render", "checkpoint import",
+    ],
+)  # fmt: skip
 def test_every_help_text_has_examples_and_the_exit_codes(command: str) -> None:
-    text = runner.invoke(app, [command, "-h"]).stdout
+    text = runner.invoke(app, [*command.split(), "-h"]).stdout
     assert text.count(f"  acousticsense {command}") >= 2
     for code, meaning in EXIT_CODES.items():
         assert f"{code:>3}  {meaning}" in text
