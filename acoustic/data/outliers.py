@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from acoustic.data.sources import MANIFEST_FILE, LogMel, read_table, read_waveform
+from acoustic.data.manifest import read_table
+from acoustic.data.sources import MANIFEST_FILE, LogMel, read_waveform
 from acoustic.errors import ConfigError, InputError
 from acoustic.geometry import MelConfig
 from acoustic.levels import quantise

@@ -21,7 +21,7 @@ from zipfile import BadZipFile
 import numpy as np
 import numpy.typing as npt
 
-from acoustic import text_tables
+from acoustic.data.manifest import read_table
 from acoustic.errors import AudioTooShortError, ConfigError
 from acoustic.file_walk import PROGRAM_FOLDERS, walk_files
 from acoustic.geometry import MelConfig
@@ -40,18 +40,6 @@ MANIFEST_FILE = "manifest.csv"
 MEL_PACK_FILE = "mel_u8.npz"
 MAX_CLIP_S = 120.0
 """Longest part of a file that is used, seconds, from its middle: more of a song adds little."""
-
-COLUMNS = {
-    "path": ("path", "file"),
-    "index": ("index",),
-    "genre": ("genre",),
-    "group": ("group", "artist_group"),
-    "split": ("split",),
-    "track": ("track", "gtzan_clip", "clip"),
-    "kind": ("kind",),
-    "original": ("original",),
-}
-"""Column name in this module → names accepted in a manifest."""
 
 LogMel = npt.NDArray[np.uint8]
 
@@ -251,60 +239,3 @@ def _pack_index(text: str, n_clips: int) -> int:
     if not text.isdecimal() or int(text) >= n_clips:
         raise ConfigError(f"index {text!r} is not in the pack, which has {n_clips} clips from 0")
     return int(text)
-
-
-def read_table(path: Path, required: tuple[str, ...]) -> list[dict[str, str]]:
-    """Read a CSV or Parquet table as rows with the keys of COLUMNS, "" for empty cells.
-
-    Args:
-        path: .parquet file, or CSV as `text_tables.read_csv` takes it. The case of the names of
-            columns does not matter.
-        required: keys of COLUMNS that every row must fill.
-
-    Raises:
-        ConfigError: the table cannot be read, has no row, or lacks a required column or cell.
-    """
-    rows = _read_parquet(path) if path.suffix == ".parquet" else _read_csv(path)
-    if not rows:
-        raise ConfigError(f"{path.name} has no rows")
-    written = {name.strip().casefold(): name for name in rows[0]}
-    names = {
-        column: next((written[name] for name in known if name in written), None)
-        for column, known in COLUMNS.items()
-    }
-    for column in required:
-        if names[column] is None:
-            raise ConfigError(
-                f"{path.name} has no column {' or '.join(COLUMNS[column])}, but "
-                f"{', '.join(rows[0])}"
-            )
-    found = [
-        {column: (row.get(name) or "").strip() if name else "" for column, name in names.items()}
-        for row in rows
-    ]
-    for number, columns in enumerate(found, start=1):
-        empty = [column for column in required if not columns[column]]
-        if empty:
-            raise ConfigError(f"row {number} of {path.name} has no {empty[0]}")
-    return found
-
-
-def _read_csv(path: Path) -> list[dict[str, str]]:
-    try:
-        return text_tables.read_csv(path.read_bytes()).rows
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path.name} cannot be read as CSV: {error}") from error
-
-
-def _read_parquet(path: Path) -> list[dict[str, str]]:
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        table = pyarrow.parquet.read_table(path)
-    except (OSError, pyarrow.ArrowException) as error:
-        raise ConfigError(f"{path.name} cannot be read as Parquet: {error}") from error
-    return [
-        {name: "" if value is None else str(value) for name, value in row.items()}
-        for row in table.to_pylist()
-    ]

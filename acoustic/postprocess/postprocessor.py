@@ -22,7 +22,12 @@ from acoustic.postprocess.calibration import (
 from acoustic.postprocess.conformal import prediction_sets
 from acoustic.postprocess.families import find_family
 from acoustic.postprocess.postprocess_config import PostprocessConfig
-from acoustic.postprocess.reasons import Evidence, ReviewThresholds, find_reasons
+from acoustic.postprocess.reasons import (
+    NOT_CALIBRATED,
+    Evidence,
+    ReviewThresholds,
+    find_reasons,
+)
 from acoustic.postprocess.rounds import RoundResult
 from acoustic.postprocess.rules import Rules
 from acoustic.postprocess.uncertainty import measure_uncertainty
@@ -44,16 +49,6 @@ from acoustic.types import TrackLogits
 DEFAULT_TOP_K = 5
 DEFAULT_MIN_CONFIDENCE = 0.5
 """Confidence threshold when neither the settings nor the calibration set one."""
-
-
-NOT_CALIBRATED = Reason(
-    code="NOT_CALIBRATED",
-    value=0,
-    threshold=1,
-    message="The model is not calibrated: its probabilities do not say how often it is right, and "
-    "there is no prediction set; run `acousticsense calibrate`.",
-)
-"""Reason that every answer of an uncalibrated checkpoint has; the number is its fitted tracks."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

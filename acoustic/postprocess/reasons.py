@@ -14,6 +14,7 @@ NOISY                estimated signal-to-noise ratio, dB          below
 CHANNELS_CANCEL      share of power lost in the channels' average above
 LENGTH_MISMATCH      difference of stated and real length, ratio  above
 
+NOT_CALIBRATED is a reason of every answer of a checkpoint without calibration.
 GUIDE_UNCERTAIN (entropy, above) stands for the first three where `guide` sets its limit.
 """
 
@@ -23,6 +24,15 @@ from dataclasses import dataclass
 
 from acoustic.prediction import NOT_MUSIC, GenreScore, Reason, Uncertainty
 from acoustic.types import TrackFacts
+
+NOT_CALIBRATED = Reason(
+    code="NOT_CALIBRATED",
+    value=0,
+    threshold=1,
+    message="The model is not calibrated: its probabilities do not say how often it is right, and "
+    "there is no prediction set; run `acousticsense calibrate`.",
+)
+"""Reason that every answer of an uncalibrated checkpoint has; the number is its fitted tracks."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

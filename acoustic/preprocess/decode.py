@@ -117,6 +117,28 @@ def _differ(stated_s: float, present_s: float) -> bool:
     return difference_s > max(IGNORED_RATIO * stated_s, MIN_MISMATCH_S)
 
 
+def read_complete(reader: AudioReader, segment: Segment, channel: int | None = None) -> Waveform:
+    """Decode a segment that must be there.
+
+    Args:
+        reader: the opened file.
+        segment: part of the track, in seconds.
+        channel: see `AudioReader.read`.
+
+    Raises:
+        AudioDecodeError: less than COMPLETE_RATIO of it could be decoded.
+    """
+    waveform = reader.read(segment, channel)
+    length_s = segment.end_s - segment.start_s
+    if waveform.samples.size < COMPLETE_RATIO * length_s * waveform.sample_rate:
+        raise AudioDecodeError(
+            f"the header promises {reader.info.duration_s:.1f} s of audio, but decoding ends "
+            f"at {segment.start_s + waveform.samples.size / waveform.sample_rate:.1f} s: "
+            "the file is truncated or damaged"
+        )
+    return waveform
+
+
 class RangedReader:
     """An opened audio file that fetches only the bytes that the requested segments need.
 

@@ -13,7 +13,6 @@ import numpy.typing as npt
 from acoustic.checkpoint_folder import CheckpointFolder
 from acoustic.digest import config_digest
 from acoustic.errors import (
-    AudioDecodeError,
     AudioTooShortError,
     InvalidOptionError,
     SilentAudioError,
@@ -22,7 +21,7 @@ from acoustic.example import example_wav
 from acoustic.geometry import MelConfig
 from acoustic.levels import quantise
 from acoustic.preprocess.cache import CacheConfig, FeatureCache
-from acoustic.preprocess.decode import COMPLETE_RATIO, RangedReader, open_audio
+from acoustic.preprocess.decode import RangedReader, open_audio, read_complete
 from acoustic.preprocess.descriptors import describe
 from acoustic.preprocess.downmix import Decoded, read_mono
 from acoustic.preprocess.enhance import EnhanceConfig, enhance
@@ -244,7 +243,7 @@ class Preprocessor:
         """Decode segments, mixed down so that channels of opposite phase do not cancel."""
 
         def read(segment: Segment, channel: int | None = None) -> Waveform:
-            return _read_complete(reader, segment, channel)
+            return read_complete(reader, segment, channel)
 
         return read_mono(read, segments, reader.info.channels, self.config.silence_db)
 
@@ -290,15 +289,3 @@ class _Window:
     def level_db(self) -> float:
         mean_square = float(np.mean(np.square(self.samples, dtype=np.float64)))
         return 10 * math.log10(max(mean_square, 1e-12))
-
-
-def _read_complete(reader: AudioReader, segment: Segment, channel: int | None = None) -> Waveform:
-    waveform = reader.read(segment, channel)
-    length_s = segment.end_s - segment.start_s
-    if waveform.samples.size < COMPLETE_RATIO * length_s * waveform.sample_rate:
-        raise AudioDecodeError(
-            f"the header promises {reader.info.duration_s:.1f} s of audio, but decoding ends "
-            f"at {segment.start_s + waveform.samples.size / waveform.sample_rate:.1f} s: "
-            "the file is truncated or damaged"
-        )
-    return waveform

@@ -34,6 +34,9 @@ from acousticsense.cli.tables import (
 if TYPE_CHECKING:
     pass
 
+if TYPE_CHECKING:
+    from acoustic.request import RequestOptions
+
 STDIN = "-"
 
 
@@ -58,6 +61,21 @@ class _Input:
 
     name: str
     path: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Output:
+    """Where results go.
+
+    Attributes:
+        path: file for them; None for standard output.
+        format: one of FormatOption.
+        may_exist: whether rows are added to an existing file.
+    """
+
+    path: Path | None
+    format: str
+    may_exist: bool
 
 
 def classify(
@@ -108,31 +126,51 @@ def classify(
         require("batch")
     with readable_errors(), quiet_decoders():
         from acoustic.errors import InvalidOptionError
-        from acousticsense.classifier import Classifier
-        from deployments.config import BUILT_IN
+        from acoustic.request import RequestOptions
 
         inputs = _inputs(files)
         if not inputs:
             raise InvalidOptionError("there is no audio file in the folders given")
-        known, table = _known(out, chosen, skip_existing)
-        inputs = [each for each in inputs if each.name not in known]
-        with (
-            Classifier(model or BUILT_IN, config=config) as classifier,
-            _opened(out, chosen, inputs, bool(known), table, timeline, classifier.labels) as writer,
-        ):
-            outcomes = classifier.classify_many(
-                (_content(each) for each in inputs), workers=workers, effort=effort.value,
-                top_k=top_k, coverage=coverage, timeline=timeline,
-            )  # fmt: skip
-            n_failed = 0
-            for each, outcome in zip(inputs, outcomes, strict=True):
-                n_failed += isinstance(outcome, Exception)
-                writer.write(each.name, outcome)
+        options = RequestOptions(
+            effort=effort.value, top_k=top_k, coverage=coverage, timeline=timeline
+        )
+        n_failed = _classify(
+            inputs, options, _Output(out, chosen, skip_existing), workers, model, config
+        )
+    raise typer.Exit(1 if n_failed else 0)
+
+
+def _classify(
+    inputs: list[_Input],
+    options: RequestOptions,
+    output: _Output,
+    workers: int | None,
+    model: Path | None,
+    config: Path | None,
+) -> int:
+    """Classify the inputs that have no row yet and write them; returns how many failed."""
+    from acousticsense.classifier import Classifier
+    from deployments.config import BUILT_IN
+
+    known, table = _known(output)
+    inputs = [each for each in inputs if each.name not in known]
+    n_failed = 0
+    with (
+        Classifier(model or BUILT_IN, config=config) as classifier,
+        _opened(output, inputs, bool(known), table, options.timeline, classifier.labels) as writer,
+    ):
+        outcomes = classifier.classify_many(
+            (_content(each) for each in inputs), workers=workers, effort=options.effort,
+            top_k=options.top_k, coverage=options.coverage, timeline=options.timeline,
+        )  # fmt: skip
+        for each, outcome in zip(inputs, outcomes, strict=True):
+            n_failed += isinstance(outcome, Exception)
+            writer.write(each.name, outcome)
     if n_failed:
         typer.echo(f"{n_failed:,} of {len(inputs):,} files failed", err=True)
     if known:
-        typer.echo(f"{len(inputs)} files added to {out}", err=True)
-    raise typer.Exit(1 if n_failed else 0)
+        typer.echo(f"{len(inputs)} files added to {output.path}", err=True)
+    return n_failed
 
 
 def _format(format: FormatOption | None, as_json: bool, as_csv: bool, out: Path | None) -> str:
@@ -186,24 +224,24 @@ def _content(each: _Input) -> Path | bytes:
     return Path(each.path) if each.path else sys.stdin.buffer.read()
 
 
-def _known(out: Path | None, format: str, may_exist: bool) -> tuple[set[str], object]:
+def _known(output: _Output) -> tuple[set[str], object]:
     """Names that --out has a row for; an existing file is only added to where that is wanted."""
     from acoustic.errors import ConfigError
 
+    out = output.path
     if out is None or not out.exists():
         return set(), None
-    if not may_exist:
+    if not output.may_exist:
         raise ConfigError(f"{out} exists: choose another --out, or --skip-existing to add to it")
     try:
-        return existing_files(out, format)
+        return existing_files(out, output.format)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"{out} cannot be read as {format}: {error}") from error
+        raise ConfigError(f"{out} cannot be read as {output.format}: {error}") from error
 
 
 @contextmanager
 def _opened(
-    out: Path | None,
-    format: str,
+    output: _Output,
     inputs: Sequence[_Input],
     is_added: bool,
     table: object,
@@ -211,6 +249,7 @@ def _opened(
     genres: Sequence[str],
 ) -> Iterator[Writer]:
     """The writer of a format, on --out or standard output."""
+    out, format = output.path, output.format
     if format == "parquet":
         assert out is not None
         writer: Writer = ParquetWriter(out, table, timeline)

@@ -127,12 +127,8 @@ def train(
     with readable_errors(), quiet_decoders():
         import torch
 
-        from acoustic.data.dataset import read_dataset
-        from acoustic.data.groups import refuse_trained_on
-        from acoustic.data.outliers import read_outliers
         from acoustic.training.augment import AugmentConfig
         from acoustic.training.batches import BatchConfig
-        from acoustic.training.job import train_checkpoint
         from acoustic.training.optimiser import OptimiserConfig
 
         _refuse_existing(out, resume or overwrite)
@@ -149,17 +145,35 @@ def train(
                 batches=BatchConfig(augment=augment),
                 optimiser=OptimiserConfig(name=optimiser.value, layer_decay=decay),
             )  # fmt: skip
-        dataset = read_dataset(data, job.geometry, valid_ratio=valid_ratio, seed=seed)
-        if job.start_from:
-            refuse_trained_on(job.start_from.folder, dataset.split("valid"))
-        can_calibrate = _say_what_is_there(dataset)
-        outliers = read_outliers(not_music, job.geometry, "train") if not_music else []
-        with _interruptible(out):
-            train_checkpoint(dataset, outliers, job, on_report=_print_report)
-            if calibrate and can_calibrate:
-                fit(out, data, valid_ratio=valid_ratio, seed=seed, threads=threads)
-    rest = _commands_left(out, data, valid_ratio, seed, calibrate and can_calibrate)
+        _train(job, data, not_music, valid_ratio, threads, calibrate)
+
+
+def _train(
+    job: Job,
+    data: list[Path],
+    not_music: Path | None,
+    valid_ratio: float,
+    threads: int | None,
+    calibrate: bool,
+) -> None:
+    """Read the data, train, calibrate where there are enough tracks, and say what is next."""
+    from acoustic.data.dataset import read_dataset
+    from acoustic.data.groups import refuse_trained_on
+    from acoustic.data.outliers import read_outliers
+    from acoustic.training.job import train_checkpoint
+
+    out, seed = job.out, job.recipe.seed
+    dataset = read_dataset(data, job.geometry, valid_ratio=valid_ratio, seed=seed)
+    if job.start_from:
+        refuse_trained_on(job.start_from.folder, dataset.split("valid"))
+    can_calibrate = _say_what_is_there(dataset)
+    outliers = read_outliers(not_music, job.geometry, "train") if not_music else []
+    with _interruptible(out):
+        train_checkpoint(dataset, outliers, job, on_report=_print_report)
+        if calibrate and can_calibrate:
+            fit(out, data, valid_ratio=valid_ratio, seed=seed, threads=threads)
     done = "trained" if can_calibrate else "trained, not calibrated; with more recordings"
+    rest = _commands_left(out, data, valid_ratio, seed, calibrate and can_calibrate)
     typer.echo(f"{out}: {done}; next: {rest}")
 
 

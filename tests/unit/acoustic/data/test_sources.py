@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from acoustic.data import sources
-from acoustic.data.sources import COLUMNS, list_rows, read_log_mel, read_table, read_waveform
+from acoustic.data.manifest import COLUMNS, read_table
+from acoustic.data.sources import list_rows, read_log_mel, read_waveform
 from acoustic.errors import AudioTooShortError, ConfigError
 from acoustic.geometry import MelConfig
 from acoustic.preprocess.mel import MelSpectrogram
