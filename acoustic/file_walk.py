@@ -1,6 +1,6 @@
 """Finds the audio files of a folder: the same ones for the library, batch jobs and training.
 
-- Folders that are links are followed, each folder once, so a link to a parent ends nothing.
+- Folders that are links are followed, each folder once, so a link to a parent adds nothing.
 - A file that a link names is listed once; where the file itself is found as well, under its own
   name. Broken links are listed, because reading them is an error that somebody should see.
 - What is not audio is left out and counted: other suffixes, the `._` files of macOS, and folders
@@ -29,7 +29,7 @@ PROGRAM_FOLDERS = frozenset(
     ("__MACOSX", ".git", ".svn", ".hg", "@eaDir", "#recycle", "$RECYCLE.BIN", ".Trashes",
      ".Spotlight-V100", "System Volume Information")
 )  # fmt: skip
-"""Folders of file managers and version control, which hold no music of people."""
+"""Folders of file managers and version control, which hold no music."""
 
 APPLE_DOUBLE = "._"
 """Start of the names of files in which macOS keeps attributes of the file of the same name."""
@@ -118,11 +118,13 @@ class _Walk:
                 except OSError:  # broken, or a link to itself
                     self._add_file(link)
                     continue
+                known = (status.st_dev, status.st_ino)
                 if stat.S_ISDIR(status.st_mode):
                     self.add_folder(link)
-                elif (status.st_dev, status.st_ino) not in self._files:
-                    self._files.add((status.st_dev, status.st_ino))
-                    self._add_file(link)
+                elif not stat.S_ISREG(status.st_mode) or known in self._files:
+                    continue  # a pipe or a device would be read for ever
+                elif self._add_file(link):
+                    self._files.add(known)
 
     def _add_entries(self, folder: str, device: int) -> Iterator[str]:
         """Add the files of a folder; yields the folders in it."""

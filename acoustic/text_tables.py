@@ -1,4 +1,4 @@
-"""Tables of people as rows of text: CSV as any program saves it, and JSON lines.
+"""Reads tables as rows of text: CSV as any program saves it, and JSON lines.
 
 Cells pass through unchanged: `007` stays `007`, a date stays as it is written, 1.10 keeps its zero.
 CSV is read in UTF-8 or UTF-16, with or without a byte order mark, with commas, semicolons or tabs,
@@ -11,10 +11,13 @@ import codecs
 import csv
 import io
 import json
+import re
 from dataclasses import dataclass
 from typing import Any
 
 DELIMITERS = ",;\t"
+LINE_END = re.compile(r"\r\n|\n|\r")
+"""Line ends; `str.splitlines` has more, which may stand in JSON text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,17 +76,16 @@ def read_json_lines(content: bytes) -> TextTable:
         ValueError: another encoding, or a line that is not a JSON object.
     """
     rows = []
-    for number, line in enumerate(decode(content).splitlines(), start=1):
+    for number, line in enumerate(LINE_END.split(decode(content)), start=1):
         if not line.strip():
             continue
         try:
             row = json.loads(line, parse_int=_Literal, parse_float=_Literal)
-            plain = json.loads(line)
-        except json.JSONDecodeError as error:
+        except (json.JSONDecodeError, RecursionError) as error:
             raise ValueError(f"line {number} is not JSON: {error}") from error
         if not isinstance(row, dict):
             raise ValueError(f"line {number} is not a JSON object")
-        rows.append({name: _as_text(value, plain[name]) for name, value in row.items()})
+        rows.append({name: _as_text(value) for name, value in row.items()})
     return TextTable(list(dict.fromkeys(name for row in rows for name in row)), rows)
 
 
@@ -106,10 +108,22 @@ class _Literal(str):
     """A number as it is written."""
 
 
-def _as_text(value: Any, plain: Any) -> str:
+def _as_text(value: Any) -> str:
     if value is None:
         return ""
-    return str(value) if isinstance(value, str) else json.dumps(plain, ensure_ascii=False)
+    return value if isinstance(value, str) else _as_json(value)
+
+
+def _as_json(value: Any) -> str:
+    """JSON of a value, whose numbers stay as they were written."""
+    if isinstance(value, _Literal):
+        return str(value)
+    if isinstance(value, dict):
+        items = (f"{json.dumps(k, ensure_ascii=False)}: {_as_json(v)}" for k, v in value.items())
+        return f"{{{', '.join(items)}}}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_as_json, value))}]"
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _delimiter(text: str) -> str:

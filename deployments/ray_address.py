@@ -43,8 +43,8 @@ def check_address(address: str) -> None:
     try:
         with socket.create_connection((host.strip("[]"), int(port)), CONNECT_TIMEOUT_S):
             pass
-    except OSError as error:
-        reason = error.strerror or "no answer"
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or "no such host"
         raise ConfigError(f"no Ray head answers at {address}: {reason.lower()}") from error
 
 

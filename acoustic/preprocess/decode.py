@@ -20,6 +20,7 @@ from typing import BinaryIO, cast
 from acoustic.errors import AudioDecodeError
 from acoustic.preprocess.containers.layout import (
     IGNORED_RATIO,
+    MP2,
     Stream,
     check_decodable,
     is_plain,
@@ -37,7 +38,7 @@ from acoustic.preprocess.mp3.ranges import (
 )
 from acoustic.preprocess.ranged_file import RangedFile
 from acoustic.preprocess.reader import AudioReader
-from acoustic.preprocess.waveform import Waveform
+from acoustic.preprocess.waveform import ChannelPowers, Waveform
 from acoustic.types import AudioInfo, Segment
 
 COMPLETE_RATIO = 0.8
@@ -78,7 +79,7 @@ def open_audio(data: bytes, limits: DecodeLimits | None = None) -> AudioReader:
 
 def _open(stream: Stream, guard: DecodeGuard) -> AudioReader:
     data = stream.read()
-    if stream.container not in FOREIGN and not stream.codec:
+    if stream.container not in (*FOREIGN, MP2) and not stream.codec:
         return SndfileReader(lambda: ClampedBytesIO(data), guard)
     from acoustic.preprocess.decode_av import AvReader
 
@@ -97,10 +98,7 @@ def _checked(reader: AudioReader, stream: Stream) -> AudioInfo:
     promised_s = max(duration_s, info.stated_duration_s or 0.0)
     if present_s is not None and present_s < promised_s and _differ(promised_s, present_s):
         if present_s < COMPLETE_RATIO * promised_s:
-            raise AudioDecodeError(
-                f"the header promises {promised_s:.1f} s of audio, but decoding ends at "
-                f"{present_s:.1f} s: the file is truncated or damaged"
-            )
+            raise _truncated(promised_s, present_s)
         info = replace(info, duration_s=present_s)
     if stated_s is None:
         return info
@@ -117,26 +115,30 @@ def _differ(stated_s: float, present_s: float) -> bool:
     return difference_s > max(IGNORED_RATIO * stated_s, MIN_MISMATCH_S)
 
 
-def read_complete(reader: AudioReader, segment: Segment, channel: int | None = None) -> Waveform:
-    """Decode a segment that must be there.
-
-    Args:
-        reader: the opened file.
-        segment: part of the track, in seconds.
-        channel: see `AudioReader.read`.
+def read_complete(
+    reader: AudioReader,
+    segment: Segment,
+    channel: int | None = None,
+    powers: ChannelPowers | None = None,
+) -> Waveform:
+    """Decode a segment that must be there; see `AudioReader.read`.
 
     Raises:
         AudioDecodeError: less than COMPLETE_RATIO of it could be decoded.
     """
-    waveform = reader.read(segment, channel)
+    waveform = reader.read(segment, channel, powers)
     length_s = segment.end_s - segment.start_s
     if waveform.samples.size < COMPLETE_RATIO * length_s * waveform.sample_rate:
-        raise AudioDecodeError(
-            f"the header promises {reader.info.duration_s:.1f} s of audio, but decoding ends "
-            f"at {segment.start_s + waveform.samples.size / waveform.sample_rate:.1f} s: "
-            "the file is truncated or damaged"
-        )
+        end_s = segment.start_s + waveform.samples.size / waveform.sample_rate
+        raise _truncated(reader.info.duration_s or 0.0, end_s)
     return waveform
+
+
+def _truncated(promised_s: float, end_s: float) -> AudioDecodeError:
+    return AudioDecodeError(
+        f"the header promises {promised_s:.1f} s of audio, but decoding ends at {end_s:.1f} s: "
+        "the file is truncated or damaged"
+    )
 
 
 class RangedReader:
@@ -180,14 +182,19 @@ class RangedReader:
             # A new reader: bytes that the old one has seen may be replaced by this fetch.
             self._reader = self._opened(segments)
 
-    def read(self, segment: Segment, channel: int | None = None) -> Waveform:
+    def read(
+        self,
+        segment: Segment,
+        channel: int | None = None,
+        powers: ChannelPowers | None = None,
+    ) -> Waveform:
         """Decode one segment; see `AudioReader.read`.
 
         Raises:
             Exception: the error of a failed fetch, as its store raised it.
         """
         try:
-            waveform = self._reader.read(segment, channel)
+            waveform = self._reader.read(segment, channel, powers)
         finally:
             self._check_fetched()
         return waveform

@@ -17,10 +17,19 @@ import numpy.typing as npt
 
 from acoustic.errors import AudioDecodeError, UnsupportedAudioError
 from acoustic.preprocess.guard import DecodeGuard
-from acoustic.preprocess.waveform import Downmix, Waveform
+from acoustic.preprocess.waveform import ChannelPowers, Downmix, Waveform
 from acoustic.types import AudioInfo, Segment
 
-DEMUXERS = {"MP4": "mov", "AAC": "aac", "WMA": "asf", "WebM": "matroska", "Ogg": "ogg"}
+DEMUXERS = {
+    "MP4": "mov",
+    "AAC": "aac",
+    "WMA": "asf",
+    "WebM": "matroska",
+    "Ogg": "ogg",
+    "MP2": "mp3",
+}
+UNSTATED = ("AAC", "MP2")
+"""Containers without a stated length: FFmpeg's guess from the first frames may be far off."""
 CODECS = (
     "aac", "alac", "flac", "mp3", "mp2", "opus", "vorbis", "wmav1", "wmav2", "wmapro", "ac3",
     "eac3", "amr_nb", "amr_wb", "pcm_s16le", "pcm_s16be", "pcm_s24le", "pcm_s24be", "pcm_f32le",
@@ -88,12 +97,18 @@ class AvReader:
             stated_duration_s=self.stated_s,
         )
 
-    def read(self, segment: Segment, channel: int | None = None) -> Waveform:
+    def read(
+        self,
+        segment: Segment,
+        channel: int | None = None,
+        powers: ChannelPowers | None = None,
+    ) -> Waveform:
         """Decode one segment, mixed down to mono at the file's own rate.
 
         Args:
             segment: part of the track, in seconds.
             channel: number of the channel that is taken alone; None to average over all.
+            powers: where the powers of each channel are added up.
 
         Raises:
             AudioDecodeError: undecodable data, or samples that are not finite or too large.
@@ -103,7 +118,7 @@ class AvReader:
         start = round(segment.start_s * rate)
         end = round(segment.end_s * rate)
         out = np.zeros(max(0, end - start), np.float32)
-        mix = Downmix(channel)
+        mix = Downmix(self.info.sample_rate, channel, powers)
         # Timestamps place the blocks: a hole between two blocks stays 0, and what no block
         # reaches at the end is cut off.
         n_covered = 0
@@ -163,11 +178,8 @@ class AvReader:
         )
 
     def _stated_duration_s(self) -> float | None:
-        """Seconds that the container states, None where it states none.
-
-        Raw AAC states none, and FFmpeg's guess from the first frames' bitrate may be far off.
-        """
-        if self._container == "AAC":
+        """Seconds that the container states, None where it states none."""
+        if self._container in UNSTATED:
             return None
         if self._stream.duration:
             return float(self._stream.duration * self._stream.time_base)
@@ -195,7 +207,7 @@ class AvReader:
                 break
         if not stated_s:
             # timestamps of joined raw frames may start again, so they are counted
-            return max(counted_s, end_s) if self._container != "AAC" else counted_s
+            return max(counted_s, end_s) if self._container not in UNSTATED else counted_s
         if abs(end_s - stated_s) <= END_TOLERANCE_S:
             return stated_s
         return end_s if end_s > begin_s else self._count_s(0.0)

@@ -1,7 +1,7 @@
 """Several recordings in one file, decoded as one track.
 
 Each is opened by its own decoder; only the one that is read at the moment stays open. They may have
-different sample rates and channels: a segment across a border is resampled to the first one's rate.
+different sample rates and channels: a segment across a border gets the larger of both rates.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 from acoustic.errors import AudioDecodeError
 from acoustic.preprocess.guard import DecodeGuard
 from acoustic.preprocess.reader import AudioReader
-from acoustic.preprocess.waveform import Waveform, resample
+from acoustic.preprocess.waveform import ChannelPowers, Waveform, resample
 from acoustic.types import AudioInfo, Segment
 
 Open = Callable[[], AudioReader]
@@ -27,7 +27,7 @@ class JoinedReader:
         guard: limits on the whole file.
 
     Attributes:
-        info: facts of the track; rate, channels and format are the first recording's.
+        info: facts of the track; rate and channels are the largest, the format the first one's.
         durations_s: length of each recording, seconds.
 
     Raises:
@@ -51,25 +51,29 @@ class JoinedReader:
             self._starts_s.append(total_s)
             total_s += info.duration_s or 0.0
             guard.check_duration(total_s)
-        first = self._infos[0]
         self.durations_s = tuple(info.duration_s or 0.0 for info in self._infos)
         self._current: tuple[int, AudioReader] | None = None
         self.info = AudioInfo(
             duration_s=total_s,
-            sample_rate=first.sample_rate,
-            channels=first.channels,
-            format=first.format,
+            sample_rate=max(info.sample_rate for info in self._infos),
+            channels=max(info.channels for info in self._infos),
+            format=self._infos[0].format,
         )
 
-    def read(self, segment: Segment, channel: int | None = None) -> Waveform:
-        """Decode one segment at the first recording's rate; see `reader.AudioReader.read`."""
+    def read(
+        self,
+        segment: Segment,
+        channel: int | None = None,
+        powers: ChannelPowers | None = None,
+    ) -> Waveform:
+        """Decode one segment at the largest rate in it; see `reader.AudioReader.read`."""
         found = [
-            self._read_part(i, segment, channel)
+            self._read_part(i, segment, channel, powers)
             for i, start_s in enumerate(self._starts_s)
             if start_s < segment.end_s
             and segment.start_s < start_s + (self._infos[i].duration_s or 0.0)
         ]
-        rate = self.info.sample_rate
+        rate = max((each.sample_rate for each in found), default=self.info.sample_rate)
         n_wanted = max(0, round((segment.end_s - segment.start_s) * rate))
         if not found:
             return Waveform(
@@ -86,7 +90,9 @@ class JoinedReader:
             channels_power=float(np.dot(weights, [each.channels_power for each in found])),
         )
 
-    def _read_part(self, i: int, segment: Segment, channel: int | None) -> Waveform:
+    def _read_part(
+        self, i: int, segment: Segment, channel: int | None, powers: ChannelPowers | None
+    ) -> Waveform:
         if self._current is None or self._current[0] != i:
             self._current = None  # the old one is closed before the next one opens
             self._current = (i, self._openers[i]())
@@ -95,4 +101,4 @@ class JoinedReader:
             start_s=max(0.0, segment.start_s - start_s),
             end_s=min(segment.end_s - start_s, info.duration_s or 0.0),
         )
-        return self._current[1].read(own, channel)
+        return self._current[1].read(own, channel, powers)

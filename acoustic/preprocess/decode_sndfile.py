@@ -17,7 +17,7 @@ import soundfile as sf
 
 from acoustic.errors import AudioDecodeError, UnsupportedAudioError
 from acoustic.preprocess.guard import DecodeGuard
-from acoustic.preprocess.waveform import Downmix, Waveform
+from acoustic.preprocess.waveform import ChannelPowers, Downmix, Waveform
 from acoustic.types import AudioInfo, Segment
 
 BLOCK_BYTES = 1 << 20
@@ -65,9 +65,14 @@ class SndfileReader:
             format=SNDFILE_FORMATS[self._sound.format],
         )
 
-    def read(self, segment: Segment, channel: int | None = None) -> Waveform:
+    def read(
+        self,
+        segment: Segment,
+        channel: int | None = None,
+        powers: ChannelPowers | None = None,
+    ) -> Waveform:
         """Decode one segment at the file's own rate; see `decode.AudioReader.read`."""
-        mix = Downmix(channel)
+        mix = Downmix(self.info.sample_rate, channel, powers)
         rate = self._sound.samplerate
         start = round(segment.start_s * rate)
         n_wanted = min(round((segment.end_s - segment.start_s) * rate), self._n_frames - start)

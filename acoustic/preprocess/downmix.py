@@ -2,8 +2,8 @@
 
 The mix is the average of the channels. Where they have opposite phase (a cable with crossed wires,
 an editor's "invert") the average cancels them, and after a lossy codec it has only the codec's
-errors. It is seen by comparing the average's power with the channels': in the full band, or below
-LOW_BAND_HZ, because lossy codecs keep the phase between channels there and often not above.
+errors. It is seen by comparing the average's power with the channels': in the full band, or in the
+band below `waveform.LOW_BAND_HZ`.
 
 The decision is one for all segments that are decoded together, so that they stay comparable: where
 the channels cancel in one segment, the loudest channel is taken alone in all of them.
@@ -16,9 +16,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
-from acoustic.preprocess.waveform import Waveform, lost_share
+from acoustic.preprocess.waveform import ChannelPowers, Waveform
 from acoustic.types import Segment
 
 CANCELLED_RATIO = 0.99
@@ -26,15 +25,18 @@ CANCELLED_RATIO = 0.99
 
 SUSPICIOUS_LOSS = 0.15
 """Share lost above that of unrelated channels, 1 − 1 / C, from which on the channels are compared:
-they are decoded one by one, which ordinary files need not pay for."""
-
-LOW_BAND_HZ = 1_000.0
+that takes another pass over the segments, which ordinary files need not pay for."""
 
 
 class Read(Protocol):
-    """Decodes one segment, mixed down or of one channel alone."""
+    """Decodes one segment; see `reader.AudioReader.read`."""
 
-    def __call__(self, segment: Segment, channel: int | None = None) -> Waveform:
+    def __call__(
+        self,
+        segment: Segment,
+        channel: int | None = None,
+        powers: ChannelPowers | None = None,
+    ) -> Waveform:
         """The segment's mono samples."""
 
 
@@ -65,35 +67,21 @@ def read_mono(read: Read, segments: Sequence[Segment], channels: int, silence_db
     silence = 10 ** (silence_db / 10)
     lost = [each.cancellation for each in mixed if each.channels_power >= silence]
     cancellation = max(lost, default=0.0)
-    if channels < 2 or cancellation <= 1 - 1 / channels + SUSPICIOUS_LOSS:
+    suspicious = min(1 - 1 / channels + SUSPICIOUS_LOSS, CANCELLED_RATIO)
+    if channels < 2 or cancellation <= suspicious:
         return Decoded(mixed, cancellation)
     powers = np.zeros(channels)
     for segment, mono in zip(segments, mixed, strict=True):
         if mono.channels_power < silence:
             continue
-        low_powers, low_mix = np.zeros(channels), np.zeros(0, np.float32)
-        for channel in range(channels):  # one by one: 32 of them need not be in memory at once
-            alone = read(segment, channel)
-            low = _low_band(alone)
-            low_mix = low if channel == 0 else low_mix + low
-            low_powers[channel] = _power(low)
-            powers[channel] += alone.power
-        if low_powers.mean() >= silence:
-            lost.append(lost_share(_power(low_mix) / channels**2, float(low_powers.mean())))
+        found = ChannelPowers()
+        read(segment, powers=found)
+        powers[: found.full.channels.size] += found.full.channels
+        if found.low.power >= silence:
+            lost.append(found.low.lost)
     cancellation = max(lost)
     if cancellation <= CANCELLED_RATIO:
         return Decoded(mixed, cancellation)
     # channels of the same power to nine digits: the first of them
     loudest = int(np.argmax((powers / powers.max()).round(9)))
     return Decoded([read(segment, loudest) for segment in segments], cancellation)
-
-
-def _low_band(waveform: Waveform) -> npt.NDArray[np.float32]:
-    """Means of as many samples as make the rate LOW_BAND_HZ: a low-pass filter."""
-    n = max(1, round(waveform.sample_rate / LOW_BAND_HZ))
-    count = waveform.samples.size // n
-    return np.asarray(waveform.samples[: count * n].reshape(count, n).mean(axis=1), np.float32)
-
-
-def _power(samples: npt.NDArray[np.float32]) -> float:
-    return float(np.dot(samples, samples)) / max(1, samples.size)

@@ -6,6 +6,7 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -241,10 +242,7 @@ class Preprocessor:
 
     def _decode(self, reader: AudioReader, segments: Sequence[Segment]) -> Decoded:
         """Decode segments, mixed down so that channels of opposite phase do not cancel."""
-
-        def read(segment: Segment, channel: int | None = None) -> Waveform:
-            return read_complete(reader, segment, channel)
-
+        read = partial(read_complete, reader)
         return read_mono(read, segments, reader.info.channels, self.config.silence_db)
 
     def _audible(self, windows: list[_Window]) -> list[_Window]:

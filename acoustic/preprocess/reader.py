@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from acoustic.preprocess.waveform import Waveform
+from acoustic.preprocess.waveform import ChannelPowers, Waveform
 from acoustic.types import AudioInfo, Segment
 
 
@@ -13,13 +13,19 @@ class AudioReader(Protocol):
 
     info: AudioInfo
 
-    def read(self, segment: Segment, channel: int | None = None) -> Waveform:
+    def read(
+        self,
+        segment: Segment,
+        channel: int | None = None,
+        powers: ChannelPowers | None = None,
+    ) -> Waveform:
         """Decode one segment, mixed down to mono at the file's own rate.
 
         Args:
             segment: part of the track, in seconds; audio past the end of the track is left out.
             channel: number of the channel that is taken alone, the last one where the file has
                 fewer; None to average over all channels.
+            powers: where the powers of each channel are added up; None where nobody needs them.
 
         Returns:
             The samples that exist, possibly fewer than the segment asks for.

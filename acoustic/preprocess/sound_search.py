@@ -3,7 +3,8 @@
 Music, ten minutes of silence, a hidden track: the windows of a track are spread evenly and may all
 lie in the silence. Before a track is called silent, short probes are decoded at even distances.
 
-The cost is bounded: at most MAX_PROBES probes of PROBE_S, so 6 minutes of audio are decoded.
+The cost is bounded: at most MAX_PROBES probes of PROBE_S and the decoder's run-up of 0.2 s each, 9
+minutes of audio; a codec that cannot seek is decoded once from start to end.
 Sound that lasts longer than the distance of two probes is always found: 1 s in tracks of up to
 12 minutes, 1 / MAX_PROBES of longer ones.
 """

@@ -12,6 +12,9 @@ import soxr
 from acoustic.errors import AudioTooLongError
 from acoustic.preprocess.guard import DecodeLimits
 
+LOW_BAND_HZ = 1_000.0
+"""Lossy codecs keep the phase between channels below this frequency, and often not above it."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Waveform:
@@ -78,16 +81,66 @@ def resample(waveform: Waveform, sample_rate: int, limits: DecodeLimits) -> npt.
     return np.asarray(out, np.float32)
 
 
+class ChannelPowers:
+    """Powers of each channel and of their average, also in the band below LOW_BAND_HZ.
+
+    Attributes:
+        full: sums of squares in the full band.
+        low: the same of means over so many samples that their rate is LOW_BAND_HZ.
+    """
+
+    def __init__(self) -> None:
+        self.full, self.low = _Sums(), _Sums()
+
+    def add(self, block: npt.NDArray[np.float32], sample_rate: int) -> None:
+        """Add a block (frames, channels) at `sample_rate`, Hz."""
+        self.full.add(block)
+        n, channels = max(1, round(sample_rate / LOW_BAND_HZ)), block.shape[1]
+        count = len(block) // n
+        means = block[: count * n].reshape(count, n, channels).mean(axis=1, dtype=np.float32)
+        self.low.add(means)
+
+
+class _Sums:
+    def __init__(self) -> None:
+        self.channels, self.mono, self.n = np.zeros(1), 0.0, 0
+
+    def add(self, block: npt.NDArray[np.float32]) -> None:
+        squares = np.einsum("ij,ij->j", block, block).astype(np.float64)
+        # recordings with fewer channels than others in the same file repeat their last one
+        channels = max(squares.size, self.channels.size)
+        self.channels = _widened(self.channels, channels) + _widened(squares, channels)
+        mono = mix_down(block)
+        self.mono += float(np.dot(mono, mono))
+        self.n += len(block)
+
+    @property
+    def power(self) -> float:
+        """Mean square over all channels."""
+        return float(self.channels.mean()) / max(1, self.n)
+
+    @property
+    def lost(self) -> float:
+        """Share of that power which the average of the channels lacks."""
+        return lost_share(self.mono / max(1, self.n), self.power)
+
+
+def _widened(values: npt.NDArray[np.float64], n: int) -> npt.NDArray[np.float64]:
+    return np.pad(values, (0, n - values.size), "edge")
+
+
 class Downmix:
     """Mixes blocks of a file down to mono, and measures the power of all channels.
 
     Args:
+        sample_rate: sample rate of the file, Hz.
         channel: number of the channel that is taken alone, the last one where the file has fewer;
             None to average over all.
+        powers: where the powers of each channel are added up; None where nobody needs them.
     """
 
-    def __init__(self, channel: int | None) -> None:
-        self._channel = channel
+    def __init__(self, sample_rate: int, channel: int | None, powers: ChannelPowers | None) -> None:
+        self._sample_rate, self._channel, self._powers = sample_rate, channel, powers
         self._squares, self._n = 0.0, 0
 
     def __call__(self, block: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -95,6 +148,8 @@ class Downmix:
         flat = block.reshape(-1)
         self._squares += float(np.dot(flat, flat))
         self._n += flat.size
+        if self._powers is not None:
+            self._powers.add(block, self._sample_rate)
         if self._channel is None:
             return mix_down(block)
         return np.ascontiguousarray(block[:, min(self._channel, block.shape[1] - 1)])

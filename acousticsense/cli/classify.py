@@ -32,9 +32,6 @@ from acousticsense.cli.tables import (
 )
 
 if TYPE_CHECKING:
-    pass
-
-if TYPE_CHECKING:
     from acoustic.request import RequestOptions
 
 STDIN = "-"
@@ -120,6 +117,8 @@ def classify(
     chosen = _format(format, as_json, as_csv, out)
     if skip_existing and out is None:
         raise typer.BadParameter("--skip-existing needs --out")
+    if top_k is not None and chosen not in ("jsonl", "parquet"):
+        raise typer.BadParameter(f"--top-k is for jsonl and parquet; a {chosen} has no such list")
     if sys.stderr.isatty():
         typer.echo("loading the model …", err=True)
     if chosen == "parquet":
@@ -152,12 +151,14 @@ def _classify(
     from acousticsense.classifier import Classifier
     from deployments.config import BUILT_IN
 
-    known, table = _known(output)
-    inputs = [each for each in inputs if each.name not in known]
+    known, table = _known(output, options.timeline)
+    # standard input is another file each time
+    inputs = [each for each in inputs if each.name not in known or not each.path]
+    has_header = output.path is not None and output.path.exists() and output.path.stat().st_size > 0
     n_failed = 0
     with (
         Classifier(model or BUILT_IN, config=config) as classifier,
-        _opened(output, inputs, bool(known), table, options.timeline, classifier.labels) as writer,
+        _opened(output, inputs, has_header, table, options.timeline, classifier.labels) as writer,
     ):
         outcomes = classifier.classify_many(
             (_content(each) for each in inputs), workers=workers, effort=options.effort,
@@ -169,7 +170,8 @@ def _classify(
     if n_failed:
         typer.echo(f"{n_failed:,} of {len(inputs):,} files failed", err=True)
     if known:
-        typer.echo(f"{len(inputs)} files added to {output.path}", err=True)
+        added = "1 file" if len(inputs) == 1 else f"{len(inputs):,} files"
+        typer.echo(f"{added} added to {output.path}", err=True)
     return n_failed
 
 
@@ -200,41 +202,44 @@ def _inputs(files: Sequence[Path]) -> list[_Input]:
     from acoustic.errors import FileUnreadableError
     from acoustic.file_walk import printable, walk_files
 
-    found: list[_Input] = []
+    found: dict[str, _Input] = {}  # a file that is named twice has one row
     n_skipped = 0
     for each in files:
         if str(each) == STDIN:
-            found.append(_Input(STDIN, ""))
+            found[STDIN] = _Input(STDIN, "")
         elif each.is_dir():
             try:
                 listed = walk_files(each)
             except OSError as error:
                 raise FileUnreadableError(f"{each} cannot be listed: {error.strerror}") from error
             n_skipped += listed.n_skipped
-            found += [_Input(printable(path), path) for path in listed.paths]
+            for path in listed.paths:
+                found.setdefault(path, _Input(printable(path), path))
         else:
-            found.append(_Input(printable(str(each)), str(each)))
+            found.setdefault(str(each), _Input(printable(str(each)), str(each)))
     if n_skipped:
         files_skipped = "1 other file" if n_skipped == 1 else f"{n_skipped:,} other files"
         typer.echo(f"{files_skipped} skipped: not audio by the ends of the names", err=True)
-    return found
+    return list(found.values())
 
 
 def _content(each: _Input) -> Path | bytes:
     return Path(each.path) if each.path else sys.stdin.buffer.read()
 
 
-def _known(output: _Output) -> tuple[set[str], object]:
+def _known(output: _Output, timeline: bool) -> tuple[set[str], object]:
     """Names that --out has a row for; an existing file is only added to where that is wanted."""
     from acoustic.errors import ConfigError
 
     out = output.path
+    if out is not None and not out.parent.is_dir():
+        raise ConfigError(f"{out} cannot be written: there is no folder {out.parent}")
     if out is None or not out.exists():
         return set(), None
     if not output.may_exist:
         raise ConfigError(f"{out} exists: choose another --out, or --skip-existing to add to it")
     try:
-        return existing_files(out, output.format)
+        return existing_files(out, output.format, timeline)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{out} cannot be read as {output.format}: {error}") from error
 
@@ -253,8 +258,10 @@ def _opened(
     if format == "parquet":
         assert out is not None
         writer: Writer = ParquetWriter(out, table, timeline)
-        yield writer
-        writer.close()
+        try:
+            yield writer
+        finally:  # what is done is kept, also after an interrupt
+            writer.close()
         return
     if format == "table":
         from rich.console import Console

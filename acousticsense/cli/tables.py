@@ -206,11 +206,13 @@ def timeline_text(result: Prediction | AcousticError) -> str:
     )
 
 
-def existing_files(path: Path, format: str) -> tuple[set[str], Any]:
+def existing_files(path: Path, format: str, with_timeline: bool) -> tuple[set[str], Any]:
     """Names of the files that have a row in a file of results, and for Parquet its table.
 
+    A last line without an end, which an interrupted run has left, is removed from the file.
+
     Raises:
-        ValueError: the file cannot be read in this format.
+        ValueError: the file is not of this format, or has other columns.
     """
     if format == "parquet":
         import pyarrow
@@ -221,9 +223,34 @@ def existing_files(path: Path, format: str) -> tuple[set[str], Any]:
             return set(table["file"].to_pylist()), table
         except (pyarrow.ArrowException, KeyError) as error:
             raise ValueError(str(error)) from error
+    _remove_unfinished_line(path)
     text = path.read_text(encoding="utf-8")
+    lines = [line for line in text.split("\n") if line]
     if format == "jsonl":
-        return {json.loads(line)["file"] for line in text.splitlines() if line.strip()}, None
-    delimiter = "\t" if format == "tsv" else ","
-    rows = csv.DictReader(text.splitlines(keepends=True), delimiter=delimiter)
-    return {row["file"] for row in rows if row.get("file")}, None
+        return {json.loads(line)["file"] for line in lines}, None
+    if not lines:
+        return set(), None
+    names = [*_columns(format), *(["timeline"] if with_timeline else [])]
+    if format == "tsv":
+        rows = [line.split("\t") for line in lines]
+    else:
+        rows = list(csv.reader(text.splitlines(keepends=True)))
+    if rows[0] != names:
+        raise ValueError(f"its columns are {', '.join(rows[0])}, not {', '.join(names)}")
+    return {_unescaped(row[0]) if format == "tsv" else row[0] for row in rows[1:] if row}, None
+
+
+def _columns(format: str) -> tuple[str, ...]:
+    from acoustic.prediction import RESULT_COLUMNS
+
+    return TSV_COLUMNS if format == "tsv" else RESULT_COLUMNS
+
+
+def _remove_unfinished_line(path: Path) -> None:
+    with path.open("r+b") as file:
+        content = file.read()
+        file.truncate(content.rfind(b"\n") + 1)
+
+
+def _unescaped(cell: str) -> str:
+    return cell.replace("\\t", "\t").replace("\\n", "\n").replace("\\r", "\r")

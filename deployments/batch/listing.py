@@ -5,6 +5,7 @@ A file that two sources name is listed once.
 
 from __future__ import annotations
 
+import glob
 import io
 import os
 import re
@@ -75,7 +76,7 @@ def list_files(sources: Sequence[str], options: StorageOptions) -> Listing:
         if len(found) == n_before and not is_manifest:
             empty.append(source)
     if empty and not found:
-        raise ConfigError(f"{', '.join(empty)} has no audio file, by the ends of the names")
+        raise ConfigError(f"{' and '.join(empty)} has no audio file, by the ends of the names")
     return Listing(files=list(found.values()), n_skipped=n_skipped, empty=empty)
 
 
@@ -141,13 +142,27 @@ def _glob(source: str, filesystem: fs.FileSystem, path: str) -> list[SourceFile]
     folder = fixed.rpartition("/")[0]
     pattern = re.compile(_glob_pattern(path), re.DOTALL)
     if isinstance(filesystem, fs.LocalFileSystem):
-        paths = walk_files(folder or "/", only_audio=False).paths
-        return [_local_file(each) for each in paths if pattern.fullmatch(each)]
+        return _glob_local(folder or "/", path, pattern)
     return [
         _source_file(source, each)
         for each in _files_below(filesystem, folder)
         if pattern.fullmatch(each.path)
     ]
+
+
+def _glob_local(folder: str, path: str, pattern: re.Pattern[str]) -> list[SourceFile]:
+    """Local files that match; links in the folders that the pattern names are followed."""
+    paths = {each for each in walk_files(folder, only_audio=False).paths if pattern.fullmatch(each)}
+    known = {os.path.realpath(each) for each in paths}
+    # the walk lists a file under its own name: a link that the pattern names is found by itself
+    first = path[len(folder) :].lstrip("/").partition("**")[0].rstrip("/")
+    for each in glob.iglob(os.path.join(glob.escape(folder), first)):
+        below = walk_files(each, only_audio=False).paths if os.path.isdir(each) else [each]
+        for file in below:
+            if pattern.fullmatch(file) and os.path.realpath(file) not in known:
+                known.add(os.path.realpath(file))
+                paths.add(file)
+    return [_local_file(each) for each in sorted(paths)]
 
 
 def _glob_pattern(path: str) -> str:

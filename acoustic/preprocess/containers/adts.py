@@ -11,7 +11,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from acoustic.errors import UnsupportedAudioError
+
 MAX_CANDIDATES = 1 << 16
+MAX_RUNS = 4096
 _SYNC = re.compile(rb"\xff[\xf0\xf1\xf8\xf9]")
 _AGREEING_FRAMES = 3
 _LEAST_BYTES = 7
@@ -38,6 +41,9 @@ def scan(data: bytes, at: int) -> list[AdtsRun]:
     Args:
         data: content of a file.
         at: where to begin.
+
+    Raises:
+        UnsupportedAudioError: more than MAX_RUNS runs.
     """
     runs: list[AdtsRun] = []
     n_candidates = 0
@@ -57,6 +63,11 @@ def scan(data: bytes, at: int) -> list[AdtsRun]:
             at += size
             size, form = _frame(data, at)
         runs.append(AdtsRun(start, min(at, len(data)), run_form))
+        if len(runs) > MAX_RUNS:
+            raise UnsupportedAudioError(
+                f"the file changes its format or is damaged in more than {MAX_RUNS} places, the "
+                "limit; encode it again"
+            )
 
 
 def agrees(data: bytes, at: int) -> bool:

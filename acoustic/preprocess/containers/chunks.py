@@ -22,6 +22,17 @@ MAX_CHUNKS = 4096
 UNKNOWN_BYTES = 0x7F000000
 """A stated size from here on means "not known": writers leave 7FFFF000 or FFFFFFFF."""
 
+CHUNKS = frozenset(
+    (b"LIST", b"ID3 ", b"BEXT", b"FACT", b"CUE ", b"SMPL", b"JUNK", b"PAD ", b"FLLR", b"IXML",
+     b"_PMX", b"ACID", b"INST", b"NOTE", b"PLST", b"CART", b"DISP", b"PEAK", b"AFSP", b"CHNA",
+     b"AXML", b"UMID", b"REGN", b"LEVL", b"STRC", b"MARK", b"COMT", b"NAME", b"AUTH", b"ANNO",
+     b"APPL", b"(C) ", b"COMM", b"MINF", b"ELM1")
+)  # fmt: skip
+"""Names of chunks, in capitals, that may stand behind the samples."""
+
+PADDING_BYTES = 1 << 14
+"""Bytes at both ends of the rest of a file that are zero in padding."""
+
 MIN_HIDDEN_RATIO = 0.02
 """Bytes behind the samples that are a smaller share of them are padding, not sound."""
 
@@ -77,7 +88,7 @@ def _read_iff(source: ByteSource) -> SampleBytes | None:
     magic = source.peek(0, 4)
     order: Order = "little" if magic in (b"RIFF", b"RF64") else "big"
     wanted = b"SSND" if magic == b"FORM" else b"data"
-    at, long_size, comm_at = 12, None, None
+    at, long_size, comm_at, ds64_at = 12, None, None, None
     for _ in range(MAX_CHUNKS):
         head = source.peek(at, at + 8)
         if len(head) < 8:
@@ -86,7 +97,8 @@ def _read_iff(source: ByteSource) -> SampleBytes | None:
         if head[:4] == wanted:
             break
         if head[:4] == b"ds64":
-            long_size = int.from_bytes(source.peek(at + 16, at + 24), "little")
+            ds64_at = at + 8
+            long_size = int.from_bytes(source.peek(ds64_at + 8, ds64_at + 16), "little")
         if head[:4] == b"COMM":
             comm_at = at + 8
         at += 8 + size + size % 2
@@ -98,6 +110,9 @@ def _read_iff(source: ByteSource) -> SampleBytes | None:
     if found is None or found.present >= 1 << 32:
         return found
     end = found.start + found.present
+    if ds64_at is not None:  # RF64: the sizes of file and samples, 8 bytes each
+        sizes = (end - 8).to_bytes(8, "little") + found.present.to_bytes(8, "little")
+        return found if size >= found.present else replace(found, fixes={ds64_at: sizes})
     fixes = {
         4: (end - 8).to_bytes(4, order),
         at + 4: found.present.to_bytes(4, order),
@@ -179,10 +194,23 @@ def _measure(
     known = None if stated == 0 or stated >= UNKNOWN_BYTES else stated
     if stated >= rest:
         return SampleBytes(start, known, rest, None, {})
-    next_file, are_chunks = _follow(source, start + stated, order)
-    if next_file is None and not are_chunks and rest - stated > MIN_HIDDEN_RATIO * stated:
+    end = start + stated
+    next_file, are_chunks = _follow(source, end, order)
+    is_hidden = rest - stated > MIN_HIDDEN_RATIO * stated and not _is_no_sound(source, end)
+    if next_file is None and not are_chunks and is_hidden:
         return SampleBytes(start, known, rest, None, {})
     return SampleBytes(start, stated, stated, next_file, {})
+
+
+def _is_no_sound(source: ByteSource, at: int) -> bool:
+    """Whether the bytes behind the samples are a tag, a known chunk that is cut off, or padding."""
+    head = source.peek(at, at + 8)
+    if head[:4].upper() in CHUNKS or head[at % 2 :][:4].upper() in CHUNKS:
+        return True
+    if head.startswith((b"ID3", b"TAG", b"APETAGEX")):
+        return True
+    last = source.peek(source.size_bytes - PADDING_BYTES, source.size_bytes)
+    return not any(source.peek(at, at + PADDING_BYTES)) and not any(last)
 
 
 def _follow(source: ByteSource, at: int, order: Order | None) -> tuple[int | None, bool]:

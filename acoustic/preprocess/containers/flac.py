@@ -52,8 +52,8 @@ class FlacHeader:
         sample_rate: sample rate, Hz.
         channels: number of channels.
         sample_bits: bits per sample.
-        block_samples: samples per channel of a block, where all blocks but the last have as many;
-            0 where they vary.
+        block_samples: samples per channel of the largest block; where a frame says that all
+            blocks but the last have as many, the number of its first sample follows from it.
         n_samples: samples per channel that the header states, 0 where it states none.
         max_frame_bytes: size of the largest frame, 0 where it is not stated.
         frames_at: position of the first frame, bytes.
@@ -87,7 +87,6 @@ def read_header(source: ByteSource, at: int) -> FlacHeader | None:
     if len(head) < _STREAM_INFO_BYTES or not _START.match(head):
         return None
     fields = int.from_bytes(head[18:26], "big")  # rate 20, channels 3, bits 5, samples 36 bits
-    smallest, largest = int.from_bytes(head[8:10], "big"), int.from_bytes(head[10:12], "big")
     is_last, frames_at = head[4] & 0x80, at + _STREAM_INFO_BYTES
     for _ in range(MAX_BLOCKS):
         if is_last:
@@ -101,7 +100,7 @@ def read_header(source: ByteSource, at: int) -> FlacHeader | None:
         sample_rate=fields >> 44,
         channels=(fields >> 41 & 7) + 1,
         sample_bits=(fields >> 36 & 31) + 1,
-        block_samples=largest if smallest == largest else 0,
+        block_samples=int.from_bytes(head[10:12], "big"),
         n_samples=fields & (1 << 36) - 1,
         max_frame_bytes=int.from_bytes(head[15:18], "big"),
         frames_at=frames_at,

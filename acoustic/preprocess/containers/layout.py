@@ -1,6 +1,6 @@
 """The streams of audio in a file, and what its headers state about its length.
 
-A header is not believed: files are joined (`cat a.mp3 b.mp3`, recordings of a radio stream),
+What a header states may be wrong: files are joined (`cat a.mp3 b.mp3`, recordings of radio),
 headers are left from before an edit, files are cut. `read_layout` compares what a header states
 with the bytes that are there, and splits joined files into streams that a decoder opens one by
 one. `is_plain` answers from a few bytes whether there is anything to split or correct.
@@ -14,7 +14,14 @@ from dataclasses import dataclass
 from acoustic.errors import AudioDecodeError, UnsupportedAudioError
 from acoustic.preprocess.containers import adts, chunks, flac, ogg
 from acoustic.preprocess.containers.locate import locate
-from acoustic.preprocess.containers.sniff import FOREIGN, HINT_BYTES, accepted_formats, sniff
+from acoustic.preprocess.containers.sniff import (
+    ASF_GUID,
+    EBML_MAGIC,
+    FOREIGN,
+    HINT_BYTES,
+    accepted_formats,
+    sniff,
+)
 from acoustic.preprocess.containers.source import ByteSource, WholeFile
 from acoustic.preprocess.mp3.length import read_streams
 
@@ -26,9 +33,8 @@ IGNORED_RATIO = 0.02
 """Lengths that differ by a smaller ratio count as equal."""
 
 NO_AUDIO = "no audio"
-
-_EBML = b"\x1a\x45\xdf\xa3"
-_ASF = b"\x30\x26\xb2\x75\x8e\x66\xcf\x11\xa6\xd9\x00\xaa\x00\x62\xce\x6c"
+MP2 = "MP2"
+"""MPEG layers I and II of varying bitrate, whose length only FFmpeg counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +119,9 @@ def _streams(container: str, data: bytes, at: int) -> Iterator[Stream]:
 
 def _mpeg(data: bytes, at: int) -> Iterator[Stream]:
     found = read_streams(data, at)
+    if not found.is_countable:
+        yield Stream(MP2, lambda: found.streams[0].read(data))
+        return
     stated_s = found.stated_s
     for each in found.streams:
         yield Stream(
@@ -216,12 +225,12 @@ def _refuse_joined(container: str, data: bytes, at: int) -> None:
     if container == "MP4":
         is_joined = _n_boxes(data, at, b"moov") > 1
     elif container == "WebM":
-        second = data.find(_EBML, at + 4)
+        second = data.find(EBML_MAGIC, at + 4)
         is_joined = second > 0 and any(
             kind in data[second : second + 64] for kind in (b"webm", b"matroska")
         )
     else:
-        is_joined = data.find(_ASF, at + 16) > 0
+        is_joined = data.find(ASF_GUID, at + 16) > 0
     if is_joined:
         raise AudioDecodeError(
             f"the file holds several {container} files joined together, of which only the first "
@@ -256,7 +265,7 @@ def check_decodable(stream: Stream, has_av: bool) -> None:
     if stream.codec == NO_AUDIO:
         raise UnsupportedAudioError(f"the {stream.container} file has no audio stream")
     name = f"{stream.codec} in {stream.container}" if stream.codec else stream.container
-    needs_av = stream.container in FOREIGN or stream.codec
+    needs_av = stream.container in (*FOREIGN, MP2) or stream.codec
     if stream.codec not in ("", "FLAC", *ogg.SNDFILE_CODECS):
         raise UnsupportedAudioError(f"{name} is not accepted; accepted are {accepted_formats()}")
     if needs_av and not has_av:

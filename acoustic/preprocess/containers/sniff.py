@@ -15,7 +15,8 @@ FOREIGN = ("MP4", "AAC", "WMA", "WebM")
 """Containers that need the `formats` extra (PyAV)."""
 
 _W64_GUID = b"riff\x2e\x91\xcf\x11"
-_ASF_GUID = b"\x30\x26\xb2\x75\x8e\x66\xcf\x11"
+ASF_GUID = b"\x30\x26\xb2\x75\x8e\x66\xcf\x11"
+EBML_MAGIC = b"\x1a\x45\xdf\xa3"
 HINT_BYTES = 12  # the longest check reads a 4-byte magic, a size and a type
 
 _PREFIXES = {
@@ -24,8 +25,8 @@ _PREFIXES = {
     b".snd": "AU",
     b"caff": "CAF",
     _W64_GUID: "W64",
-    _ASF_GUID: "WMA",
-    b"\x1a\x45\xdf\xa3": "WebM",
+    ASF_GUID: "WMA",
+    EBML_MAGIC: "WebM",
 }
 
 _OTHERS = {

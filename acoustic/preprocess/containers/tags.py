@@ -1,4 +1,4 @@
-"""ID3v2 and APE tags in front of the audio, or between joined files: each states its size.
+"""Skips ID3v2 and APE tags in front of the audio, and between joined files.
 
 Source: id3.org, ID3v2.4 sections 3.1 (header) and 3.4 (footer); APEv2 specification (tag header).
 """
@@ -17,14 +17,14 @@ def after_tags(source: ByteSource, at: int = 0) -> int:
     """
     for _ in range(MAX_TAGS):
         head = source.peek(at, at + 32)
-        size = _tag_bytes(head)
+        size = tag_bytes(head)
         if not size:
             return at
         at += size if at + size < source.size_bytes else min(10, len(head))
     return at
 
 
-def _tag_bytes(head: bytes) -> int:
+def tag_bytes(head: bytes) -> int:
     """Size of the tag that starts with `head`, with its header and footer; 0 if it is not one."""
     if head[:3] == b"ID3" and len(head) >= 10 and head[3] != 0xFF:
         size = 0  # 7 bits per byte, so that it never looks like a frame's sync

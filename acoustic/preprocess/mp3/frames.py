@@ -13,6 +13,7 @@ import re
 from dataclasses import dataclass
 from functools import cache
 
+from acoustic.errors import UnsupportedAudioError
 from acoustic.preprocess.containers.source import WholeFile
 from acoustic.preprocess.containers.tags import after_tags
 
@@ -41,6 +42,9 @@ AGREEING_FRAMES = 4
 
 MAX_CANDIDATES = 1 << 16
 """Most places of a file that are tried as the start of a frame, so that junk costs bounded time."""
+
+MAX_RUNS = 4096
+"""Most runs in one file; each is an object in memory."""
 
 _FRAMES_FLAG = 1
 
@@ -160,12 +164,14 @@ def is_information(data: bytes, at: int, header: Header) -> bool:
 def scan(data: bytes, at: int) -> list[Run]:
     """All runs of frames from a position to the end; what lies between them is not audio.
 
-    A run ends at a gap or where the sample rate, the channels or the layer change; in layers I and
-    II also where the bitrate changes, because nothing in such a file states its length.
+    A run ends at a gap or where the sample rate, the channels or the layer change.
 
     Args:
         data: content of a file.
         at: where to begin.
+
+    Raises:
+        UnsupportedAudioError: more than MAX_RUNS runs.
     """
     runs: list[Run] = []
     n_candidates, size = 0, len(data)
@@ -181,6 +187,11 @@ def scan(data: bytes, at: int) -> list[Run]:
         start = at
         at, n_frames, is_varying = _follow(data, at, header)
         runs.append(Run(start, min(at, size), n_frames, header, is_varying))
+        if len(runs) > MAX_RUNS:
+            raise UnsupportedAudioError(
+                f"the file changes its format or is damaged in more than {MAX_RUNS} places, the "
+                "limit; encode it again"
+            )
         at = min(at, size)
 
 
@@ -188,10 +199,7 @@ def _follow(data: bytes, at: int, header: Header) -> tuple[int, int, bool]:
     """Walk frames of one format: position behind them, their number, whether bitrates differ."""
     is_mono, last = header.mono, len(data) - 4
     # a frame's size by the three bytes of its header that determine it
-    sizes = _sizes_of(
-        header.version, header.layer, header.sample_rate,
-        0 if header.layer == LAYER_3 else header.bitrate_kbps,
-    )  # fmt: skip
+    sizes = _sizes_of(header.version, header.layer, header.sample_rate)
     n_frames, seen = 0, set[int]()
     note = seen.add  # a local name: this loop is the cost of the whole walk
     try:
@@ -240,14 +248,13 @@ def _is_alike(header: Header, other: Header) -> bool:
 
 
 @cache
-def _sizes_of(version: int, layer: int, sample_rate: int, bitrate_kbps: int) -> dict[bytes, int]:
+def _sizes_of(version: int, layer: int, sample_rate: int) -> dict[bytes, int]:
     """First three bytes of every header of one format → size of its frame, bytes.
 
     Args:
         version: the two version bits.
         layer: the two layer bits.
         sample_rate: sample rate, Hz.
-        bitrate_kbps: bitrate, kbit/s; 0 for all.
     """
     sizes = {}
     for second in range(0xE2, 0x100):
@@ -256,6 +263,6 @@ def _sizes_of(version: int, layer: int, sample_rate: int, bitrate_kbps: int) -> 
             header = parse_header(key + b"\0", 0)
             if header is None or (header.version, header.layer) != (version, layer):
                 continue
-            if header.sample_rate == sample_rate and bitrate_kbps in (0, header.bitrate_kbps):
+            if header.sample_rate == sample_rate:
                 sizes[key] = header.size_bytes
     return sizes

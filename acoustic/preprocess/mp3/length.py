@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from acoustic.preprocess.containers.tags import tag_bytes
 from acoustic.preprocess.mp3.frames import (
     LAYER_3,
     Header,
@@ -64,10 +65,13 @@ class MpegFile:
     Attributes:
         streams: at least one; several where the sample rate, the channels or the layer change.
         stated_s: length that the file states, seconds; None where it states none.
+        is_countable: whether a decoder that guesses the length from a bitrate is right; not so in
+            layers I and II of varying bitrate, which have no frame that states a length.
     """
 
     streams: tuple[MpegStream, ...]
     stated_s: float | None
+    is_countable: bool = True
 
 
 def read_streams(data: bytes, at: int) -> MpegFile:
@@ -91,6 +95,10 @@ def read_streams(data: bytes, at: int) -> MpegFile:
     n_frames = sum(run.n_frames for run in runs) - has_information
     stated_s = n_stated * first.n_samples / first.sample_rate if n_stated else None
     duration_s = sum(run.duration_s for run in runs)
+    bitrates = {run.header.bitrate_kbps for run in runs}
+    if first.layer != LAYER_3 and (len(bitrates) > 1 or any(run.is_varying for run in runs)):
+        pieces = tuple((run.start, run.stop) for run in runs)
+        return MpegFile((MpegStream(pieces, b"", duration_s),), None, is_countable=False)
     if len(groups) == 1 and not _is_misleading(data, runs, n_stated, n_frames):
         return MpegFile((replace_duration(whole, duration_s),), stated_s)
     return MpegFile(tuple(_stream(data, group) for group in groups), stated_s)
@@ -117,14 +125,7 @@ def _is_behind_tag(data: bytes, at: int) -> bool:
     """Whether only an ordinary ID3v2 tag is in front, which decoders skip by themselves."""
     if at == 0:
         return True
-    return data[:3] == b"ID3" and not data[5] & 0x10 and at == _tag_stop(data)
-
-
-def _tag_stop(data: bytes) -> int:
-    size = 0
-    for byte in data[6:10]:
-        size = size << 7 | byte & 0x7F
-    return 10 + size
+    return data[:3] == b"ID3" and not data[5] & 0x10 and at == tag_bytes(data[:10])
 
 
 def _is_misleading(data: bytes, runs: Sequence[Run], n_stated: int | None, n_frames: int) -> bool:
@@ -157,8 +158,7 @@ def _of_one_format(runs: Sequence[Run]) -> list[list[Run]]:
 
 def _format(run: Run) -> tuple[object, ...]:
     header = run.header
-    bitrate = 0 if header.layer == LAYER_3 else header.bitrate_kbps
-    return header.version, header.layer, header.sample_rate, header.mono, bitrate
+    return header.version, header.layer, header.sample_rate, header.mono
 
 
 def _stream(data: bytes, group: Sequence[Run]) -> MpegStream:

@@ -15,7 +15,7 @@ Positions and sizes are bytes; a frame has 1152 samples, or 576 below 32 kHz.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from acoustic.preprocess.containers.tags import after_tags
 from acoustic.preprocess.mp3.frames import (
@@ -224,9 +224,7 @@ def _follows(data: bytes, at: int, table: FrameTable) -> bool:
 
 def _is_alike(header: Header, table: FrameTable) -> bool:
     known = table.parsed
-    return (header.version, header.bitrate_kbps, header.sample_rate) == (
-        known.version, known.bitrate_kbps, known.sample_rate,
-    )  # fmt: skip
+    return replace(header, padding=0) == replace(known, padding=0)
 
 
 def _walk(head: bytes) -> Iterator[tuple[int, Header]]:

@@ -67,6 +67,22 @@ def test_two_names_of_one_file_that_are_no_links_are_two(tmp_path: Path) -> None
     assert names(tmp_path) == ["a.mp3", "b.mp3"]
 
 
+def test_a_link_with_another_name_does_not_hide_one_with_a_name_of_audio(tmp_path: Path) -> None:
+    touch(tmp_path / "out" / "1.wav")
+    music = tmp_path / "music"
+    music.mkdir()
+    for name in ("latest", "one.wav"):
+        (music / name).symlink_to(tmp_path / "out" / "1.wav")
+    assert names(music) == ["one.wav"]
+
+
+def test_links_to_pipes_and_devices_are_no_files(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "x.mp3").symlink_to(tmp_path / "pipe")
+    (tmp_path / "y.mp3").symlink_to("/dev/zero")
+    assert names(tmp_path) == []
+
+
 def test_a_broken_link_is_listed_so_that_its_error_is_seen(tmp_path: Path) -> None:
     (tmp_path / "gone.mp3").symlink_to(tmp_path / "nowhere")
     (tmp_path / "self.mp3").symlink_to(tmp_path / "self.mp3")

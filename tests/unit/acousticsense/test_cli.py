@@ -109,7 +109,7 @@ def test_results_in_a_file_are_added_to(music: Path, tmp_path: Path, suffix: str
     assert "--skip-existing to add to it" in again.stderr
     more = runner.invoke(app, ["classify", str(music), "--out", str(out), "--skip-existing"])
     assert "2 files added" in more.stderr, more.output
-    files, _ = existing_files(out, suffix)
+    files, _ = existing_files(out, suffix, False)
     assert files == {str(music / name) for name in ("a.wav", "b.flac", "broken.mp3")}
 
 
@@ -267,3 +267,53 @@ def test_json_is_valid_in_any_encoding() -> None:
         name = "ïñ 🎸.mp3"
         JsonLinesWriter(stream).write(name, FileUnreadableError(f"{name} cannot be read"))
         assert json.loads(raw.getvalue().decode(encoding))["file"] == name
+
+
+@pytest.mark.parametrize("suffix", ["tsv", "csv", "jsonl"])
+@pytest.mark.parametrize("left", ["header", "cut line", "nothing"])
+def test_an_interrupted_run_is_continued(
+    music: Path, tmp_path: Path, suffix: str, left: str
+) -> None:
+    out = tmp_path / f"genres.{suffix}"
+    command = ["classify", str(music), "--out", str(out)]
+    runner.invoke(app, command)
+    whole = out.read_bytes()
+    header = 0 if suffix == "jsonl" else whole.index(b"\n") + 1
+    out.write_bytes({"header": whole[:header], "cut line": whole[:-20], "nothing": b""}[left])
+    result = runner.invoke(app, [*command, "--skip-existing"])
+    assert result.exit_code == 1, result.output
+    assert len(out.read_bytes().splitlines()) == len(whole.splitlines())
+    assert out.read_bytes().splitlines()[0][:20] == whole.splitlines()[0][:20]
+
+
+def test_names_with_quotes_and_tabs_are_found_again(tmp_path: Path) -> None:
+    folder = tmp_path / "music"
+    folder.mkdir()
+    for name in ('"x.wav', '"Heroes".wav', "a\tb.wav", "c\nd.wav"):
+        (folder / name).write_bytes(encode(sweep(8.0), 22_050))
+    for suffix in ("tsv", "csv", "jsonl"):
+        out = tmp_path / f"r.{suffix}"
+        assert runner.invoke(app, ["classify", str(folder), "--out", str(out)]).exit_code == 0
+        again = runner.invoke(app, ["classify", str(folder), "--out", str(out), "--skip-existing"])
+        assert "0 files added" in again.stderr, again.output
+
+
+def test_other_columns_and_missing_folders_are_refused(music: Path, tmp_path: Path) -> None:
+    out = tmp_path / "r.tsv"
+    one = str(music / "a.wav")
+    assert runner.invoke(app, ["classify", one, "--out", str(out)]).exit_code == 0
+    result = runner.invoke(
+        app, ["classify", one, "--out", str(out), "--skip-existing", "--timeline"]
+    )
+    assert "its columns are" in result.stderr
+    for suffix in ("tsv", "parquet"):
+        result = runner.invoke(
+            app, ["classify", one, "--out", str(tmp_path / "no" / f"r.{suffix}")]
+        )
+        assert result.exit_code == 2
+        assert "there is no folder" in result.stderr
+
+
+def test_a_file_named_twice_has_one_row(music: Path) -> None:
+    result = runner.invoke(app, ["classify", str(music / "a.wav"), str(music), "--json"])
+    assert len(result.stdout.splitlines()) == 3

@@ -7,6 +7,7 @@ import pytest
 
 from acoustic.preprocess.decode import open_audio
 from acoustic.preprocess.downmix import CANCELLED_RATIO, Decoded, read_mono
+from acoustic.preprocess.guard import DecodeLimits
 from acoustic.types import Segment
 from tests.support.sounds import Samples, encode, noise, sweep
 
@@ -66,7 +67,9 @@ def test_the_loudest_channel_is_taken() -> None:
     np.testing.assert_array_equal(found.waveforms[0].samples, -samples_of(left)[0])
 
 
-@pytest.mark.parametrize("gains", [(1, -1, 0.5, -0.5), (1, -0.5, -0.5), (0, 1, -1, 0, 0, 0)])
+@pytest.mark.parametrize(
+    "gains", [(1, -1, 0.5, -0.5), (1, -0.5, -0.5), (0, 1, -1, 0, 0, 0), (1, -1) * 4, (1, -1) * 16]
+)
 def test_more_than_two_channels(gains: tuple[float, ...]) -> None:
     left = music()
     found = decode(np.stack([np.float32(gain) * left for gain in gains]))
@@ -97,3 +100,26 @@ def test_silence_decides_nothing() -> None:
     tiny[: 3 * RATE] = 1e-6
     found = decode(np.stack([left + tiny, left - tiny]))
     assert found.cancellation == pytest.approx(0, abs=1e-4)
+
+
+def test_joined_recordings_with_other_channels_are_compared_as_well() -> None:
+    left = music()
+    part = left[: 3 * RATE]
+    data = encode(part, RATE, "flac") + encode(np.stack([part, -part], axis=1), RATE, "flac")
+    reader = open_audio(data)
+    assert reader.info.channels == 2
+    segments = (Segment(start_s=0.5, end_s=2.0), Segment(start_s=3.5, end_s=5.0))
+    found = read_mono(reader.read, segments, reader.info.channels, -75.0)
+    assert found.cancellation > CANCELLED_RATIO
+    for waveform in found.waveforms:
+        assert waveform.power == pytest.approx(float(part.var()), rel=0.3)
+
+
+def test_the_comparison_needs_three_passes_at_most() -> None:
+    """A long file of six channels stays below the limit on decoded bytes."""
+    left = music()
+    channels = np.stack([left, -left] * 3)
+    limit = int(3.1 * channels.nbytes)
+    reader = open_audio(encode(channels.T, RATE, "wavfloat"), DecodeLimits(max_decoded_bytes=limit))
+    whole = (Segment(start_s=0.0, end_s=6.0),)
+    assert read_mono(reader.read, whole, 6, -75.0).cancellation > CANCELLED_RATIO

@@ -92,6 +92,14 @@ def test_links_are_visited_once(songs: Path) -> None:
     assert len(names([songs], songs)) == 4
 
 
+def test_a_glob_follows_the_links_that_it_names(tmp_path: Path) -> None:
+    (tmp_path / "v2").mkdir()
+    (tmp_path / "v2" / "x.mp3").write_bytes(b"x")
+    (tmp_path / "cur").symlink_to(tmp_path / "v2")
+    assert names([tmp_path / "cur*" / "x.mp3"], tmp_path) == ["cur/x.mp3"]
+    assert names([tmp_path / "*" / "x.mp3"], tmp_path) == ["v2/x.mp3"]
+
+
 def test_what_is_skipped_is_counted_and_an_empty_source_named(songs: Path, tmp_path: Path) -> None:
     (songs / "._a.wav").write_bytes(b"x")
     (tmp_path / "empty").mkdir()

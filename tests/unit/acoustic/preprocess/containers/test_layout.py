@@ -13,7 +13,9 @@ from acoustic.preprocess.containers.locate import locate
 from acoustic.preprocess.containers.source import WholeFile
 from acoustic.preprocess.containers.tags import after_tags
 from acoustic.preprocess.decode import open_audio
-from tests.support.odd_files import id3, junk, one
+from acoustic.preprocess.mp3.frames import parse_header
+from tests.support.encode_av import encode_av
+from tests.support.odd_files import ape, id3, junk, one
 from tests.support.sounds import encode, noise, sweep
 
 MAX_CPU_S = 5.0
@@ -81,9 +83,57 @@ def test_a_tag_that_states_more_than_the_file_has_is_only_its_header() -> None:
     assert after_tags(WholeFile(data)) == 10
 
 
+@pytest.mark.parametrize(
+    "behind",
+    [
+        bytes(400_000), b"id3 " + (300_000).to_bytes(4, "little") + junk(200_000),
+        id3(junk(200_000)), b"TAG" + bytes(125), ape(junk(200_000)),
+        b"LIST" + (8).to_bytes(4, "little") + b"INFOISFT",
+    ],
+    ids=["padding", "cut chunk", "id3v2", "id3v1", "ape", "chunk"],
+)  # fmt: skip
+def test_what_is_no_sound_behind_the_samples_is_not_decoded(behind: bytes) -> None:
+    info = open_audio(one("wav") + behind).info
+    assert info.duration_s == pytest.approx(9.0, abs=0.01)
+    assert info.stated_duration_s is None
+
+
+def test_rf64_of_a_crashed_recorder_is_read_to_the_end() -> None:
+    wav = one("wav")
+    ds64 = b"ds64" + (28).to_bytes(4, "little") + bytes(28)
+    at = wav.index(b"data")
+    data = b"RF64\xff\xff\xff\xffWAVE" + ds64 + wav[12:at] + b"data\xff\xff\xff\xff" + wav[at + 8 :]
+    assert open_audio(data).info.duration_s == pytest.approx(9.0, abs=0.01)
+
+
+def test_flac_whose_smallest_block_is_its_last_one_is_whole() -> None:
+    data = bytearray(one("flac"))
+    data[8:10] = (256).to_bytes(2, "big")
+    assert open_audio(bytes(data)).info.duration_s == pytest.approx(9.0, abs=0.01)
+
+
+def test_mp2_of_varying_bitrate_is_one_recording_of_its_true_length() -> None:
+    data = encode_av(sweep(6.0, 48_000), "mp2")
+    low = encode_av(sweep(6.0, 48_000), "mp2", bit_rate=64_000)
+    info = open_audio(data + low).info
+    assert info.duration_s == pytest.approx(12.0, abs=0.2)
+
+
 TINY_OGG = encode(noise(0.3, 8000), 8000, "ogg")
 TINY_FLAC = encode(noise(0.3, 8000), 8000, "flac")
 TINY_WAV = encode(noise(0.2, 8000), 8000)
+
+
+def mpeg_frames_of_two_rates() -> bytes:
+    """MPEG-2 layer III, 8 kbit/s, by turns of 24,000 and 22,050 Hz: the smallest frames."""
+    pair = b""
+    for header in (b"\xff\xf3\x14\xc0", b"\xff\xf3\x10\xc0"):
+        parsed = parse_header(header, 0)
+        assert parsed is not None
+        pair += header + bytes(parsed.size_bytes - 4)
+    return pair * 100_000
+
+
 BOMBS = {
     "links": lambda: TINY_OGG * 2000,
     "flac files": lambda: TINY_FLAC * 2000,
@@ -95,6 +145,10 @@ BOMBS = {
     "pages": lambda: (b"OggS\0\0" + bytes(20) + b"\1\1x") * 200_000,
     "chunks": lambda: b"RIFF\xff\xff\xff\xffWAVE" + b"abcd\0\0\0\0" * 500_000,
     "a large tag": lambda: id3(bytes(200_000_000)) + one("mp3"),
+    "mpeg frames of two rates": lambda: mpeg_frames_of_two_rates(),
+    "adts frames of two rates": lambda: (
+        (b"\xff\xf1\x50\x80\x00\xff\xfc" + b"\xff\xf1\x4c\x80\x00\xff\xfc") * 300_000
+    ),
     "formats": lambda: (one("mp3")[:4000] + one("mp3", 1, 48_000)[:4000]) * 300,
 }
 
