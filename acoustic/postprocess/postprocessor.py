@@ -164,12 +164,7 @@ class Postprocessor:
                 scores, self.labels, limits.min_confidence or 0.0, limits.min_margin
             )
             windows = self._timeline(track, fitted.temperature) if options.timeline else None
-        answered = replace(
-            answered,
-            reasons=reasons,
-            family=family,
-            timeline=windows,
-        )
+        answered = replace(answered, reasons=reasons, family=family, timeline=windows)
         prediction = self._assemble(track, options, fitted, answered, timer.timings_ms)
         margin = scores[0].probability - scores[1].probability
         wants_another = track.facts.n_remaining > 0 and margin < self.config.auto_margin

@@ -23,6 +23,7 @@ from acousticsense.cli.options import (
 )
 from acousticsense.cli.tables import (
     FORMATS,
+    NOT_MUSIC_TEXT,
     CsvWriter,
     JsonLinesWriter,
     ParquetWriter,
@@ -84,7 +85,8 @@ def classify(
     ],
     effort: Effort = EffortOption.BALANCED,
     top_k: Annotated[
-        int | None, typer.Option(min=1, help="Genres per file in jsonl and parquet; 5 by default.")
+        int | None,
+        typer.Option(min=1, help="Genres per file; in a table and tsv the set by default, else 5."),
     ] = None,
     coverage: Annotated[
         float | None,
@@ -111,25 +113,22 @@ def classify(
 ) -> None:
     """Classify audio files by genre.
 
-    A file that cannot be read is reported and the rest goes on. In a table, "could be" has the
-    other genres of the prediction set, "review" the reasons why a person should check the answer.
+    A file that cannot be read is reported and the rest goes on. "Could be" has the other genres of
+    the prediction set, "review" the reasons why a person should check the answer.
     """
     chosen = _format(format, as_json, as_csv, out)
     if skip_existing and out is None:
         raise typer.BadParameter("--skip-existing needs --out")
-    if top_k is not None and chosen not in ("jsonl", "parquet"):
-        raise typer.BadParameter(f"--top-k is for jsonl and parquet; a {chosen} has no such list")
+    if top_k is not None and chosen == "csv":
+        raise typer.BadParameter("--top-k has no column in csv: choose tsv, jsonl or parquet")
     if sys.stderr.isatty():
         typer.echo("loading the model …", err=True)
     if chosen == "parquet":
         require("batch")
     with readable_errors(), quiet_decoders():
-        from acoustic.errors import InvalidOptionError
         from acoustic.request import RequestOptions
 
         inputs = _inputs(files)
-        if not inputs:
-            raise InvalidOptionError("there is no audio file in the folders given")
         options = RequestOptions(
             effort=effort.value, top_k=top_k, coverage=coverage, timeline=timeline
         )
@@ -158,7 +157,7 @@ def _classify(
     n_failed = 0
     with (
         Classifier(model or BUILT_IN, config=config) as classifier,
-        _opened(output, inputs, has_header, table, options.timeline, classifier.labels) as writer,
+        _opened(output, inputs, has_header, table, options, classifier.labels) as writer,
     ):
         outcomes = classifier.classify_many(
             (_content(each) for each in inputs), workers=workers, effort=options.effort,
@@ -199,7 +198,7 @@ def _format(format: FormatOption | None, as_json: bool, as_csv: bool, out: Path 
 
 def _inputs(files: Sequence[Path]) -> list[_Input]:
     """All files, those of folders in the order of their names; says how many were left out."""
-    from acoustic.errors import FileUnreadableError
+    from acoustic.errors import FileUnreadableError, InvalidOptionError
     from acoustic.file_walk import printable, walk_files
 
     found: dict[str, _Input] = {}  # a file that is named twice has one row
@@ -220,6 +219,8 @@ def _inputs(files: Sequence[Path]) -> list[_Input]:
     if n_skipped:
         files_skipped = "1 other file" if n_skipped == 1 else f"{n_skipped:,} other files"
         typer.echo(f"{files_skipped} skipped: not audio by the ends of the names", err=True)
+    if not found:
+        raise InvalidOptionError("there is no audio file in the folders given")
     return list(found.values())
 
 
@@ -250,14 +251,14 @@ def _opened(
     inputs: Sequence[_Input],
     is_added: bool,
     table: object,
-    timeline: bool,
+    options: RequestOptions,
     genres: Sequence[str],
 ) -> Iterator[Writer]:
     """The writer of a format, on --out or standard output."""
     out, format = output.path, output.format
     if format == "parquet":
         assert out is not None
-        writer: Writer = ParquetWriter(out, table, timeline)
+        writer: Writer = ParquetWriter(out, table, options.timeline)
         try:
             yield writer
         finally:  # what is done is kept, also after an interrupt
@@ -269,10 +270,11 @@ def _opened(
         from acousticsense.cli.terminal import TerminalWriter
 
         names = [each.name for each in inputs]
-        yield TerminalWriter(Console(), names, max(map(len, [*genres, "not music"])))
+        widest = max(map(len, [*genres, NOT_MUSIC_TEXT]))
+        yield TerminalWriter(Console(), names, widest, options.top_k)
         return
     if out is None:
-        yield _text_writer(sys.stdout, format, False, timeline)
+        yield _text_writer(sys.stdout, format, False, options)
         return
     from acoustic.errors import ConfigError
 
@@ -281,11 +283,12 @@ def _opened(
     except OSError as error:
         raise ConfigError(f"{out} cannot be written: {error.strerror}") from error
     with stream:
-        yield _text_writer(stream, format, is_added, timeline)
+        yield _text_writer(stream, format, is_added, options)
 
 
-def _text_writer(stream: IO[str], format: str, is_added: bool, timeline: bool) -> Writer:
+def _text_writer(stream: IO[str], format: str, is_added: bool, options: RequestOptions) -> Writer:
     if format == "jsonl":
         return JsonLinesWriter(stream)
-    kind = CsvWriter if format == "csv" else TsvWriter
-    return kind(stream, not is_added, timeline)
+    if format == "csv":
+        return CsvWriter(stream, not is_added, options.timeline)
+    return TsvWriter(stream, not is_added, options.timeline, options.top_k)

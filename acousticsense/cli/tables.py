@@ -44,17 +44,20 @@ class TsvWriter:
         stream: text stream to write to.
         with_header: whether to write the names of the columns first.
         with_timeline: whether there is a column with the best genre of every window.
+        top_k: see `short_cells`.
     """
 
-    def __init__(self, stream: IO[str], with_header: bool, with_timeline: bool) -> None:
+    def __init__(
+        self, stream: IO[str], with_header: bool, with_timeline: bool, top_k: int | None = None
+    ) -> None:
         self._stream = stream
-        self._with_timeline = with_timeline
+        self._with_timeline, self._top_k = with_timeline, top_k
         if with_header:
             self._line([*TSV_COLUMNS, *(["timeline"] if with_timeline else [])])
 
     def write(self, file: str, result: Prediction | AcousticError) -> None:
         """Write one line."""
-        cells = [file, *short_cells(result)]
+        cells = [file, *short_cells(result, self._top_k)]
         if self._with_timeline:
             cells.append(timeline_text(result))
         self._line(cells)
@@ -178,10 +181,14 @@ def json_body(file: str, result: Prediction | AcousticError) -> dict[str, Any]:
     return {**result.to_dict(), "file": file}
 
 
-def short_cells(result: Prediction | AcousticError) -> list[str]:
+def short_cells(result: Prediction | AcousticError, top_k: int | None) -> list[str]:
     """Genre, confidence, what else it could be, why to review it, and the error, as short text.
 
     Sounds that are not music have no genre.
+
+    Args:
+        result: what is written.
+        top_k: number of genres to name with their probabilities; None for the prediction set.
     """
     from acoustic.errors import AcousticError
     from acoustic.prediction import NOT_MUSIC
@@ -192,8 +199,12 @@ def short_cells(result: Prediction | AcousticError) -> list[str]:
     review = ", ".join(reason.code.replace("_", " ").lower() for reason in reasons)
     if not result.is_music:
         return [NOT_MUSIC_TEXT, "", "", review, ""]
-    members = result.prediction_set.genres if result.prediction_set else ()
-    others = ", ".join(genre for genre in members if genre != result.top_genre)
+    if top_k is not None:
+        scores = result.predictions[1:top_k]
+        others = ", ".join(f"{each.genre} {each.probability:.0%}" for each in scores)
+    else:
+        members = result.prediction_set.genres if result.prediction_set else ()
+        others = ", ".join(genre for genre in members if genre != result.top_genre)
     return [result.top_genre, f"{result.confidence:.0%}", others, review, ""]
 
 

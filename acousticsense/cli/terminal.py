@@ -28,10 +28,17 @@ class TerminalWriter:
         console: console to print on.
         files: all files that will come, for their common folder and the width of the first column.
         genre_columns: characters of the longest genre.
+        top_k: see `tables.short_cells`.
     """
 
-    def __init__(self, console: Console, files: Sequence[str], genre_columns: int) -> None:
-        self._console = console
+    def __init__(
+        self,
+        console: Console,
+        files: Sequence[str],
+        genre_columns: int,
+        top_k: int | None = None,
+    ) -> None:
+        self._console, self._top_k = console, top_k
         self._common = common_folder(files)
         longest = max((len(self.shown(each)) for each in files), default=MIN_COLUMNS)
         left = console.width - genre_columns - CONFIDENCE_COLUMNS - 2 * len(COLUMNS)
@@ -48,7 +55,7 @@ class TerminalWriter:
 
     def write(self, file: str, result: Prediction | AcousticError) -> None:
         """Print one row, and the windows below it where the answer lists them."""
-        genre, confidence, others, review, error = short_cells(result)
+        genre, confidence, others, review, error = short_cells(result, self._top_k)
         if error:
             self._console.print(
                 f"{self.shown(file)}: {error}", style="red", markup=False, highlight=False
