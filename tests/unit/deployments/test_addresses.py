@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import time
 
@@ -47,7 +48,7 @@ def test_a_port_in_use_is_named() -> None:
 def test_a_free_port_is_fine_in_both_families() -> None:
     check_listen_address("127.0.0.1", free_port())
     check_listen_address("localhost", free_port())
-    if socket.has_ipv6:
+    with contextlib.suppress(OSError):  # a machine without IPv6
         check_listen_address("::1", free_port("::1"))
 
 
