@@ -44,6 +44,10 @@ from acoustic.types import AudioInfo, Segment
 COMPLETE_RATIO = 0.8
 """Audio that ends before this share of its stated length is damaged, not just rounded."""
 
+MAX_STUMP_RATIO = 0.02
+MAX_STUMP_BYTES = 16 << 10
+"""Share of a file, and bytes, up to which its last recording is left out if it cannot be opened."""
+
 MIN_MISMATCH_S = 0.1  # a shorter difference is the padding of a frame
 
 
@@ -61,8 +65,8 @@ def open_audio(data: bytes, limits: DecodeLimits | None = None) -> AudioReader:
         AudioDecodeError: the header cannot be read, there is no audio, or much less than stated.
         AudioTooLongError: the track is longer than the limit.
     """
-    streams = read_layout(data)
     guard = DecodeGuard(limits or DecodeLimits())
+    streams = _without_stump(read_layout(data), len(data), guard)
     has_av = importlib.util.find_spec("av") is not None
     for stream in streams:
         check_decodable(stream, has_av)
@@ -75,6 +79,20 @@ def open_audio(data: bytes, limits: DecodeLimits | None = None) -> AudioReader:
     stated_s = streams[0].stated_s or joined.durations_s[0]
     joined.info = _with_stated(joined.info, stated_s, joined.info.duration_s or 0.0)
     return joined
+
+
+def _without_stump(streams: list[Stream], n_bytes: int, guard: DecodeGuard) -> list[Stream]:
+    """The streams without a last one that holds no sound: a recording of radio ends anywhere."""
+    last = streams[-1]
+    if len(streams) == 1 or last.container in FOREIGN or last.codec:
+        return streams
+    if len(last.read()) > max(MAX_STUMP_BYTES, MAX_STUMP_RATIO * n_bytes):
+        return streams
+    try:
+        _open(last, guard)
+    except AudioDecodeError:
+        return streams[:-1]
+    return streams
 
 
 def _open(stream: Stream, guard: DecodeGuard) -> AudioReader:

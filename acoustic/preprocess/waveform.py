@@ -86,7 +86,7 @@ class ChannelPowers:
 
     Attributes:
         full: sums of squares in the full band.
-        low: the same of means over so many samples that their rate is LOW_BAND_HZ.
+        low: sums of squares below LOW_BAND_HZ, over means of neighbouring samples.
     """
 
     def __init__(self) -> None:

@@ -113,8 +113,8 @@ def classify(
 ) -> None:
     """Classify audio files by genre.
 
-    A file that cannot be read is reported and the rest goes on. "Could be" has the other genres of
-    the prediction set, "review" the reasons why a person should check the answer.
+    A file that cannot be read is reported, and the others are processed. "Could be" has the other
+    genres of the prediction set, "review" the reasons why a person should check the answer.
     """
     chosen = _format(format, as_json, as_csv, out)
     if skip_existing and out is None:
@@ -220,7 +220,7 @@ def _inputs(files: Sequence[Path]) -> list[_Input]:
         files_skipped = "1 other file" if n_skipped == 1 else f"{n_skipped:,} other files"
         typer.echo(f"{files_skipped} skipped: not audio by the ends of the names", err=True)
     if not found:
-        raise InvalidOptionError("there is no audio file in the folders given")
+        raise InvalidOptionError("the given folders have no audio file")
     return list(found.values())
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 COLUMNS = ("file", "genre", "confidence", "could be", "review")
 CONFIDENCE_COLUMNS = 10
 MIN_COLUMNS = 8
-"""Narrowest column, characters; a longer text goes on in the next line."""
+"""Narrowest column, characters; a longer text continues in the next line."""
 
 
 class TerminalWriter:

@@ -127,6 +127,13 @@ ODD_FILES: dict[str, OddFile] = {
     "vorbis chained, other rate": OddFile(
         make=lambda: one("ogg") + one("ogg", 1, 22_050), duration_s=TWICE, reason=JOINED
     ),
+    "vorbis chained, cut in the last header": OddFile(
+        make=lambda: one("ogg") + one("ogg", 1) + one("ogg", 2)[:2500],
+        duration_s=TWICE, reason=JOINED,
+    ),
+    "vorbis, then the start of another header": OddFile(
+        make=lambda: one("ogg") + one("ogg", 1)[:2500], duration_s=LENGTH_S
+    ),
     "opus, then vorbis": OddFile(
         make=lambda: one("opus") + one("ogg", 1), duration_s=TWICE, reason=JOINED
     ),

@@ -91,7 +91,5 @@ def _frame(data: bytes, at: int) -> tuple[int, int]:
     rate_index = head[2] >> 2 & 0x0F
     if size < _LEAST_BYTES or rate_index > 12:
         return 0, 0
-    # version bit, sampling frequency index, channel configuration
-    return size, (head[1] & 0x08) << 8 | rate_index << 3 | (head[2] & 1) << 2 | head[
-        3
-    ] >> 6 | 1 << 15
+    version, channels = head[1] & 0x08, (head[2] & 1) << 2 | head[3] >> 6
+    return size, 1 << 15 | version << 8 | rate_index << 3 | channels

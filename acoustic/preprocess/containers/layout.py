@@ -69,7 +69,7 @@ def read_layout(data: bytes) -> list[Stream]:
         UnsupportedAudioError: not a known container, or more than MAX_STREAMS recordings.
         AudioDecodeError: joined files of a container that cannot be split.
     """
-    container, at = locate(data, WholeFile(data))
+    container, at = locate(data)
     streams: list[Stream] = []
     for stream in _streams(container, data, at):
         if len(streams) == MAX_STREAMS:

@@ -17,7 +17,7 @@ from acoustic.preprocess.containers.sniff import (
     other_format,
     sniff,
 )
-from acoustic.preprocess.containers.source import ByteSource
+from acoustic.preprocess.containers.source import WholeFile
 from acoustic.preprocess.containers.tags import after_tags
 from acoustic.preprocess.mp3 import frames
 
@@ -33,12 +33,11 @@ _CANDIDATE = re.compile(
 )
 
 
-def locate(data: bytes, source: ByteSource) -> tuple[str, int]:
+def locate(data: bytes) -> tuple[str, int]:
     """Container of a file, and the position where its audio begins.
 
     Args:
         data: content of the file.
-        source: the same content.
 
     Raises:
         InvalidRequestError: `data` is empty.
@@ -47,6 +46,7 @@ def locate(data: bytes, source: ByteSource) -> tuple[str, int]:
     """
     if not data:
         raise InvalidRequestError("the audio is empty: 0 bytes")
+    source = WholeFile(data)
     at = after_tags(source)
     if name := sniff(data[at : at + HINT_BYTES]):
         return name, at

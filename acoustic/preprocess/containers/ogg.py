@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import pairwise
 
+from acoustic.errors import UnsupportedAudioError
 from acoustic.preprocess.containers.source import ByteSource, uneven_places
 
 MAX_PAGES = 1 << 20
@@ -53,6 +54,9 @@ def read_links(data: bytes, at: int) -> list[OggLink]:
     Args:
         data: content of a file.
         at: position of the first page.
+
+    Raises:
+        UnsupportedAudioError: more than MAX_PAGES pages.
     """
     links: list[OggLink] = []
     start, codecs, in_header = at, list[str](), True
@@ -73,6 +77,10 @@ def read_links(data: bytes, at: int) -> list[OggLink]:
             in_header = False
         n_segments = data[at + 26]
         at += _HEADER_BYTES + n_segments + sum(data[at + 27 : at + 27 + n_segments])
+    else:
+        raise UnsupportedAudioError(
+            f"the Ogg file has more than {MAX_PAGES} pages, the limit; encode it again"
+        )
     return [*links, OggLink(start, len(data), tuple(codecs))]
 
 

@@ -73,8 +73,6 @@ def test_from_folders_to_a_report_card(tmp_path: Path, monkeypatch: pytest.Monke
     assert "valid accuracy" in output
     assert "24 valid tracks; calibration needs 20" in output
     assert "calibrated on 24 tracks" in output
-    assert "acousticsense evaluate" in output
-
     output = run("calibrate", out, music, "--review-accuracy", 0.9, "--threads", 1)
     assert "calibrated on 24 tracks" in output
     calibration = load_calibration(CheckpointFolder.open(out))

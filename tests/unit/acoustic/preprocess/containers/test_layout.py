@@ -73,9 +73,9 @@ def test_links_of_a_chain() -> None:
 def test_audio_is_found_behind_tags_zeros_and_junk(kind: str, n_zeros: int) -> None:
     data = id3() + id3(flags=0x10) + bytes(n_zeros) + one(kind)
     expected = len(data) - len(one(kind))
-    assert locate(data, WholeFile(data))[1] == expected
+    assert locate(data)[1] == expected
     behind = junk(2000) + one(kind)
-    assert locate(behind, WholeFile(behind))[1] == 2000
+    assert locate(behind)[1] == 2000
 
 
 def test_a_tag_that_states_more_than_the_file_has_is_only_its_header() -> None:
