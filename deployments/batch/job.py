@@ -27,7 +27,13 @@ from deployments.batch.parts import write
 from deployments.batch.plan import Plan, make_plan, record_job
 from deployments.batch.preprocess_stage import PreprocessStage
 from deployments.batch.progress import ProgressReport, Totals
-from deployments.batch.report import format_duration, to_text, write_report
+from deployments.batch.report import (
+    count,
+    format_duration,
+    format_size,
+    to_text,
+    write_report,
+)
 from deployments.batch.retry_errors import remove_rows
 from deployments.batch.schema import FILES
 from deployments.batch.source_file import SourceFile
@@ -126,27 +132,6 @@ def estimate(files: list[SourceFile], options: JobOptions, config: ServiceConfig
         f"about {format_duration(len(files) * cpu_s / n_cpus)} on {n_cpus} CPUs like these: "
         f"{cpu_s * 1e3:.0f} ms of CPU per file, measured on {count(len(probed), 'file')}"
     )
-
-
-def format_size(n_bytes: int) -> str:
-    """Text of a size in the largest unit that leaves one digit in front of the point.
-
-    >>> format_size(1_234_567)
-    '1.2 MB'
-    """
-    size, units = float(n_bytes), ["bytes", "kB", "MB", "GB", "TB"]
-    while size >= 999.5 and len(units) > 1:
-        size, units = size / 1000, units[1:]
-    return (
-        f"{size:.0f} {units[0]}"
-        if units[0] == "bytes" or size >= 99.5
-        else f"{size:.1f} {units[0]}"
-    )
-
-
-def count(n: int, noun: str) -> str:
-    """A number with its noun: "1 file", "2,000 files"."""
-    return f"{n:,} {noun}{'' if n == 1 else 's'}"
 
 
 class _FirstError(Exception):

@@ -93,6 +93,27 @@ def format_duration(seconds: float) -> str:
     return f"{minutes // 60:,} h {minutes % 60} min"
 
 
+def format_size(n_bytes: int) -> str:
+    """Text of a size in the largest unit that leaves one digit in front of the point.
+
+    >>> format_size(1_234_567)
+    '1.2 MB'
+    """
+    size, units = float(n_bytes), ["bytes", "kB", "MB", "GB", "TB"]
+    while size >= 999.5 and len(units) > 1:
+        size, units = size / 1000, units[1:]
+    return (
+        f"{size:.0f} {units[0]}"
+        if units[0] == "bytes" or size >= 99.5
+        else f"{size:.1f} {units[0]}"
+    )
+
+
+def count(n: int, noun: str) -> str:
+    """A number with its noun: "1 file", "2,000 files"."""
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
 def _count(options: JobOptions) -> dict[str, Any]:
     genres: Counter[str] = Counter()
     errors: Counter[str] = Counter()
