@@ -52,6 +52,9 @@ N_ATTEMPTS = 2
 READY_AFTER_ANSWER_S = 10.0
 """Seconds after an answer during which the service counts as ready, whatever its queues."""
 
+LATE_S = 1.0
+"""Seconds after which it is checked whether an answer that is late can still come."""
+
 REPLICA_GONE = (RayActorError, ObjectLostError, ReplicaUnavailableError)
 
 
@@ -144,13 +147,14 @@ class Ingress:
         """
         features = self._preprocess.remote(data, options.effort, number)
         evaluated.append(self._classify.remote(features))
+        answer = self._postprocess.remote(options, *evaluated)
         try:
-            result: RoundResult = await self._postprocess.remote(options, *evaluated)
+            result: RoundResult = await _last_result(features, evaluated[-1], answer)
         except asyncio.CancelledError:
-            features.cancel()
-            evaluated[-1].cancel()
+            _cancel(features, evaluated[-1], answer)
             raise
         except (RayError, RayServeException) as error:
+            _cancel(features, evaluated[-1], answer)
             raise self._translate(error) from error
         return result
 
@@ -214,3 +218,30 @@ class Ingress:
         async with asyncio.timeout(READY_TIMEOUT_S):
             answers = await asyncio.gather(*(h.facts.remote() for h in handles.values()))
         return dict(zip(handles, answers, strict=True))
+
+
+async def _last_result(*chain: DeploymentResponse) -> Any:
+    """Result of the last stage of a chain; once it is late, also the first error of any stage.
+
+    Serve never gives up on passing the result of a stage on, even if that result is the error of a
+    replica that was lost with its node: the last stage alone would never answer.
+    """
+    *earlier, last = chain
+    waiting = asyncio.ensure_future(_result(last))
+    try:
+        await asyncio.wait([waiting], timeout=LATE_S)
+        if not waiting.done():
+            for response in earlier:
+                await response
+        return await waiting
+    finally:
+        waiting.cancel()
+
+
+async def _result(response: DeploymentResponse) -> Any:
+    return await response
+
+
+def _cancel(*chain: DeploymentResponse) -> None:
+    for response in chain:
+        response.cancel()

@@ -6,14 +6,23 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from ray.exceptions import RayTaskError
+from ray.exceptions import RayError, RayTaskError
 
 
 class Response:
-    """Fake of a DeploymentResponse: arguments that are responses are awaited first."""
+    """Fake of a DeploymentResponse: arguments that are responses are awaited first.
 
-    def __init__(self, work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    Args:
+        work: what the stage does.
+        arguments: values and responses.
+        pass_on_errors: whether the error of an argument becomes its value; otherwise it is raised.
+    """
+
+    def __init__(
+        self, work: Callable[..., Any], arguments: tuple[Any, ...], pass_on_errors: bool = False
+    ) -> None:
         self._work, self._arguments = work, arguments
+        self._pass_on_errors = pass_on_errors
         self._task: asyncio.Future[Any] | None = None
         self.is_cancelled = False
 
@@ -23,9 +32,20 @@ class Response:
         return self._task.__await__()
 
     async def _run(self) -> Any:
-        values = [await each if isinstance(each, Response) else each for each in self._arguments]
+        values = [
+            await self._value(each) if isinstance(each, Response) else each
+            for each in self._arguments
+        ]
         result = self._work(*values)
         return await result if isinstance(result, Awaitable) else result
+
+    async def _value(self, response: Response) -> Any:
+        try:
+            return await response
+        except RayError as error:
+            if not self._pass_on_errors:
+                raise
+            return error
 
     def cancel(self) -> None:
         self.is_cancelled = True
@@ -36,13 +56,14 @@ class Handle:
 
     def __init__(self, work: Callable[..., Any]) -> None:
         self.work = work
+        self.pass_on_errors = False
         self.calls: list[tuple[Any, ...]] = []
         self.responses: list[Response] = []
         self.facts_work: Callable[[], Any] = lambda: {"pid": 1}
 
     def remote(self, *arguments: Any) -> Response:
         self.calls.append(arguments)
-        self.responses.append(Response(self.work, arguments))
+        self.responses.append(Response(self.work, arguments, self.pass_on_errors))
         return self.responses[-1]
 
     @property

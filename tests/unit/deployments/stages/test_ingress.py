@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ray.exceptions import ObjectLostError, RayActorError, RayError
+from ray.exceptions import ActorUnavailableError, ObjectLostError, RayActorError, RayError
 from ray.serve._private.common import DeploymentID
 from ray.serve.exceptions import (
     BackPressureError,
@@ -161,6 +161,34 @@ def test_a_dead_replica_costs_one_retry(graph: Graph, stage: str, death: Excepti
     assert comparable(graph.run()) == comparable(graph.pipeline.classify(WAV))
     assert len(graph.preprocess.calls) == 2
     assert graph.requests() == {"ok": 1}
+
+
+def test_the_error_of_a_lost_replica_ends_a_wait_for_an_answer_that_never_comes(
+    graph: Graph, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ingress, "LATE_S", 0.01)
+    graph.classify.work = fail_times(graph.classify.work, ActorUnavailableError("lost", None))
+    evaluate = graph.postprocess.work
+
+    async def wait_for_ever_at_first(*arguments: Any) -> Any:
+        if len(graph.postprocess.calls) == 1:
+            await asyncio.Event().wait()
+        return evaluate(*arguments)
+
+    graph.postprocess.pass_on_errors = True
+    graph.postprocess.work = wait_for_ever_at_first
+    assert graph.run().genre
+    assert [each.is_cancelled for each in graph.postprocess.responses] == [True, False]
+
+
+@pytest.mark.parametrize("stage", ["preprocess", "classify"])
+def test_a_late_answer_is_waited_for(
+    graph: Graph, stage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ingress, "LATE_S", 0.0)
+    expected = comparable(graph.pipeline.classify(WAV))
+    assert comparable(graph.run()) == expected
+    assert len(getattr(graph, stage).calls) == 1
 
 
 def test_a_death_that_serve_wraps_is_retried_too(graph: Graph) -> None:
