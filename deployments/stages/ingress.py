@@ -53,7 +53,7 @@ READY_AFTER_ANSWER_S = 10.0
 """Seconds after an answer during which the service counts as ready, whatever its queues."""
 
 LATE_S = 1.0
-"""Seconds after which it is checked whether an answer that is late can still come."""
+"""Seconds after which an answer is late: the stages before the last are then looked at too."""
 
 REPLICA_GONE = (RayActorError, ObjectLostError, ReplicaUnavailableError)
 
@@ -143,7 +143,8 @@ class Ingress:
     ) -> RoundResult:
         """Evaluate one round and answer by it and all before it.
 
-        Nothing is awaited in between: features and logits never travel through the ingress.
+        Nothing is awaited in between, so features and logits do not travel through the ingress,
+        unless the answer is late; see `_last_result`.
         """
         features = self._preprocess.remote(data, options.effort, number)
         evaluated.append(self._classify.remote(features))
@@ -223,8 +224,9 @@ class Ingress:
 async def _last_result(*chain: DeploymentResponse) -> Any:
     """Result of the last stage of a chain; once it is late, also the first error of any stage.
 
-    Serve never gives up on passing the result of a stage on, even if that result is the error of a
-    replica that was lost with its node: the last stage alone would never answer.
+    Serve takes the error of a replica that was lost with its node, passed on as an argument, for
+    an error of the replica that it is passed to, and tries again without end: the last stage alone
+    would never answer.
     """
     *earlier, last = chain
     waiting = asyncio.ensure_future(_result(last))
