@@ -11,6 +11,7 @@ import logging
 import math
 import os
 import time
+from contextlib import suppress
 from typing import Any
 
 from ray.exceptions import ObjectLostError, RayActorError, RayError, RayTaskError
@@ -245,5 +246,7 @@ async def _result(response: DeploymentResponse) -> Any:
 
 
 def _cancel(*chain: DeploymentResponse) -> None:
+    """Cancel what still runs; one that no replica took raises its error again when cancelled."""
     for response in chain:
-        response.cancel()
+        with suppress(RayError, RayServeException):
+            response.cancel()

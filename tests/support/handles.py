@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from ray.exceptions import RayError, RayTaskError
+from ray.serve.exceptions import BackPressureError
 
 
 class Response:
@@ -48,7 +49,12 @@ class Response:
             return error
 
     def cancel(self) -> None:
+        """Cancel it; as in Serve, one that no replica took raises its error again."""
         self.is_cancelled = True
+        if self._task is not None and self._task.done() and not self._task.cancelled():
+            error = self._task.exception()
+            if isinstance(error, BackPressureError):
+                raise error
 
 
 class Handle:
