@@ -14,7 +14,7 @@ small. The folder:
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +65,7 @@ class Manifest:
             "name": self.name,
             "version": self.version,
             "labels": [label.to_dict() for label in self.labels.labels],
-            "mel": asdict(self.mel),
+            "mel": self.mel.to_dict(),
             "architecture": self.architecture,
             "scaling": self.scaling,
             "weights_sha256": self.weights_sha256,

@@ -5,7 +5,10 @@ It belongs to the checkpoint that was trained with it, so every stage may read i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
+
+Bands = Literal["slaney", "htk"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -14,13 +17,18 @@ class MelConfig:
 
     Attributes:
         sample_rate: sample rate of the mono audio, Hz.
-        n_fft: length of a frame and of its FFT, samples.
+        n_fft: length of a frame's FFT, samples.
+        win_length: length of a frame, samples, at most n_fft, which is filled up with zeros; None
+            for n_fft.
         hop_length: distance between the starts of two frames, samples.
         n_mels: number of mel bands, M.
         f_min: lower edge of the first band, Hz.
         f_max: upper edge of the last band, Hz, at most half the sample rate.
         top_db: depth of the scale below the window's maximum, dB.
         n_frames: number of frames in one window, T.
+        bands: "slaney": triangles of equal area on Slaney's mel scale over the power, as in
+            librosa; "htk": triangles of equal height on the HTK scale over the magnitude, as in
+            the models of AudioSet.
     """
 
     sample_rate: int = 22_050
@@ -31,21 +39,40 @@ class MelConfig:
     f_max: float = 11_025.0
     top_db: float = 80.0
     n_frames: int = 144
+    win_length: int | None = None
+    bands: Bands = "slaney"
 
     def __post_init__(self) -> None:
         positive = (self.sample_rate, self.n_fft, self.hop_length, self.n_mels, self.n_frames)
         if min(positive) < 1 or self.top_db <= 0:
             raise ValueError(f"every size of the mel geometry must be positive: {self}")
+        if not 1 <= self.frame_length <= self.n_fft:
+            raise ValueError(f"win_length is {self.win_length}, limits are 1 to {self.n_fft}")
+        if self.bands not in get_args(Bands):
+            raise ValueError(f"bands are {self.bands!r}, known are slaney and htk")
         if not 0 <= self.f_min < self.f_max <= self.sample_rate / 2:
             raise ValueError(
                 f"f_min {self.f_min} Hz and f_max {self.f_max} Hz must be rising within 0 to "
                 f"{self.sample_rate / 2} Hz, half the sample rate"
             )
 
+    def to_dict(self) -> dict[str, Any]:
+        """JSON form; later fields stand in it only where they are not at their defaults.
+
+        A checkpoint's digest is that of its config.json and must not change with a release.
+        """
+        later = {"win_length": None, "bands": "slaney"}
+        return {k: v for k, v in asdict(self).items() if k not in later or v != later[k]}
+
+    @property
+    def frame_length(self) -> int:
+        """Length of one frame, samples."""
+        return self.n_fft if self.win_length is None else self.win_length
+
     @property
     def window_samples(self) -> int:
         """Number of samples that fill exactly `n_frames` frames."""
-        return (self.n_frames - 1) * self.hop_length + self.n_fft
+        return (self.n_frames - 1) * self.hop_length + self.frame_length
 
     @property
     def window_s(self) -> float:

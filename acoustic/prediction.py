@@ -14,7 +14,7 @@ from acoustic.schema import Digits3, Digits4, Digits6, OmittedWhenNone, to_plain
 from acoustic.types import Descriptors, ModelInfo, Quality
 
 NOT_MUSIC = "NOT_MUSIC"
-"""Code of the reason for sounds that do not resemble the training music."""
+"""Code of the reason for sounds that do not resemble music."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,6 +41,8 @@ class Uncertainty:
         segment_disagreement: how differently the parts before and after some point are answered.
         distance: distance from the training data; 0.5 is the median of the calibration tracks,
             0.95 their 95th percentile; null where the calibration has no scale for it.
+        not_music: how much more it sounds like speech, noise or anything else than like music, on
+            the same scale; null where the model or the calibration does not know.
     """
 
     entropy: Digits6
@@ -48,6 +50,7 @@ class Uncertainty:
     variation_ratio: Digits6
     segment_disagreement: Digits6
     distance: Digits6 | None
+    not_music: Digits6 | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

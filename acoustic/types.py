@@ -159,6 +159,8 @@ class TrackLogits:
         model: which model answered.
         distance: mean over the windows of the cosine distance to the training data, in [0, 2];
             None where the checkpoint has no training features to compare with.
+        music: mean over the windows of the log-odds of music over any other sound; None where the
+            model has none.
         timings_ms: milliseconds per step of stages 1 and 2.
     """
 
@@ -166,4 +168,5 @@ class TrackLogits:
     facts: TrackFacts
     model: ModelInfo
     distance: float | None = None
+    music: float | None = None
     timings_ms: dict[str, float] = field(default_factory=dict)

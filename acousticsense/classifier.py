@@ -178,7 +178,7 @@ class Classifier:
         """
         wanted: Effort = "thorough" if effort == "auto" else effort
         features = self.pipeline.preprocessor.process(read_input(audio).data, wanted)
-        _, pooled = self.pipeline.classifier.engine.logits_and_features(features.log_mel)
+        pooled = self.pipeline.classifier.engine.outputs(features.log_mel).features
         return np.asarray(pooled.mean(axis=0), np.float32)
 
     def get_stats(self) -> dict[str, Any]:

@@ -76,25 +76,29 @@ class Classifier:
         """
         timer = StageTimer()
         with timer.stage("inference"):
-            rows, features = self.engine.logits_and_features(
-                np.concatenate([track.log_mel for track in tracks])
-            )
-        if not np.isfinite(rows).all():  # the caller bisects the batch to isolate the track
+            found = self.engine.outputs(np.concatenate([track.log_mel for track in tracks]))
+        if not np.isfinite(found.logits).all():  # the caller bisects the batch to isolate the track
             raise ValueError("the model returned logits that are not finite")
         # rows of all tracks lie one after another: split where each track but the last ends
         ends = np.cumsum([track.n_windows for track in tracks])[:-1]
-        distances: list[float | None] = [None] * len(tracks)
+        unknown: list[float | None] = [None] * len(tracks)
+        distances, music = unknown, unknown
+        if found.music is not None:
+            music = [float(each.mean()) for each in np.split(found.music, ends)]
         if self._neighbours is not None:
             with timer.stage("neighbours"):
-                found = self._neighbours.distances(features)
-                distances = [float(each.mean()) for each in np.split(found, ends)]
+                of_windows = self._neighbours.distances(found.features)
+                distances = [float(each.mean()) for each in np.split(of_windows, ends)]
         return [
             TrackLogits(
                 logits=logits,
                 distance=distance,
+                music=log_odds,
                 facts=track.facts,
                 model=self.info,
                 timings_ms={**track.timings_ms, **timer.timings_ms},
             )
-            for track, logits, distance in zip(tracks, np.split(rows, ends), distances, strict=True)
+            for track, logits, distance, log_odds in zip(
+                tracks, np.split(found.logits, ends), distances, music, strict=True
+            )
         ]

@@ -20,6 +20,7 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +28,7 @@ import torch
 from torch import Tensor
 
 from acoustic.classify.engine_config import EngineConfig
+from acoustic.classify.mobilenet import MobileNetStem
 from acoustic.classify.normalise import Scaling
 from acoustic.classify.vit import VisionTransformer
 from acoustic.errors import ConfigError
@@ -41,6 +43,21 @@ N_WINDOWS_OF_ONE_KERNEL = 4
 """On a CPU, the bf16 product of fewer windows is summed in another order (oneDNN, AMX)."""
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class WindowOutputs:
+    """What a model says about windows; row n depends on window n only.
+
+    Attributes:
+        logits: (N, C) float32.
+        features: (N, D) float32, pooled.
+        music: (N,) float32 log-odds of music over any other sound; None if the model has none.
+    """
+
+    logits: Logits
+    features: Features
+    music: npt.NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -112,7 +129,7 @@ def _device(accelerator: str) -> str:
 
 
 class Engine:
-    """A model prepared for inference: uint8 windows → logits and pooled features.
+    """A model prepared for inference: uint8 windows → logits, pooled features, music or not.
 
     All work runs on one thread that the engine owns: CUDA graphs belong to the thread that
     captured them, and calls from several threads queue up in order.
@@ -140,7 +157,7 @@ class Engine:
         self._scaling = scaling
         self._sizes = padded_sizes(self.plan, config.batch_sizes)
         self._dtype = DTYPES[self.plan.precision]
-        self._n_classes = model.config.n_classes
+        self._n_classes, self._width = model.config.n_classes, model.config.width
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="engine")
         self._thread.submit(self._prepare, model).result()
         logger.info(
@@ -165,16 +182,13 @@ class Engine:
         Raises:
             ValueError: another shape or dtype.
         """
-        return self.logits_and_features(windows)[0]
+        return self.outputs(windows).logits
 
-    def logits_and_features(self, windows: Windows) -> tuple[Logits, Features]:
-        """Logits and pooled features of any number of windows.
+    def outputs(self, windows: Windows) -> WindowOutputs:
+        """Logits, pooled features and log-odds of music of any number of windows.
 
         Args:
             windows: (N, M, T) uint8, N ≥ 1.
-
-        Returns:
-            (N, C) and (N, D) float32; row n depends on window n only.
 
         Raises:
             ValueError: there are no windows, or they have another shape or dtype.
@@ -185,7 +199,11 @@ class Engine:
                 f"(N, {self.input_shape[0]}, {self.input_shape[1]}) uint8, N ≥ 1"
             )
         rows = self._thread.submit(self._rows, windows).result()
-        return rows[:, : self._n_classes], rows[:, self._n_classes :]
+        ends = (self._n_classes, self._n_classes + self._width)
+        logits, features, music = np.split(rows, ends, axis=1)
+        return WindowOutputs(
+            logits=logits, features=features, music=music[:, 0] if music.size else None
+        )
 
     def close(self) -> None:
         """Stop the engine's thread, after the calls that are already queued."""
@@ -199,8 +217,14 @@ class Engine:
         """
         if self.plan.device == "cpu":
             torch.set_num_threads(self.config.n_threads)  # a per-thread setting
-        model = model.to(self.plan.device, self._dtype)
-        model.head.float()  # the last product stays exact; see VisionTransformer.head_logits
+        model = model.to(self.plan.device)
+        # On a CPU only a pre-trained trunk gets the lower precision: bf16 products of as few tokens
+        # as follow it depend on how many windows share the batch.
+        trunk = isinstance(model.patch_embed, MobileNetStem) and self.plan.device == "cpu"
+        (cast(MobileNetStem, model.patch_embed).trunk if trunk else model).to(self._dtype)
+        model.head.float()  # the last products stay exact; see rowwise
+        if model.tags is not None:
+            model.tags.float()
         self._model: Callable[[Tensor], Tensor] = self._compiled(model)
         sizes = self._sizes
         for size in sizes[:1] if self.plan.backend == "eager" else sizes:
@@ -208,12 +232,12 @@ class Engine:
 
     def _compiled(self, model: VisionTransformer) -> Callable[[Tensor], Tensor]:
         if self.plan.backend == "eager":
-            return model.logits_and_features
+            return model.outputs
         mode = "reduce-overhead" if self.plan.device == "cuda" else "default"
         # Each padded size gets its own static graph; Dynamo's default stops compiling at eight.
         torch._dynamo.config.recompile_limit = max(16, 2 * len(self._sizes))
         compiled: Callable[[Tensor], Tensor] = torch.compile(
-            model.logits_and_features, mode=mode, dynamic=False
+            model.outputs, mode=mode, dynamic=False
         )
         return compiled
 
@@ -241,7 +265,9 @@ class Engine:
     @torch.inference_mode()
     def _run(self, windows: Windows) -> Features:
         batch = self._to_device(self._pad(windows))
-        rows = self._model(self._scaling.apply(batch).to(self._dtype))  # (padded N, C + D)
+        rows = self._model(
+            self._scaling.apply(batch).to(self._dtype)
+        )  # (padded N, C + D or C + D + 1)
         return rows[: len(windows)].float().cpu().numpy()
 
     def _pad(self, windows: Windows) -> Windows:

@@ -28,6 +28,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from acoustic.classify import rowwise
+
 N_CEPSTRA = 20
 N_BANDS, N_CONTRASTS, N_MODULATED = 32, 16, 8
 MODULATION_EDGES = (1, 2, 3, 4, 5, 7, 10, 14, 20, 29, 41)
@@ -95,24 +97,9 @@ class StatisticsHead(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Logits (N, C) of a batch of normalised windows (N, 1, M, T)."""
         # clamped at 5 standard deviations, so that one outlier does not decide the logits
-        features = self._normalise(window_statistics(x[:, 0])).clamp(-5, 5)
-        hidden = F.gelu(_linear(features, self.fc1))
-        return _linear(self.drop(hidden), self.fc2)
-
-    def _normalise(self, features: Tensor) -> Tensor:
-        if self.training:
-            out: Tensor = self.norm(features)
-            return out
-        # the buffers may be in half precision at inference; the arithmetic stays in float32
-        mean, variance = self.norm.running_mean, self.norm.running_var
-        assert mean is not None
-        assert variance is not None
-        return (features - mean.float()) / (variance.float() + self.norm.eps).sqrt()
-
-
-def _linear(x_ND: Tensor, layer: nn.Linear) -> Tensor:
-    """A float32 linear layer as products and a sum: the same digits for every batch size."""
-    return (x_ND[:, None, :] * layer.weight.float()).sum(dim=-1) + layer.bias.float()
+        features = rowwise.standardised(window_statistics(x[:, 0]), self.norm).clamp(-5, 5)
+        hidden = F.gelu(rowwise.linear(features, self.fc1))
+        return rowwise.linear(self.drop(hidden), self.fc2)
 
 
 def _cepstra(x_NMT: Tensor) -> Tensor:

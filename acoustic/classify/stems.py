@@ -3,6 +3,7 @@
 linear      one product per patch, as in the ViT paper: for large data sets or published weights
 residual    stride-2 residual blocks down to the patch grid, for small data sets; after Xiao et
             al., Early Convolutions Help Transformers See Better (2021)
+mobilenet   the maps of a pre-trained trunk; see `mobilenet`
 
 Parameter names follow timm's `patch_embed.proj`. Every stem takes the width D and the side of a
 square patch, and maps (N, 1, height, width) to (N, P, D), patches row by row.
@@ -20,7 +21,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-Stem = Literal["linear", "residual"]
+from acoustic.classify.mobilenet import MobileNetStem
+
+Stem = Literal["linear", "residual", "mobilenet"]
 
 
 class Patches(nn.Module):
@@ -88,4 +91,5 @@ class ResidualBlock(nn.Module):
 STEMS: dict[Stem, Callable[[int, int], nn.Module]] = {
     "linear": Patches,
     "residual": ResidualStem,
+    "mobilenet": MobileNetStem,
 }

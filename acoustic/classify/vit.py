@@ -1,8 +1,9 @@
 """Vision Transformer over a log-mel window.
 
 - one input channel, any patch grid, learned position embedding per patch;
-- linear patch embedding, or for small data sets a stem of residual convolutions;
-- optionally a second head on the window's statistics, for small data sets;
+- linear patch embedding, or for small data sets a stem of residual convolutions or of a pre-trained
+  convolutional trunk;
+- optionally a second head, for small data sets: on the window's statistics, or on the trunk's maps;
 - fused qkv, scaled_dot_product_attention, exact (erf) GELU, pre-norm blocks;
 - parameter names follow timm's, so that published ViT weights load by key.
 
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from acoustic.classify import mobilenet, rowwise
 from acoustic.classify.statistics import MIN_FRAMES, N_BANDS, StatisticsHead
 from acoustic.classify.stems import STEMS, Stem
 
@@ -36,10 +38,11 @@ class VitConfig:
         input_width: columns of the input, after any resize (T for a plain spectrogram).
         patch_size: side of a square patch; both input sides are multiples of it.
         width: D, numbers per token.
-        depth: number of transformer blocks.
+        depth: number of transformer blocks; 0 pools the tokens of the stem.
         heads: number of attention heads per block, a divisor of D.
         mlp_ratio: hidden width of the MLP divided by D.
-        stem: how patches become tokens: "linear" or "residual"; see `stems`.
+        stem: how patches become tokens: "linear", "residual" or "mobilenet"; see `stems`. The last
+            has a second head on its trunk's maps.
         pool: how tokens become one vector: "cls" (class token) or "mean" (over the patches).
         statistics: hidden width of the head on window statistics; 0 for no such head.
         n_classes: C, number of genres.
@@ -61,8 +64,8 @@ class VitConfig:
     layer_norm_eps: float = 1e-6
 
     def __post_init__(self) -> None:
-        sizes = (self.patch_size, self.width, self.depth, self.heads, self.n_classes)
-        if min(*sizes, self.input_height, self.input_width) < 1:
+        sizes = (self.patch_size, self.width, self.heads, self.n_classes)
+        if min(*sizes, self.input_height, self.input_width) < 1 or self.depth < 0:
             raise ValueError(f"every size must be positive: {self}")
         if self.input_height % self.patch_size or self.input_width % self.patch_size:
             raise ValueError(
@@ -73,8 +76,8 @@ class VitConfig:
             raise ValueError(f"width {self.width} is not a multiple of the {self.heads} heads")
         if self.stem not in STEMS or self.pool not in ("cls", "mean"):
             raise ValueError(
-                f"stem is {self.stem!r} and pool {self.pool!r}, known are linear and residual, cls "
-                "and mean; release 0.2.0 also had conv: train such a checkpoint again"
+                f"stem is {self.stem!r} and pool {self.pool!r}, known are linear, residual and "
+                "mobilenet, cls and mean; release 0.2.0 also had conv: train it again"
             )
         if self.stem != "linear" and self.patch_size & (self.patch_size - 1):
             raise ValueError(
@@ -103,11 +106,20 @@ _LINEAR_CLS = VitConfig(stem="linear", pool="cls")
 VARIANTS: dict[str, VitConfig] = {
     "vit_nano": VitConfig(width=192, depth=6, heads=3, stem="residual", statistics=256),
     "vit_tiny": VitConfig(width=192, depth=12, heads=3, stem="residual", statistics=256),
+    "vit_hybrid": VitConfig(
+        input_height=64,
+        input_width=480,
+        patch_size=mobilenet.PATCH_SIZE,
+        width=192,
+        depth=2,
+        heads=3,
+        stem="mobilenet",
+    ),
     "vit_small": VitConfig(width=384, depth=12, heads=6, stem="residual", statistics=256),
     "vit_b_16": replace(_LINEAR_CLS, width=768, depth=12, heads=12),
 }
-"""Known sizes. nano to small are for small data: a residual stem and a head on statistics;
-vit_b_16 is the paper's ViT-B/16."""
+"""Known sizes. nano to small are for small data: a residual stem and a head on statistics; hybrid
+has a pre-trained trunk and its own front end; vit_b_16 is the paper's ViT-B/16."""
 
 
 class VisionTransformer(nn.Module):
@@ -139,8 +151,11 @@ class VisionTransformer(nn.Module):
         self.statistics = (
             StatisticsHead(config.statistics, config.n_classes) if config.statistics else None
         )
+        self.tags = mobilenet.TagHead(config.n_classes) if config.stem == "mobilenet" else None
         self.apply(_initialise)
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
+        if self.tags is not None:
+            nn.init.zeros_(self.tags.head.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits of a batch of windows.
@@ -154,23 +169,42 @@ class VisionTransformer(nn.Module):
         logits_per_head = self.logits_per_head(x, self.pool(self.embed(x)))
         return torch.stack(logits_per_head).mean(dim=0)
 
-    def logits_and_features(self, x: Tensor) -> Tensor:
-        """Logits and pooled features side by side: (N, C + D) float32."""
-        x_ND = self.pool(self.embed(x))
-        logits = torch.stack(self.logits_per_head(x, x_ND)).mean(dim=0)
-        return torch.cat([logits, x_ND.float()], dim=1)
+    def outputs(self, x: Tensor) -> Tensor:
+        """Logits, pooled features and, with a mobilenet stem, log-odds of music, side by side.
+
+        Returns:
+            (N, C + D) or (N, C + D + 1) float32.
+        """
+        pooled = self.pool(self.embed(x))
+        logits = torch.stack(self.logits_per_head(x, pooled)).mean(dim=0)
+        own, maps = self._parts(pooled)
+        music = [] if self.tags is None else [self.tags.music(maps)]
+        return torch.cat([logits, own.float(), *music], dim=1)
 
     def embed(self, x: Tensor) -> Tensor:
-        """Patch tokens plus position embeddings, without the class token: (N, P, D)."""
+        """Patch tokens plus position embeddings, without the class token: (N, P, D).
+
+        Args:
+            x: (N, 1, input_height, input_width) windows, or (N, P, D) tokens of the stem.
+
+        A mobilenet stem's tokens are D + E wide: the maps of its trunk come along.
+        """
+        # tokens that the stem has made before come without maps
+        own, maps = self._parts(x if x.ndim == 3 else self.patch_embed(x))
         # the class token's position, if there is one, comes first: take the last P
-        positions = self.pos_embed[:, -self.config.n_patches :]
-        tokens: Tensor = self.patch_embed(x) + positions
-        return tokens
+        tokens = own + self.pos_embed[:, -self.config.n_patches :]
+        return torch.cat([tokens, maps], dim=2) if maps.shape[-1] else tokens
 
     def pool(self, x_NPD: Tensor) -> Tensor:
-        """Pooled features (N, D) of any subset of the patch tokens."""
-        x_NPD = self.transform(x_NPD)
-        return x_NPD[:, 0] if self.config.pool == "cls" else x_NPD.mean(dim=1)
+        """Pooled features (N, D) of any subset of the patch tokens; (N, D + E) with maps."""
+        own, maps = self._parts(x_NPD)
+        tokens = self.transform(own)
+        pooled = tokens[:, 0] if self.config.pool == "cls" else tokens.mean(dim=1)
+        return torch.cat([pooled, maps.mean(dim=1)], dim=1) if maps.shape[-1] else pooled
+
+    def _parts(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The first D of the last axis, and the trunk's maps behind them."""
+        return x[..., : self.config.width], x[..., self.config.width :]
 
     def transform(self, x_NPD: Tensor) -> Tensor:
         """Tokens after all blocks: (N, P, D), or (N, 1 + P, D) with the class token first."""
@@ -193,21 +227,19 @@ class VisionTransformer(nn.Module):
 
         Args:
             x: (N, 1, input_height, input_width) normalised windows.
-            x_ND: (N, D) pooled features of the same windows.
+            x_ND: (N, D) or (N, D + E) pooled features of the same windows.
         """
-        found = [self.head_logits(x_ND)]
+        own, maps = self._parts(x_ND)
+        found = [self.head_logits(own)]
+        if self.tags is not None and maps.shape[-1]:
+            found.append(self.tags(maps))
         if self.statistics is not None:
             found.append(self.statistics(x))
         return found
 
     def head_logits(self, x_ND: Tensor) -> Tensor:
-        """Logits (N, C) of pooled features, always in float32.
-
-        Written as products and a sum: a matrix product picks another kernel for another N, and
-        a window's last digits would depend on how many windows share its batch.
-        """
-        products = x_ND.float()[:, None, :] * self.head.weight.float()
-        return products.sum(dim=-1) + self.head.bias.float()
+        """Logits (N, C) of pooled features (N, D), always in float32."""
+        return rowwise.linear(x_ND, self.head)
 
 
 class Block(nn.Module):

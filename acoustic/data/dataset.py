@@ -10,15 +10,17 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from threadpoolctl import threadpool_limits
+
 from acoustic.data.copies import list_two_genres, with_contents
 from acoustic.data.groups import group_key
 from acoustic.data.sources import LogMel, Row, list_rows
-from acoustic.data.splits import assign_splits
+from acoustic.data.splits import assign_splits, with_known_splits
 from acoustic.errors import ConfigError, InputError
 from acoustic.geometry import MelConfig
 from acoustic.labels import GENRES, Label, LabelSet
@@ -34,7 +36,8 @@ class Clip:
         log_mel: (M, T_clip) uint8, dB = x / 255 · 80 − 80 relative to the clip's maximum.
         label: index of the genre in the label set, 0 to C − 1.
         split: "train" or "valid".
-        group: artist, album or source, which must stay on one side of the split.
+        group: artist or album, which must stay on one side of the split.
+        collection: who put the recording together with others.
         source: name of the data set.
         track: name of the recording, the same in every data set; "" if unknown.
         path: path of the audio file, or None for a stored spectrogram.
@@ -45,6 +48,7 @@ class Clip:
     split: str
     group: str
     source: str
+    collection: str = ""
     track: str = ""
     path: Path | None = None
 
@@ -98,6 +102,9 @@ def read_dataset(
     labels: LabelSet | None = None,
     valid_ratio: float = 0.2,
     seed: int = 0,
+    collection: str | None = None,
+    trained_groups: Collection[str] = (),
+    is_held_out: bool = False,
 ) -> Dataset:
     """Read all usable recordings of one or more data sets.
 
@@ -108,17 +115,24 @@ def read_dataset(
         valid_ratio: share of the recordings to hold out where the data states no split, in
             (0, 0.5].
         seed: random seed of the split.
+        collection: name of the manifests' column of collections, if another than "collection".
+        trained_groups: hashes of groups that a checkpoint was trained on; recordings of them that
+            state no split are trained on.
+        is_held_out: whether that checkpoint is to be tested: if any of its groups is there, all
+            other recordings that state no split are valid.
 
     Raises:
         ConfigError: data in an unknown format, genres that are not among `labels`, fewer than two
             genres, a genre without a usable recording, or a group or recording in two splits.
     """
-    rows = with_contents([row for source in sources for row in list_rows(source, mel)])
+    rows = with_contents([row for source in sources for row in list_rows(source, mel, collection)])
+    rows = with_known_splits(rows, trained_groups, is_held_out)
     list_two_genres(rows)
     labels = labels or labels_of({row.genre for row in rows})
     _refuse_unknown_genres(rows, labels)
     splits = assign_splits(rows, valid_ratio, seed)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    # a file per core: threads of the matrix products would only wait for each other
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(os.cpu_count()) as pool:
         read = list(pool.map(_read, rows))
     clips = [
         Clip(
@@ -127,6 +141,7 @@ def read_dataset(
             split=split,
             group=group_key(row),
             source=row.source,
+            collection=row.collection,
             track=row.track,
             path=row.path,
         )

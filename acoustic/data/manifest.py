@@ -12,6 +12,7 @@ COLUMNS = {
     "index": ("index",),
     "genre": ("genre",),
     "group": ("group", "artist_group"),
+    "collection": ("collection",),
     "split": ("split",),
     "track": ("track", "gtzan_clip", "clip"),
     "kind": ("kind",),
@@ -20,13 +21,16 @@ COLUMNS = {
 """Column name in this module → names accepted in a manifest."""
 
 
-def read_table(path: Path, required: tuple[str, ...]) -> list[dict[str, str]]:
+def read_table(
+    path: Path, required: tuple[str, ...], collection: str | None = None
+) -> list[dict[str, str]]:
     """Read a CSV or Parquet table as rows with the keys of COLUMNS, "" for empty cells.
 
     Args:
         path: .parquet file, or CSV as `text_tables.read_csv` takes it. The case of the names of
             columns does not matter.
         required: keys of COLUMNS that every row must fill.
+        collection: another name of the column of collections; it need not be there.
 
     Raises:
         ConfigError: the table cannot be read, has no row, or lacks a required column or cell.
@@ -35,9 +39,12 @@ def read_table(path: Path, required: tuple[str, ...]) -> list[dict[str, str]]:
     if not rows:
         raise ConfigError(f"{path.name} has no rows")
     written = {name.strip().casefold(): name for name in rows[0]}
+    accepted = dict(COLUMNS)
+    if collection is not None:
+        accepted["collection"] = (collection.strip().casefold(), *COLUMNS["collection"])
     names = {
         column: next((written[name] for name in known if name in written), None)
-        for column, known in COLUMNS.items()
+        for column, known in accepted.items()
     }
     for column in required:
         if names[column] is None:

@@ -5,8 +5,9 @@
     mel pack            a folder with manifest.csv and mel_u8.npz: spectrograms, no audio
 
 Columns of a manifest: path (or file), relative to the manifest; genre; and optionally group
-(the artist, album or source that must stay on one side of a split), split (train or valid) and
-track (the same name for the same recording in two data sets).
+(the artist or album that must stay on one side of a split), collection (who put the recordings
+together: a library, a label, a shop, a data set), split (train or valid) and track (the same name
+for the same recording in two data sets). Without a collection, each data set is one.
 """
 
 from __future__ import annotations
@@ -51,7 +52,8 @@ class Row:
     Attributes:
         file: path within the data set; used in messages, and as the group if none is known.
         genre: genre name as written in the data.
-        group: artist, album or source; "" if unknown.
+        group: artist or album; "" if unknown.
+        collection: who put it together with others; the name of the data set if none is stated.
         split: "train", "valid", or "" if none is stated.
         track: name of the recording, "" if none is stated.
         source: name of the data set.
@@ -63,6 +65,7 @@ class Row:
     file: str
     genre: str
     group: str
+    collection: str
     split: str
     track: str
     source: str
@@ -71,12 +74,13 @@ class Row:
     content: str = ""
 
 
-def list_rows(source: Path, mel: MelConfig) -> list[Row]:
+def list_rows(source: Path, mel: MelConfig, collection: str | None = None) -> list[Row]:
     """List the rows of one data set without decoding audio.
 
     Args:
         source: folder or manifest file.
         mel: geometry of the spectrograms.
+        collection: name of the column of collections, where it is another than "collection".
 
     Raises:
         ConfigError: the source does not exist, has an unknown format, lacks a column, or its
@@ -84,13 +88,13 @@ def list_rows(source: Path, mel: MelConfig) -> list[Row]:
     """
     source = source.resolve()
     if source.is_file():
-        return list(_manifest_rows(source, mel))
+        return list(_manifest_rows(source, mel, collection))
     if not source.is_dir():
         raise ConfigError(f"{source} does not exist")
     if (source / MEL_PACK_FILE).exists():
-        return list(_mel_pack_rows(source, mel))
+        return list(_mel_pack_rows(source, mel, collection))
     if (source / MANIFEST_FILE).exists():
-        return list(_manifest_rows(source / MANIFEST_FILE, mel))
+        return list(_manifest_rows(source / MANIFEST_FILE, mel, collection))
     return list(_genre_folder_rows(source, mel))
 
 
@@ -150,6 +154,7 @@ def audio_rows(
             file=name,
             genre=unicodedata.normalize("NFKC", columns["genre"]),
             group=columns["group"],
+            collection=columns["collection"] or source,
             split=columns["split"],
             track=columns["track"],
             source=source,
@@ -183,20 +188,21 @@ def _files_by_genre(genres: list[Path]) -> Iterator[tuple[str, dict[str, str]]]:
             inside = path.relative_to(genre).parts
             group = inside[0] if len(inside) > 1 else ""
             name = str(path.relative_to(genre.parent))
-            yield name, {"genre": genre.name, "group": group, "split": "", "track": ""}
+            columns = dict.fromkeys(("split", "track", "collection"), "")
+            yield name, {"genre": genre.name, "group": group, **columns}
     if n_skipped:
         logger.info("%d other files skipped: not audio by the ends of their names", n_skipped)
 
 
-def _manifest_rows(path: Path, mel: MelConfig) -> Iterator[Row]:
-    rows = read_table(path, required=("path", "genre"))
+def _manifest_rows(path: Path, mel: MelConfig, collection: str | None) -> Iterator[Row]:
+    rows = read_table(path, required=("path", "genre"), collection=collection)
     files = ((columns["path"], columns) for columns in rows)
     name = path.parent.name if path.name == MANIFEST_FILE else path.stem
     return audio_rows(path.parent, files, name, mel)
 
 
-def _mel_pack_rows(folder: Path, mel: MelConfig) -> Iterator[Row]:
-    rows = read_table(folder / MANIFEST_FILE, required=("index", "genre"))
+def _mel_pack_rows(folder: Path, mel: MelConfig, collection: str | None) -> Iterator[Row]:
+    rows = read_table(folder / MANIFEST_FILE, required=("index", "genre"), collection=collection)
     spectrograms = _load_pack(folder, mel)
 
     def reader(index: int) -> Callable[[], LogMel]:
@@ -207,6 +213,7 @@ def _mel_pack_rows(folder: Path, mel: MelConfig) -> Iterator[Row]:
             file=columns["track"] or columns["index"],
             genre=unicodedata.normalize("NFKC", columns["genre"]),
             group=columns["group"],
+            collection=columns["collection"] or folder.name,
             split=columns["split"],
             track=columns["track"],
             source=folder.name,

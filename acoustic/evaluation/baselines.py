@@ -29,6 +29,8 @@ logger = logging.getLogger(__name__)
 
 N_CEPSTRA = 20
 N_BANDS = 32
+RHYTHM_BINS = 512
+BIN_HZ = 0.047
 
 Predictions = npt.NDArray[np.int64]
 
@@ -39,7 +41,9 @@ def majority(train: Sequence[Clip], valid: Sequence[Clip]) -> Predictions:
     return np.full(len(valid), counts.argmax(), np.int64)
 
 
-def hand_made_features(log_mel: LogMel) -> npt.NDArray[np.float64]:
+def hand_made_features(
+    log_mel: LogMel, frames_per_s: float = RHYTHM_BINS * BIN_HZ
+) -> npt.NDArray[np.float64]:
     """Describe a clip by 157 hand-made features.
 
     Mean and deviation over time of 20 cepstra, their slopes, 32 band levels, the spectral
@@ -52,36 +56,47 @@ def hand_made_features(log_mel: LogMel) -> npt.NDArray[np.float64]:
     bands = np.stack([group.mean(axis=0) for group in groups])
     power = 10 ** (levels_db / 10)
     centroid = (np.arange(len(power))[:, None] * power).sum(axis=0) / power.sum(axis=0)
-    # Onset strength: mean rise of the levels. Of its spectrum every tenth bin is kept; at 24 frames
-    # per second a bin of 512 is 0.05 Hz wide.
+    # Onset strength: mean rise of the levels. Its spectrum is taken over as many frames as make a
+    # bin 0.05 Hz wide, and every tenth bin is kept.
     onset = np.maximum(np.diff(levels_db, axis=1), 0).mean(axis=0)
-    rhythm = np.abs(np.fft.rfft(onset - onset.mean(), 512))[10:110:10] / len(onset)
+    n = max(RHYTHM_BINS, round(frames_per_s / BIN_HZ))
+    rhythm = np.abs(np.fft.rfft(onset - onset.mean(), n))[10:110:10] / len(onset)
     parts = [*(stat(x, axis=-1) for x in (cepstra, slopes, bands) for stat in (np.mean, np.std))]
     return np.concatenate([*parts, [centroid.mean(), centroid.std(), onset.mean()], rhythm])
 
 
-def svm(train: Sequence[Clip], valid: Sequence[Clip]) -> Predictions:
+def svm(
+    train: Sequence[Clip], valid: Sequence[Clip], frames_per_s: float = RHYTHM_BINS * BIN_HZ
+) -> Predictions:
     """(K,) genres by a support vector machine on hand-made features."""
-    model = _fit_svm(train)
-    return np.asarray(model.predict([hand_made_features(c.log_mel) for c in valid]), np.int64)
+    model = _fit_svm(train, frames_per_s)
+    return np.asarray(
+        model.predict([hand_made_features(c.log_mel, frames_per_s) for c in valid]), np.int64
+    )
 
 
-def svm_margins(train: Sequence[Clip], valid: Sequence[Clip]) -> npt.NDArray[np.float64]:
+def svm_margins(
+    train: Sequence[Clip], valid: Sequence[Clip], frames_per_s: float = RHYTHM_BINS * BIN_HZ
+) -> npt.NDArray[np.float64]:
     """(K,) lead of the best genre over the second best, in scores of a support vector machine."""
-    scores = _fit_svm(train).decision_function([hand_made_features(c.log_mel) for c in valid])
+    scores = _fit_svm(train, frames_per_s).decision_function(
+        [hand_made_features(c.log_mel, frames_per_s) for c in valid]
+    )
     if scores.ndim == 1:  # two genres have a single signed score
         return np.asarray(np.abs(scores))
     ordered = np.sort(scores, axis=1)
     return np.asarray(ordered[:, -1] - ordered[:, -2])
 
 
-def _fit_svm(train: Sequence[Clip]) -> Any:
+def _fit_svm(train: Sequence[Clip], frames_per_s: float) -> Any:
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
     from sklearn.svm import SVC
 
     model = make_pipeline(StandardScaler(), SVC(C=4.0, class_weight="balanced"))
-    return model.fit([hand_made_features(c.log_mel) for c in train], [c.label for c in train])
+    return model.fit(
+        [hand_made_features(c.log_mel, frames_per_s) for c in train], [c.label for c in train]
+    )
 
 
 def measure_baselines(
@@ -103,7 +118,11 @@ def measure_baselines(
     train, valid = dataset.split("train"), dataset.split("valid")
     if not train:
         return rows
-    answers = {"majority": majority(train, valid), "SVM on hand-made features": svm(train, valid)}
+    mel = checkpoint.manifest.mel
+    answers = {
+        "majority": majority(train, valid),
+        "SVM on hand-made features": svm(train, valid, mel.sample_rate / mel.hop_length),
+    }
     if cnn_crops:
         answers["small CNN"] = small_cnn(
             train,

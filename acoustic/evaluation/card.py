@@ -9,6 +9,7 @@ from typing import Any
 
 from acoustic.checkpoint_folder import Manifest
 from acoustic.evaluation.markdown import render_markdown
+from acoustic.evaluation.page import side_by_side
 from acoustic.postprocess.calibration import Calibration
 
 N_CONFUSIONS = 8
@@ -42,6 +43,9 @@ def write_card(
         calibration=calibration,
         report=report,
         about=about.strip(),
+        unseen=report["collections"]["unseen"],
+        seen=report["collections"]["seen"],
+        side_by_side=side_by_side(report),
         sources=sources,
         clips=[
             (genre, *(counts.get(source, 0) for source in sources))

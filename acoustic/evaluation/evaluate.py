@@ -17,7 +17,7 @@ from acoustic.classify.engine import Engine
 from acoustic.data.dataset import Clip, Dataset
 from acoustic.data.groups import refuse_trained_on, without_repeats
 from acoustic.data.outliers import Outlier
-from acoustic.data.windows import cut_windows
+from acoustic.data.unseen import report_unseen, trained_collections
 from acoustic.errors import CheckpointError, ConfigError, InvalidOptionError
 from acoustic.evaluation.baselines import measure_baselines
 from acoustic.evaluation.faults import N_CASES, measure_faults
@@ -36,8 +36,9 @@ from acoustic.fitting.calibrate import (
     apply_calibration,
     cross_fit,
 )
+from acoustic.fitting.intervals import leave_one_out_folds
 from acoustic.fitting.temperature import track_probabilities
-from acoustic.fitting.tracks import Tracks, evaluate_clips, open_engine
+from acoustic.fitting.tracks import Tracks, evaluate_clips, evaluate_recording, open_engine
 from acoustic.labels import LabelSet
 from acoustic.pipeline import Pipeline
 from acoustic.postprocess.calibration import Calibration, Probabilities, load_calibration
@@ -59,6 +60,8 @@ class EvaluationConfig:
         with_baselines: whether to fit the baselines on the train clips.
         with_corruptions: whether to run the corruption grid and the faults on clips with audio.
         cnn_crops: number of crops that the small CNN is trained on; 0 leaves the CNN out.
+        leave_collection_out: whether each unseen collection is answered with a calibration fitted
+            on all others, instead of a fifth of them at a time, and listed by itself.
         fault_cases: cases made per fault to measure how often its reason is raised.
         n_threads: CPU threads of the engine.
     """
@@ -67,6 +70,7 @@ class EvaluationConfig:
     with_baselines: bool = True
     with_corruptions: bool = True
     cnn_crops: int = CNN_CROPS
+    leave_collection_out: bool = False
     fault_cases: int = N_CASES
     n_threads: int = 1
 
@@ -106,7 +110,7 @@ def evaluate(
         raise ConfigError("the valid split has no recordings to evaluate on")
     refuse_trained_on(folder, valid)
     engine = open_engine(checkpoint, config.n_threads)
-    evaluated = _evaluate_valid(engine, valid, calibration, config.coverage)
+    evaluated = _evaluate_valid(engine, valid, folder, calibration, config)
     report: dict[str, Any] = {
         "checkpoint": _identity(checkpoint),
         "date": datetime.now(UTC).date().isoformat(),
@@ -116,13 +120,21 @@ def evaluate(
         "cross_fitted": evaluated.cross_fitted,
         "skipped": len(dataset.skipped),
         **_measure_tracks(evaluated, dataset.labels, calibration),
+        "collections": _measure_collections(evaluated, dataset.labels),
     }
+    report["each_collection"] = []
+    if config.leave_collection_out:
+        report["each_collection"] = _measure_each(evaluated, valid)
     if config.with_baselines:
         report["baselines"] = measure_baselines(dataset, checkpoint, N_WINDOWS, config.cnn_crops)
     if outliers:
         music = evaluated.calibrated.take(evaluated.unique).probabilities
-        found = _outlier_probabilities(engine, outliers, calibration)
-        report["outliers"] = measure_outliers(music, found, [each.kind for each in outliers])
+        found, log_odds = _evaluate_outliers(engine, outliers, calibration)
+        of_music = evaluated.tracks.take(evaluated.unique).music.get(N_WINDOWS)
+        report["outliers"] = measure_outliers(
+            music, found, [each.kind for each in outliers],
+            None if of_music is None or log_odds is None else (of_music, log_odds),
+        )  # fmt: skip
     pipeline = Pipeline.from_folder(folder)
     report["parity"] = measure_parity(pipeline, valid)
     if config.with_corruptions and any(clip.path for clip in valid):
@@ -142,29 +154,44 @@ class _Evaluated:
         unique: (K,) False for recordings that an earlier data set has too.
         calibrated: calibrated answers of the K tracks.
         cross_fitted: whether they are cross-fitted; else the checkpoint's calibration is applied.
+        how_unseen: what they say about music from elsewhere, in words.
     """
 
     tracks: Tracks
     unique: npt.NDArray[np.bool_]
     calibrated: Calibrated
     cross_fitted: bool
+    how_unseen: str
 
 
 def _evaluate_valid(
-    engine: Engine, valid: Sequence[Clip], calibration: Calibration, coverage: float
+    engine: Engine,
+    valid: Sequence[Clip],
+    folder: CheckpointFolder,
+    calibration: Calibration,
+    config: EvaluationConfig,
 ) -> _Evaluated:
     """Evaluate tracks; cross-fit if the calibration was fitted on any of their groups."""
-    tracks = evaluate_clips(engine, valid)
+    trained = trained_collections(folder)
+    tracks = evaluate_clips(engine, valid, trained=trained)
+    labels, coverage = folder.labels, config.coverage
     once = {id(clip) for clip in without_repeats(valid)}
     unique = np.array([id(clip) in once for clip in valid])
     seen = bool(set(tracks.groups) & set(calibration.groups))
-    if seen:
+    if seen or config.leave_collection_out:
         target = calibration.review_accuracy or CalibrationConfig().review_accuracy
         fit = CalibrationConfig(review_accuracy=target, with_floor=calibration.floor > 0)
-        calibrated = cross_fit(tracks, N_WINDOWS, coverage, fit, unique)
+        folds = leave_one_out_folds(tracks) if config.leave_collection_out else None
+        calibrated = cross_fit(tracks, labels, N_WINDOWS, coverage, fit, unique, folds)
     else:
-        calibrated = apply_calibration(tracks, calibration, N_WINDOWS, coverage)
-    return _Evaluated(tracks=tracks, unique=unique, calibrated=calibrated, cross_fitted=seen)
+        calibrated = apply_calibration(tracks, labels, calibration, N_WINDOWS, coverage)
+    return _Evaluated(
+        tracks=tracks,
+        unique=unique,
+        calibrated=calibrated,
+        cross_fitted=seen,
+        how_unseen=report_unseen([clip.collection for clip in valid], trained),
+    )
 
 
 def _measure_tracks(
@@ -190,14 +217,57 @@ def _measure_tracks(
     }
 
 
-def _outlier_probabilities(
+def _measure_collections(evaluated: _Evaluated, labels: LabelSet) -> dict[str, Any]:
+    """Tracks of collections that were not trained on, beside those of collections that were."""
+    tracks, unique = evaluated.tracks, evaluated.unique
+    found: dict[str, Any] = {"summary": evaluated.how_unseen}
+    for name, chosen in (("unseen", unique & tracks.unseen), ("seen", unique & ~tracks.unseen)):
+        part = tracks.take(chosen)
+        found[name] = (
+            measure(
+                evaluated.calibrated.take(chosen), part.labels, labels,
+                part.collections if name == "unseen" else None,
+            )
+            if chosen.any()
+            else None
+        )  # fmt: skip
+    return found
+
+
+def _measure_each(evaluated: _Evaluated, valid: Sequence[Clip]) -> list[dict[str, Any]]:
+    """One row per unseen collection, each calibrated by a fit on the others."""
+    tracks, answers = evaluated.tracks, evaluated.calibrated
+    names = np.array([clip.collection for clip in valid])
+    right = answers.probabilities.argmax(axis=1) == tracks.labels
+    covered = answers.sets[np.arange(len(tracks)), tracks.labels]
+    rows = []
+    for name in sorted(set(names[tracks.unseen & evaluated.unique])):
+        chosen = (names == name) & evaluated.unique
+        rows.append(
+            {
+                "collection": name,
+                "n_tracks": int(chosen.sum()),
+                "accuracy": round(float(right[chosen].mean()), 4),
+                "confidence": round(float(answers.probabilities[chosen].max(axis=1).mean()), 4),
+                "covered": round(float(covered[chosen].mean()), 4),
+                "accepted": round(float(answers.accepted[chosen].mean()), 4),
+            }
+        )
+    return rows
+
+
+def _evaluate_outliers(
     engine: Engine, outliers: Sequence[Outlier], calibration: Calibration
-) -> Probabilities:
-    n_frames = engine.input_shape[1]
-    logits = [
-        engine.logits(cut_windows(outlier.log_mel, n_frames, N_WINDOWS)) for outlier in outliers
-    ]
-    return track_probabilities(logits, calibration.at(N_WINDOWS).temperature, calibration.floor)
+) -> tuple[Probabilities, npt.NDArray[np.float32] | None]:
+    """Probabilities of non-music sounds, and their log-odds of music if the model has them."""
+    found = [evaluate_recording(engine, each.log_mel, N_WINDOWS, None) for each in outliers]
+    temperature = calibration.at(N_WINDOWS).temperature
+    probabilities = track_probabilities(
+        [each.logits for each in found], temperature, calibration.floor
+    )
+    if found[0].music is None:
+        return probabilities, None
+    return probabilities, np.array([each.music for each in found], np.float32)
 
 
 def _identity(checkpoint: Checkpoint) -> dict[str, Any]:

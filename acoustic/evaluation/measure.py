@@ -5,9 +5,12 @@ Shapes: K tracks, C classes.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from acoustic.evaluation.metrics import (
     ECE_BINS,
@@ -33,43 +36,56 @@ from acoustic.fitting.tracks import Tracks
 from acoustic.labels import LabelSet
 from acoustic.postprocess.aggregation import Aggregation, aggregate
 from acoustic.postprocess.calibration import Calibration, Logits, Probabilities
+from acoustic.postprocess.families import family_probabilities
 from acoustic.preprocess.segments import WINDOWS_BY_EFFORT, split_rounds
 
 AGGREGATIONS: tuple[Aggregation, ...] = ("mean_probability", "mean_logit", "vote")
 AUTO_MARGINS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
 """Leads of the best genre at which effort auto stops: 0 after one round, 1 after all rounds."""
 
+IntervalOf = Callable[..., dict[str, float] | None]
+
 KEPT = 0.7
 """Share of the tracks that is not reviewed when the least confident are."""
 
 
-def measure(calibrated: Calibrated, labels: Labels, names: LabelSet) -> dict[str, Any]:
-    """All measures of calibrated tracks.
+def measure(
+    calibrated: Calibrated,
+    labels: Labels,
+    names: LabelSet,
+    collections: npt.NDArray[np.str_] | None = None,
+) -> dict[str, Any]:
+    """All measures of calibrated tracks, with 95 % intervals.
 
     Args:
         calibrated: calibrated answers of K tracks.
         labels: (K,) true class indices.
         names: label set of the C genres.
+        collections: (K,) names of collections, which are resampled whole for the intervals; None
+            resamples tracks.
     """
     probabilities = calibrated.probabilities
+    interval = partial(_interval, clusters=collections)
     return {
         "n_tracks": len(labels),
-        "accuracy": _interval(accuracy, probabilities, labels),
-        "macro_f1": _interval(lambda p, y: macro_f1(p.argmax(axis=1), y), probabilities, labels),
-        "family_accuracy": _interval(
+        "n_collections": None if collections is None else len(np.unique(collections)),
+        "accuracy": interval(accuracy, probabilities, labels),
+        "macro_f1": interval(lambda p, y: macro_f1(p.argmax(axis=1), y), probabilities, labels),
+        "family_accuracy": interval(
             lambda p, y: float((p == y).mean()),
             _families(probabilities.argmax(axis=1), names),
             _families(labels, names),
         ),
         "per_family": _per_family(probabilities.argmax(axis=1), labels, names),
         "own_genres": own_genres(probabilities, labels),
-        "per_genre": _per_genre(probabilities.argmax(axis=1), labels, names),
+        "per_genre": _per_genre(probabilities.argmax(axis=1), labels, names, collections),
         "confusion": confusion(probabilities.argmax(axis=1), labels, len(names)).tolist(),
-        "nll": _interval(negative_log_likelihood, probabilities, labels),
-        "brier": _interval(brier, probabilities, labels),
+        "nll": interval(negative_log_likelihood, probabilities, labels),
+        "brier": interval(brier, probabilities, labels),
         "calibration": measure_calibration(probabilities, labels),
-        "selective": _selective(calibrated, labels),
-        "prediction_sets": _prediction_sets(calibrated, labels),
+        "selective": _selective(calibrated, labels, interval),
+        "families": _family_answers(calibrated, labels, names, interval),
+        "prediction_sets": _prediction_sets(calibrated, labels, interval),
     }
 
 
@@ -148,19 +164,25 @@ def _by_round(logits: Logits, calibration: Calibration) -> list[tuple[int, float
 
 
 def measure_outliers(
-    music: Probabilities, outliers: Probabilities, kinds: list[str]
+    music: Probabilities,
+    outliers: Probabilities,
+    kinds: list[str],
+    log_odds: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]] | None = None,
 ) -> list[dict[str, Any]]:
-    """AUROC of 1 − confidence and of entropy for detecting non-music, per kind of sound.
+    """AUROC of several scores for detecting non-music, per kind of sound.
 
     Args:
         music: (K, C) probabilities of music that the model was not trained on.
         outliers: (L, C) probabilities of non-music sounds.
         kinds: kinds of the L sounds.
+        log_odds: (K,) and (L,) log-odds of music over other sounds, if the model has them.
     """
     scores = {
         "entropy": (entropies(music), entropies(outliers)),
         "1 − confidence": (1 - music.max(axis=1), 1 - outliers.max(axis=1)),
     }
+    if log_odds is not None:
+        scores["log-odds of music"] = (-log_odds[0].astype(float), -log_odds[1].astype(float))
     rows = []
     for kind in ["all", *sorted(set(kinds))]:
         chosen = np.array([kind in ("all", each) for each in kinds])
@@ -172,29 +194,50 @@ def measure_outliers(
     return rows
 
 
-def _selective(calibrated: Calibrated, labels: Labels) -> dict[str, Any]:
+def _selective(calibrated: Calibrated, labels: Labels, interval: IntervalOf) -> dict[str, Any]:
     confidence = calibrated.probabilities.max(axis=1)
     correct = calibrated.probabilities.argmax(axis=1) == labels
     accepted = calibrated.accepted
     return {
-        "error_auroc": _interval(error_auroc, confidence, correct),
-        "aurc": _interval(aurc, confidence, correct),
-        "accuracy_at_70": _interval(
+        "error_auroc": interval(error_auroc, confidence, correct),
+        "aurc": interval(aurc, confidence, correct),
+        "accuracy_at_70": interval(
             lambda c, flags: accuracy_at_coverage(c, flags, KEPT), confidence, correct
         ),
         "accepted": round(float(accepted.mean()), 4),
-        "accepted_accuracy": _interval(_mean, correct[accepted]) if accepted.any() else None,
+        "accepted_accuracy": interval(_mean_where, correct, accepted) if accepted.any() else None,
         "risk_coverage": [round(float(r), 4) for r in risk_coverage(confidence, correct)],
     }
 
 
-def _prediction_sets(calibrated: Calibrated, labels: Labels) -> dict[str, Any]:
+def _family_answers(
+    calibrated: Calibrated, labels: Labels, names: LabelSet, interval: IntervalOf
+) -> dict[str, Any]:
+    """Families that are answered where the genre alone is not sure: how many, how often right."""
+    probabilities, family = family_probabilities(calibrated.probabilities, names)
+    sizes = np.bincount(family)
+    shown = ~calibrated.accepted & calibrated.families & (sizes[probabilities.argmax(1)] > 1)
+    right = probabilities.argmax(axis=1) == family[labels]
+    return {
+        "shown": round(float(shown.mean()), 4),
+        "accuracy": interval(_mean_where, right, shown) if shown.any() else None,
+    }
+
+
+def _prediction_sets(
+    calibrated: Calibrated, labels: Labels, interval: IntervalOf
+) -> dict[str, Any]:
     covered = calibrated.sets[np.arange(len(labels)), labels]
     sizes = calibrated.sets.sum(axis=1).astype(np.float64)
-    return {"coverage": _interval(_mean, covered), "size": _interval(_mean, sizes)}
+    return {"coverage": interval(_mean, covered), "size": interval(_mean, sizes)}
 
 
-def _per_genre(predicted: Labels, labels: Labels, names: LabelSet) -> dict[str, dict[str, Any]]:
+def _per_genre(
+    predicted: Labels,
+    labels: Labels,
+    names: LabelSet,
+    collections: npt.NDArray[np.str_] | None,
+) -> dict[str, dict[str, Any]]:
     rows: dict[str, dict[str, Any]] = {}
     for index, name in enumerate(names.names):
         present, called = labels == index, predicted == index
@@ -203,6 +246,7 @@ def _per_genre(predicted: Labels, labels: Labels, names: LabelSet) -> dict[str, 
         hits = int((present & called).sum())
         rows[name] = {
             "n": int(present.sum()),
+            "n_collections": None if collections is None else len(np.unique(collections[present])),
             "recall": _interval(_mean, called[present]),
             "precision": round(hits / int(called.sum()), 4) if called.any() else None,
         }
@@ -238,9 +282,15 @@ def _mean(values: Flags | Scores) -> float:
     return float(values.mean())
 
 
-def _interval(statistic: Any, *arrays: Any) -> dict[str, float] | None:
+def _mean_where(values: Flags, chosen: Flags) -> float:
+    return float(values[chosen].mean()) if chosen.any() else float("nan")
+
+
+def _interval(
+    statistic: Any, *arrays: Any, clusters: npt.NDArray[np.str_] | None = None
+) -> dict[str, float] | None:
     """Value with interval; None if undefined, e.g. the AUROC of errors where there are none."""
-    found = bootstrap(statistic, *arrays)
+    found = bootstrap(statistic, *arrays, clusters=clusters)
     return found.to_dict() if np.isfinite(found.value) else None
 
 

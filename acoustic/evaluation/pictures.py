@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from acoustic.evaluation.page import SIDES
+
 Report = dict[str, Any]
 Draw = Callable[[Any, Report], Any]
 """Function of pyplot and the report that returns a figure."""
@@ -89,14 +91,17 @@ def _confusion(pyplot: Any, report: Report) -> Any:
 def _reliability(pyplot: Any, report: Report) -> Any:
     figure, axes = pyplot.subplots(figsize=(5.5, 5))
     axes.plot([0, 1], [0, 1], color="grey", linewidth=1, label="perfect")
-    raw, fitted = report["uncalibrated"], report["pooled"]["calibration"]
-    for part, label in ((raw, "T = 1"), (fitted, "calibrated")):
-        x = [each["confidence"] for each in part["bins"]]
-        y = [each["accuracy"] for each in part["bins"]]
-        axes.plot(x, y, marker="o", label=f"{label}: adaptive ECE {part['adaptive_ece']:.3f}")
+    for name, label in SIDES.items():
+        if (part := report["collections"][name]) is None:
+            continue
+        found = part["calibration"]
+        x = [each["confidence"] for each in found["bins"]]
+        y = [each["accuracy"] for each in found["bins"]]
+        error = f"adaptive ECE {found['adaptive_ece']:.3f} (null band {found['null_p95']:.3f})"
+        axes.plot(x, y, marker="o", label=f"{label}:\n{error}")
     axes.set_xlabel("confidence")
     axes.set_ylabel("accuracy")
-    axes.set_title(f"Reliability (null band of the ECE: {fitted['null_p95']:.3f})")
+    axes.set_title("Accuracy by confidence")
     axes.legend()
     return figure
 

@@ -10,7 +10,7 @@ from acoustic.checkpoint_folder import CheckpointFolder
 from acoustic.classify.checkpoint import Checkpoint, load_checkpoint
 from acoustic.classify.engine import Engine
 from acoustic.data.dataset import Clip, Dataset, read_dataset
-from acoustic.data.groups import refuse_trained_on, without_repeats
+from acoustic.data.groups import refuse_trained_on, trained_groups, without_repeats
 from acoustic.fitting.tracks import open_engine
 
 
@@ -40,6 +40,7 @@ def open_held_out(
     valid_ratio: float = 0.2,
     seed: int = 0,
     n_threads: int = 1,
+    collection: str | None = None,
 ) -> HeldOut:
     """Open a checkpoint and read data in its geometry.
 
@@ -49,6 +50,7 @@ def open_held_out(
         valid_ratio: share to hold out where the data states no split.
         seed: random seed of the split.
         n_threads: CPU threads of the engine.
+        collection: name of the manifests' column of collections, if another than "collection".
 
     Raises:
         CheckpointError: the checkpoint cannot be used.
@@ -58,7 +60,14 @@ def open_held_out(
     folder = CheckpointFolder.open(checkpoint)
     loaded = load_checkpoint(folder)
     dataset = read_dataset(
-        data, folder.mel, labels=folder.labels, valid_ratio=valid_ratio, seed=seed
+        data,
+        folder.mel,
+        labels=folder.labels,
+        valid_ratio=valid_ratio,
+        seed=seed,
+        collection=collection,
+        trained_groups=trained_groups(folder),
+        is_held_out=True,
     )
     valid = without_repeats(dataset.split("valid"))
     refuse_trained_on(folder, valid)

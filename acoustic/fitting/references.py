@@ -52,7 +52,7 @@ def collect_references(engine: Engine, clips: Sequence[Clip], seed: int = 0) -> 
         clips = [clips[i] for i in np.sort(chosen)]
     n_frames = engine.input_shape[1]
     features = [
-        engine.logits_and_features(cut_windows(clip.log_mel, n_frames, WINDOWS_PER_CLIP))[1]
+        engine.outputs(cut_windows(clip.log_mel, n_frames, WINDOWS_PER_CLIP)).features
         for clip in clips
     ]
     # float16 as in the stored file, so that scales are fitted to the distances that are served

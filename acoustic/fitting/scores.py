@@ -11,11 +11,15 @@ import numpy.typing as npt
 from acoustic.postprocess.calibration import Probabilities
 
 
-def negative_log_likelihood(probabilities: Probabilities, labels: npt.NDArray[np.int64]) -> float:
-    """Mean of −log p(label), natural logarithm."""
+def negative_log_likelihood(
+    probabilities: Probabilities,
+    labels: npt.NDArray[np.int64],
+    weights: npt.NDArray[np.float64] | None = None,
+) -> float:
+    """Mean of −log p(label), natural logarithm, weighted if there are weights (K,)."""
     # 1e-12 keeps the logarithm finite where the true genre has probability 0.
     chosen = probabilities[np.arange(len(labels)), labels]
-    return float(-np.log(np.maximum(chosen, 1e-12)).mean())
+    return float(np.average(-np.log(np.maximum(chosen, 1e-12)), weights=weights))
 
 
 def adaptive_ece(

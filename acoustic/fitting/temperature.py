@@ -20,12 +20,18 @@ MIN_ACCEPTED = 20
 """Minimum sample size for an accuracy estimate, tracks."""
 
 
-def fit_temperature(logits: Sequence[Logits], labels: npt.NDArray[np.int64]) -> float:
+Weights = npt.NDArray[np.float64]
+
+
+def fit_temperature(
+    logits: Sequence[Logits], labels: npt.NDArray[np.int64], weights: Weights | None = None
+) -> float:
     """Fit the temperature that minimises the NLL of window-averaged probabilities.
 
     Args:
         logits: logits of K tracks, each (S, C).
         labels: (K,) true class indices.
+        weights: (K,) how much each track counts, alike if None.
 
     Returns:
         T within TEMPERATURE_BOUNDS.
@@ -36,7 +42,7 @@ def fit_temperature(logits: Sequence[Logits], labels: npt.NDArray[np.int64]) -> 
     low, high = np.log(TEMPERATURE_BOUNDS)
     result = minimize_scalar(
         lambda log_t: negative_log_likelihood(
-            track_probabilities(logits, float(np.exp(log_t))), labels
+            track_probabilities(logits, float(np.exp(log_t))), labels, weights
         ),
         bounds=(low, high),
         method="bounded",
@@ -44,14 +50,16 @@ def fit_temperature(logits: Sequence[Logits], labels: npt.NDArray[np.int64]) -> 
     return float(np.exp(result.x))
 
 
-def fit_floor(probabilities: Probabilities, labels: npt.NDArray[np.int64]) -> float:
+def fit_floor(
+    probabilities: Probabilities, labels: npt.NDArray[np.int64], weights: Weights | None = None
+) -> float:
     """Fit the probability floor, in [0, 0.5], that minimises the NLL of (K, C) probabilities."""
     from scipy.optimize import minimize_scalar
 
     n_classes = probabilities.shape[1]
     result = minimize_scalar(
         lambda floor: negative_log_likelihood(
-            (1 - floor) * probabilities + floor / n_classes, labels
+            (1 - floor) * probabilities + floor / n_classes, labels, weights
         ),
         bounds=(0.0, 0.5),
         method="bounded",
@@ -60,7 +68,10 @@ def fit_floor(probabilities: Probabilities, labels: npt.NDArray[np.int64]) -> fl
 
 
 def review_threshold(
-    confidence: npt.NDArray[np.float64], correct: npt.NDArray[np.bool_], target: float
+    confidence: npt.NDArray[np.float64],
+    correct: npt.NDArray[np.bool_],
+    target: float,
+    weights: Weights | None = None,
 ) -> float:
     """Fit the lowest confidence from which unreviewed answers reach the wanted accuracy.
 
@@ -68,6 +79,7 @@ def review_threshold(
         confidence: (K,) probability of each answer, on held-out tracks.
         correct: (K,) whether each answer is right.
         target: accuracy wanted among the answers that nobody reviews, in (0, 1].
+        weights: (K,) how much each track counts in the accuracy, alike if None.
 
     Returns:
         A confidence; 1 if no MIN_ACCEPTED or more of the most confident tracks reach the target,
@@ -76,7 +88,8 @@ def review_threshold(
     # reached[k]: whether the k + 1 most confident answers have the accuracy. The last such k leaves
     # the fewest answers to review, even if a smaller k misses the target.
     order = np.argsort(-confidence, kind="stable")
-    reached = np.cumsum(correct[order]) / np.arange(1, len(order) + 1) >= target
+    counts = np.ones(len(order)) if weights is None else weights[order]
+    reached = np.cumsum(correct[order] * counts) / np.cumsum(counts) >= target
     reached[: MIN_ACCEPTED - 1] = False
     # a threshold accepts all tracks of its confidence: only the last of equal ones can be it
     ordered = confidence[order]

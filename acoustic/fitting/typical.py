@@ -13,24 +13,43 @@ import numpy.typing as npt
 
 from acoustic.fitting.tracks import Tracks
 from acoustic.postprocess.calibration import WindowCalibration
-from acoustic.postprocess.uncertainty import energy, segment_disagreement, training_distance
+from acoustic.postprocess.uncertainty import (
+    energy,
+    segment_disagreement,
+    training_distance,
+    unlike_music,
+)
 
-UNUSUAL_RATIOS = {"segment_disagreement": 0.06, "distance": 0.025}
+UNUSUAL_RATIOS = {"segment_disagreement": 0.05, "distance": 0.025, "not_music": 0.02}
 """Share of the calibration tracks that exceed each limit, in [0, 1]."""
 
 MIN_CONFUSED = 3
 """Minimum count of a mistake: a rarer one may be chance."""
 
 
-def with_limits(fitted: WindowCalibration, tracks: Tracks, n: int) -> WindowCalibration:
-    """The calibration for n windows with the usual range of disagreement and distance."""
+def with_limits(
+    fitted: WindowCalibration,
+    tracks: Tracks,
+    n: int,
+    weights: npt.NDArray[np.float64] | None = None,
+) -> WindowCalibration:
+    """The calibration for n windows with the usual range of disagreement and of distances.
+
+    Args:
+        fitted: what is fitted for n windows so far.
+        tracks: K tracks.
+        n: number of windows.
+        weights: (K,) how much each track counts, alike if None.
+    """
     logits = tracks.logits[n]
     measures = {"energy": np.array([energy(each) for each in logits])}
     if n in tracks.distances:
         measures["neighbours"] = tracks.distances[n].astype(np.float64)
+    if n in tracks.music:
+        measures["not_music"] = -tracks.music[n].astype(np.float64)
     scales = {}
     for name, values in measures.items():
-        median, p95 = (round(float(v), 5) for v in np.percentile(values, (50, 95)))
+        median, p95 = (round(_quantile(values, q, weights), 5) for q in (0.5, 0.95))
         scales[name] = (median, p95)
     fitted = replace(fitted, scales=scales)
     found = {
@@ -39,11 +58,21 @@ def with_limits(fitted: WindowCalibration, tracks: Tracks, n: int) -> WindowCali
             training_distance(each, tracks.distance(n, i), fitted) for i, each in enumerate(logits)
         ],
     }
+    if n in tracks.music:
+        found["not_music"] = [unlike_music(float(x), fitted) for x in tracks.music[n]]
     limits = {
-        name: round(float(np.quantile(np.array(numbers, float), 1 - UNUSUAL_RATIOS[name])), 4)
+        name: round(_quantile(np.array(numbers, float), 1 - UNUSUAL_RATIOS[name], weights), 4)
         for name, numbers in found.items()
     }
     return replace(fitted, limits=limits)
+
+
+def _quantile(
+    values: npt.NDArray[np.float64], q: float, weights: npt.NDArray[np.float64] | None
+) -> float:
+    if weights is None:
+        return float(np.quantile(values, q))
+    return float(np.quantile(values, q, weights=weights, method="inverted_cdf"))
 
 
 def find_confusions(

@@ -39,6 +39,8 @@ class WindowCalibration:
         ece: adaptive expected calibration error after the fit, in [0, 1]; None if not measured.
         quantiles: method of the prediction sets → coverage ("0.90") → quantile.
         review_threshold: confidence below which a person should look; None where none was fitted.
+        family_threshold: probability of the most probable family from which it is a reliable
+            answer; None where none was fitted.
         scales: measure of distance → its median and 95th percentile.
         limits: measure of uncertainty → value that few tracks exceed.
         confidence_deciles: the nine deciles of the answers' confidence, () where not fitted.
@@ -49,6 +51,7 @@ class WindowCalibration:
     ece: float | None = None
     quantiles: dict[str, dict[str, float]] = field(default_factory=dict)
     review_threshold: float | None = None
+    family_threshold: float | None = None
     scales: dict[str, tuple[float, float]] = field(default_factory=dict)
     limits: dict[str, float] = field(default_factory=dict)
     confidence_deciles: tuple[float, ...] = ()
@@ -76,6 +79,8 @@ class Calibration:
         checkpoint_digest: digest of the model that the calibration belongs to.
         dataset: what it was fitted on, in words.
         n_tracks: number of tracks it was fitted on.
+        n_collections: number of collections of those tracks, none of which the model was trained
+            on; 0 where they are of collections that it was trained on.
         date: ISO date of the fit.
         floor: probability spread evenly over all genres, in [0, 1); 0 is off (the guide's 4.2).
         review_accuracy: target of the review thresholds, or None where none were fitted.
@@ -89,6 +94,7 @@ class Calibration:
     dataset: str
     n_tracks: int
     date: str
+    n_collections: int = 0
     floor: float = 0.0
     review_accuracy: float | None = None
     confusions: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -126,7 +132,13 @@ class Calibration:
         if temperature is None:
             return self
         windows = {
-            n: replace(each, temperature=temperature, quantiles={}, review_threshold=None)
+            n: replace(
+                each,
+                temperature=temperature,
+                quantiles={},
+                review_threshold=None,
+                family_threshold=None,
+            )
             for n, each in self.windows.items()
         }
         return replace(self, windows=windows)

@@ -2,7 +2,10 @@
 
 A set contains all genres whose non-conformity is at most q, a quantile of the true genres'
 non-conformity on held-out tracks. If tracks are exchangeable with those, the set contains the
-true genre with the stated probability; q has the finite-sample correction (n + 1) / n.
+true genre with the stated probability; q has the finite-sample correction (n + 1) / n. Fitted on
+tracks of G collections that count the same each, the promise is for a track of a new collection
+(Lee, Barber and Willett, Distribution-Free Inference with Hierarchical Data, 2023), and the
+correction is (G + 1) / G.
 
     lac    1 − p: the smallest sets on average; Sadinle, Lei and Wasserman, Least Ambiguous
            Set-Valued Classifiers (2019)
@@ -64,30 +67,41 @@ def true_scores(
     return np.asarray(nonconformity(probabilities, method)[np.arange(len(labels)), labels])
 
 
-def conformal_quantile(scores: npt.NDArray[np.float64], coverage: float) -> float:
+def conformal_quantile(
+    scores: npt.NDArray[np.float64],
+    coverage: float,
+    collections: npt.NDArray[np.str_] | None = None,
+) -> float:
     """The largest score that a set must admit to reach a coverage.
 
     Args:
         scores: (K,) non-conformity of the true genres of held-out tracks.
         coverage: wanted probability that a set contains the true genre, in (0, 1).
+        collections: (K,) names of collections that count the same each; None: tracks do.
 
     Raises:
-        ValueError: K tracks are too few for that coverage.
+        ValueError: the tracks or the collections are too few for that coverage.
 
     >>> conformal_quantile(np.arange(1, 10) / 10, 0.8)
     0.8
     """
-    rank = _rank(len(scores), coverage)
-    if rank > len(scores):
+    order, reached = _coverage_reached(scores, collections)
+    if coverage > reached[-1] + ROUNDING:
         raise ValueError(f"{len(scores)} tracks cannot support a coverage of {coverage:g}")
-    return float(np.sort(scores)[rank - 1])
+    return float(scores[order[np.searchsorted(reached + ROUNDING, coverage)]])
 
 
-def fit_quantiles(scores: npt.NDArray[np.float64]) -> dict[str, float]:
+def fit_quantiles(
+    scores: npt.NDArray[np.float64], collections: npt.NDArray[np.str_] | None = None
+) -> dict[str, float]:
     """Coverage ("0.90") → quantile, for every stored coverage that the tracks support."""
-    supported = [c for c in COVERAGES if _rank(len(scores), c) <= len(scores)]
+    supported = _coverage_reached(scores, collections)[1][-1] + ROUNDING
     # rounded up: rounding down would exclude the track that defines the quantile
-    return {f"{c:.2f}": math.ceil(conformal_quantile(scores, c) * 1e4) / 1e4 for c in supported}
+    return {
+        f"{c:.2f}": math.ceil(conformal_quantile(scores, c, collections) * 1e4) / 1e4
+        for c in COVERAGES
+        if c <= supported
+    }
 
 
 def prediction_sets(
@@ -99,6 +113,16 @@ def prediction_sets(
     return np.asarray(members)
 
 
-def _rank(n_tracks: int, coverage: float) -> int:
-    # 1-based, with the finite-sample correction; a product just above an integer is that integer
-    return math.ceil((n_tracks + 1) * coverage - ROUNDING)
+def _coverage_reached(
+    scores: npt.NDArray[np.float64], collections: npt.NDArray[np.str_] | None
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """Order of the scores, and the coverage that admitting each of them in turn reaches, (K,).
+
+    The last is below 1: one part in G + 1, or in K + 1, stands for the track to come.
+    """
+    order = np.argsort(scores, kind="stable")
+    if collections is None:
+        return order, np.arange(1, len(scores) + 1) / (len(scores) + 1)
+    _, number, counts = np.unique(collections, return_inverse=True, return_counts=True)
+    shares = 1 / ((len(counts) + 1) * counts[number])
+    return order, np.cumsum(shares[order])

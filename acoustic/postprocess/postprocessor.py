@@ -20,7 +20,7 @@ from acoustic.postprocess.calibration import (
     load_calibration,
 )
 from acoustic.postprocess.conformal import prediction_sets
-from acoustic.postprocess.families import find_family
+from acoustic.postprocess.families import FamilyLimits, find_family
 from acoustic.postprocess.postprocess_config import PostprocessConfig
 from acoustic.postprocess.reasons import (
     NOT_CALIBRATED,
@@ -160,9 +160,7 @@ class Postprocessor:
             reasons = find_reasons(evidence, limits)
             if not self.calibration.is_fitted:
                 reasons = (NOT_CALIBRATED, *reasons)
-            family = find_family(
-                scores, self.labels, limits.min_confidence or 0.0, limits.min_margin
-            )
+            family = find_family(scores, self.labels, self._family_limits(fitted, limits))
             windows = self._timeline(track, fitted.temperature) if options.timeline else None
         answered = replace(answered, reasons=reasons, family=family, timeline=windows)
         prediction = self._assemble(track, options, fitted, answered, timer.timings_ms)
@@ -227,7 +225,9 @@ class Postprocessor:
             probabilities=probabilities,
             rules_applied=rules_applied,
             members=self._prediction_set(calibrated, probabilities, fitted, coverage),
-            uncertainty=measure_uncertainty(probabilities, track.logits, track.distance, fitted),
+            uncertainty=measure_uncertainty(
+                probabilities, track.logits, track.distance, track.music, fitted
+            ),
         )
 
     def _prediction_set(
@@ -248,7 +248,7 @@ class Postprocessor:
             if coverage is None:
                 return None
             why = (
-                f"the calibration rests on {self.calibration.n_tracks} tracks"
+                f"the calibration rests on {self._basis()}"
                 if self.config.temperature is None
                 else f"the temperature is fixed at {self.config.temperature:g}"
             )
@@ -259,6 +259,11 @@ class Postprocessor:
         genres = tuple(self.labels.names[i] for i in order if members[i])
         return PredictionSet(coverage=round(wanted, 2), genres=genres)
 
+    def _basis(self) -> str:
+        n = self.calibration.n_collections
+        tracks = f"{self.calibration.n_tracks} tracks"
+        return f"{tracks} of {n} collections" if n else tracks
+
     def _limits(self, fitted: WindowCalibration) -> ReviewThresholds:
         """The configured thresholds; where they are None, those of the calibration."""
         configured = self.config.review
@@ -267,9 +272,20 @@ class Postprocessor:
             "min_confidence": DEFAULT_MIN_CONFIDENCE if confidence is None else confidence,
             "max_segment_disagreement": fitted.limits.get("segment_disagreement"),
             "max_distance": fitted.limits.get("distance"),
+            "max_not_music": fitted.limits.get("not_music"),
         }
         missing = {k: v for k, v in found.items() if getattr(configured, k) is None}
         return replace(configured, **missing)
+
+    def _family_limits(self, fitted: WindowCalibration, limits: ReviewThresholds) -> FamilyLimits:
+        """From which probability a genre, and a family, is a reliable answer."""
+        genre = limits.min_confidence or 0.0
+        fitted_family = fitted.family_threshold
+        return FamilyLimits(
+            genre=genre,
+            margin=limits.min_margin,
+            family=genre if fitted_family is None else fitted_family,
+        )
 
     def _confusion(
         self, scores: tuple[GenreScore, ...], members: PredictionSet | None

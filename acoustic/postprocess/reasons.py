@@ -5,7 +5,8 @@ LOW_CONFIDENCE       probability of the best genre                below
 CLOSE_RIVAL          best − second best probability               below
 KNOWN_CONFUSION      share of such answers that were the rival    above
 SEGMENTS_DISAGREE    disagreement between segments of the track   above
-NOT_MUSIC            distance from the training data              above
+NOT_MUSIC            how unlike music it sounds                   above
+UNFAMILIAR           distance from the training data              above
 TOO_SHORT            seconds of audio, against one model window   below
 MOSTLY_SILENT        share of silent frames                       above
 CLIPPED              share of samples at full scale               above
@@ -14,7 +15,8 @@ NOISY                estimated signal-to-noise ratio, dB          below
 CHANNELS_CANCEL      share of power lost in the channels' average above
 LENGTH_MISMATCH      difference of stated and real length, ratio  above
 
-NOT_CALIBRATED is a reason of every answer of a checkpoint without calibration.
+Where the model does not tell music from other sounds, NOT_MUSIC is the distance, and there is no
+UNFAMILIAR. NOT_CALIBRATED is a reason of every answer of a checkpoint without calibration.
 GUIDE_UNCERTAIN (entropy, above) stands for the first three where `guide` sets its limit.
 """
 
@@ -52,6 +54,8 @@ class ReviewThresholds:
             the fitted value.
         max_distance: highest distance from the training data, in [0, 1], or null for the
             fitted value.
+        max_not_music: highest likeness to sounds other than music, in [0, 1], or null for the
+            fitted value.
         max_silence_ratio: highest share of silent frames, in [0, 1].
         max_clipping_ratio: highest share of samples at full scale, in [0, 1].
         min_bandwidth_hz: lowest upper edge of the spectrum, Hz.
@@ -70,10 +74,11 @@ class ReviewThresholds:
     max_confusion: float = 0.2
     max_segment_disagreement: float | None = None
     max_distance: float | None = None
+    max_not_music: float | None = None
     max_silence_ratio: float = 0.5
     max_clipping_ratio: float = 0.01
     min_bandwidth_hz: float = 5_000.0
-    min_snr_db: float = 6.5
+    min_snr_db: float = 7.7
     max_channel_cancellation: float = 0.99
     max_length_mismatch: float = 0.02
     guide: float | None = None
@@ -145,8 +150,26 @@ def _of_the_answer(evidence: Evidence, limits: ReviewThresholds) -> list[Reason 
         _above("SEGMENTS_DISAGREE", uncertainty.segment_disagreement,
                limits.max_segment_disagreement,
                "Different parts of the track sound like different genres."),
-        _above(NOT_MUSIC, uncertainty.distance, limits.max_distance,
-               "This sounds unlike the music that the model knows; it may not be music."),
+        *_of_the_kind(uncertainty, limits),
+    ]  # fmt: skip
+
+
+def _of_the_kind(uncertainty: Uncertainty, limits: ReviewThresholds) -> list[Reason | None]:
+    """Not music, or music of a kind that the model does not know."""
+    if uncertainty.not_music is None:
+        return [
+            _above(NOT_MUSIC, uncertainty.distance, limits.max_distance,
+                   "This sounds unlike the music that the model knows; it may not be music."),
+        ]  # fmt: skip
+    not_music = _above(
+        NOT_MUSIC, uncertainty.not_music, limits.max_not_music,
+        "This sounds more like speech, noise or another sound than like music.",
+    )  # fmt: skip
+    if not_music:
+        return [not_music]
+    return [
+        _above("UNFAMILIAR", uncertainty.distance, limits.max_distance,
+               "This is unlike the music that the model was trained on."),
     ]  # fmt: skip
 
 

@@ -83,18 +83,23 @@ def merge_rounds(rounds: Sequence[TrackLogits]) -> TrackLogits:
         descriptors=_descriptors([each.facts for each in rounds], weights),
         cached=all(each.facts.cached for each in rounds),
     )
-    distances = [each.distance for each in rounds if each.distance is not None]
     steps = {name for each in rounds for name in each.timings_ms}
     return replace(
         last,
         logits=np.concatenate([each.logits for each in rounds])[order],
         facts=facts,
-        distance=float(np.dot(weights, distances)) if len(distances) == len(rounds) else None,
+        distance=_mean([each.distance for each in rounds], weights),
+        music=_mean([each.music for each in rounds], weights),
         timings_ms={n: sum(each.timings_ms.get(n, 0.0) for each in rounds) for n in sorted(steps)},
     )
 
 
 Weights = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
+
+
+def _mean(values: list[float | None], weights: Weights) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.dot(weights, known)) if len(known) == len(values) else None
 
 
 def _quality(rounds: list[TrackFacts], weights: Weights) -> Quality:

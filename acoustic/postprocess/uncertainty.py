@@ -1,4 +1,4 @@
-"""Uncertainty of a prediction: five measures in [0, 1], 0 = certain.
+"""Uncertainty of a prediction: six measures in [0, 1], 0 = certain.
 
 Sources: the guide's section 4.2 for entropy, margin and variation ratio (Freeman, Elementary
 Applied Statistics, 1965); Lin, Divergence Measures Based on the Shannon Entropy (1991), for the
@@ -34,6 +34,7 @@ def measure_uncertainty(
     probabilities: Probabilities,
     logits: Logits,
     distance: float | None,
+    music: float | None,
     calibration: WindowCalibration,
 ) -> Uncertainty:
     """All measures of one track.
@@ -42,6 +43,7 @@ def measure_uncertainty(
         probabilities: (C,) probabilities of the track, C ≥ 2.
         logits: (S, C) logits of its windows, in the order of time.
         distance: distance of its features from the training data, None if unknown.
+        music: mean log-odds of music over other sounds, None if unknown.
         calibration: temperature and scales of the distance, for S windows.
     """
     return Uncertainty(
@@ -50,6 +52,7 @@ def measure_uncertainty(
         variation_ratio=variation_ratio(logits),
         segment_disagreement=segment_disagreement(logits, calibration.temperature),
         distance=training_distance(logits, distance, calibration),
+        not_music=unlike_music(music, calibration),
     )
 
 
@@ -109,6 +112,17 @@ def training_distance(
         if value is not None and (scale := calibration.scales.get(name)) is not None
     ]
     return max(found, default=None)
+
+
+def unlike_music(music: float | None, calibration: WindowCalibration) -> float | None:
+    """How unlike music a track is, in [0, 1] on the scale of calibration tracks; None if unknown.
+
+    Args:
+        music: mean log-odds of music over other sounds.
+        calibration: scale of their negative, "not_music".
+    """
+    scale = calibration.scales.get("not_music")
+    return None if music is None or scale is None else _on_scale(-music, scale)
 
 
 def energy(logits: Logits) -> float:

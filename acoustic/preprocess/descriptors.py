@@ -93,8 +93,10 @@ def low_frequency_ratio(log_mel_db: LogMelDb, mel: MelConfig) -> float:
     """Share of the energy below LOW_HZ, in [0, 1]."""
     edges_hz = mel_band_edges_hz(mel)
     centres_hz, widths_hz = edges_hz[1:-1], edges_hz[2:] - edges_hz[:-2]
-    # The filters are area-normalised (power per Hz), so a band's energy is power × width.
-    energy = np.power(10.0, log_mel_db / 10).mean(axis=(0, 2)) * widths_hz
+    power = np.power(10.0, log_mel_db / 10).mean(axis=(0, 2))
+    # Slaney's filters are area-normalised (power per Hz): a band's energy is power × width. The
+    # square of a sum of magnitudes grows with the square of the width: energy is power / width.
+    energy = power / widths_hz if mel.bands == "htk" else power * widths_hz
     return float(energy[centres_hz < LOW_HZ].sum() / energy.sum())
 
 

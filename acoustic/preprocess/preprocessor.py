@@ -62,7 +62,7 @@ class PreprocessConfig:
     enhance: EnhanceConfig = field(default_factory=EnhanceConfig)
 
     def __post_init__(self) -> None:
-        frame_s = self.mel.n_fft / self.mel.sample_rate
+        frame_s = self.mel.frame_length / self.mel.sample_rate
         if self.min_duration_s < 2 * frame_s:
             raise ValueError(
                 f"min_duration_s is {self.min_duration_s} s, must be {2 * frame_s:.2f} s at least"

@@ -2,10 +2,10 @@
 
 Order of the steps: tempo and pitch (resampling the two axes), an equaliser, additive noise
 (a sum of powers), a random low-pass (some training sources are band-limited; without it a
-model learns the codec instead of the music), a blur or sharpening across the bands (some
-spectrograms were recovered from pictures and are smoother than those of audio), renormalisation
-to the crop's own maximum as the serving front end does. Masks come last, in the trainer. A
-gain would change nothing: levels are relative to the maximum.
+model learns the codec instead of the music), a gate as of codecs, a blur or sharpening across the
+bands (some spectrograms were recovered from pictures and are smoother than those of audio),
+renormalisation to the crop's own maximum as the serving front end does. Masks come last, in the
+trainer. A gain would change nothing: levels are relative to the maximum.
 
 Shapes: N crops, M mel bands, T frames.
 """
@@ -38,10 +38,13 @@ class AugmentConfig:
         noise_probability: share of crops that get noise, in [0, 1].
         noise_snr_db: range of the signal-to-noise ratio, dB.
         low_pass_probability: share of crops that lose their upper bands, in [0, 1].
-        low_pass_bands: range of the first band that is lost, as a band number from 0.
+        low_pass_ratios: range of the first band that is lost, as a share of the bands, in [0, 1].
+        gate_probability: share of crops that lose what is far below the loudest sound of its frame,
+            as codecs of low bit rate leave it out, in [0, 1].
+        gate_db: range of the depth of that gate, dB below the frame's loudest band.
         blur: range of the weight that a band gives to its two neighbours; below 0 sharpens.
-        mask_bands: widest frequency mask, bands; two are drawn.
-        mask_frames: longest time mask, frames; two are drawn.
+        mask_band_ratio: widest frequency mask, as a share of the bands; two are drawn.
+        mask_frame_ratio: longest time mask, as a share of the frames; two are drawn.
     """
 
     tempo_factors: tuple[float, float] = (0.75, 1.33)
@@ -51,10 +54,27 @@ class AugmentConfig:
     noise_probability: float = 0.25
     noise_snr_db: tuple[float, float] = (-5.0, 30.0)
     low_pass_probability: float = 0.15
-    low_pass_bands: tuple[int, int] = (72, 126)
+    low_pass_ratios: tuple[float, float] = (0.56, 0.985)
+    gate_probability: float = 0.0
+    gate_db: tuple[float, float] = (35.0, 65.0)
     blur: tuple[float, float] = (-0.15, 0.4)
-    mask_bands: int = 16
-    mask_frames: int = 24
+    mask_band_ratio: float = 0.125
+    mask_frame_ratio: float = 0.167
+
+
+OFF = AugmentConfig(
+    tempo_factors=(1.0, 1.0), pitch_factors=(1.0, 1.0), tilt_db=0.0, equaliser_db=0.0,
+    noise_probability=0.0, low_pass_probability=0.0, blur=(0.0, 0.0), mask_band_ratio=0.0,
+    mask_frame_ratio=0.0,
+)  # fmt: skip
+"""Crops at random places and nothing else."""
+
+LIGHT = AugmentConfig(
+    tempo_factors=(0.9, 1.11), pitch_factors=(0.97, 1.03), tilt_db=4.0, noise_probability=0.3,
+    noise_snr_db=(0.0, 30.0), low_pass_probability=0.1, low_pass_ratios=(0.6, 0.98),
+    gate_probability=0.2, blur=(-0.1, 0.1),
+)  # fmt: skip
+"""What a frozen trunk can take: it cannot learn to see through more."""
 
 
 def random_crop(
@@ -119,6 +139,8 @@ def augment(
         noise = torch.where(_chosen(n, 0.5, generator), recorded, noise)
     crops_db = _add_noise(crops_db, noise, config, generator)
     crops_db = _low_pass(crops_db, config, generator)
+    if config.gate_probability:
+        crops_db = _gate(crops_db, config, generator)
     crops_db = _blur(crops_db, config, generator)
     return renormalise(crops_db)
 
@@ -135,8 +157,8 @@ def mask(crops: Tensor, value: float, config: AugmentConfig, generator: torch.Ge
     """
     n, n_mels, n_frames = crops.shape
     for _ in range(2):
-        bands = _band(n, n_mels, config.mask_bands, generator)[:, :, None]
-        frames = _band(n, n_frames, config.mask_frames, generator)[:, None, :]
+        bands = _band(n, n_mels, n_mels * config.mask_band_ratio, generator)[:, :, None]
+        frames = _band(n, n_frames, n_frames * config.mask_frame_ratio, generator)[:, None, :]
         crops = crops.masked_fill(bands | frames, value)
     return crops
 
@@ -174,11 +196,18 @@ def _add_noise(
 
 def _low_pass(crops_db: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
     n, n_mels, _ = crops_db.shape
-    first = _uniform(n, config.low_pass_bands, generator)
+    first = n_mels * _uniform(n, config.low_pass_ratios, generator)
     chosen = _chosen(n, config.low_pass_probability, generator)
     bands = torch.arange(n_mels, device=crops_db.device)[None, :, None]
     # −200 dB is far below the floor, to which `renormalise` clamps it.
     return crops_db.masked_fill(chosen & (bands >= first), -200.0)
+
+
+def _gate(crops_db: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
+    n = len(crops_db)
+    lowest = crops_db.amax(dim=1, keepdim=True) - _uniform(n, config.gate_db, generator)
+    chosen = _chosen(n, config.gate_probability, generator)
+    return crops_db.masked_fill(chosen & (crops_db < lowest), -200.0)
 
 
 def _blur(crops_db: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
@@ -189,7 +218,7 @@ def _blur(crops_db: Tensor, config: AugmentConfig, generator: torch.Generator) -
     return crops_db + weight * (neighbours - crops_db)
 
 
-def _band(n: int, size: int, widest: int, generator: torch.Generator) -> Tensor:
+def _band(n: int, size: int, widest: float, generator: torch.Generator) -> Tensor:
     # (n, size) flags of one contiguous band per row, wholly inside the axis.
     width = torch.rand(n, 1, generator=generator, device=generator.device) * widest
     start = torch.rand(n, 1, generator=generator, device=generator.device) * (size - width)

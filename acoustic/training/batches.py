@@ -8,7 +8,7 @@ Shapes: N crops, M mel bands, T frames, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -48,6 +48,8 @@ class BatchConfig:
     Attributes:
         batch_size: N, crops per batch, at least 2.
         balance: power of the clip count with which classes are drawn: 1 as in the data, 0 equal.
+        collection_balance: the same power within a genre for the clips of each collection, so that
+            a large collection does not define a genre.
         mixup_alpha: parameter of mixup's Beta distribution; 0 turns mixup off.
         outlier_ratio: share of non-music crops in a batch, in [0, 1), if there are such
             recordings; their target is the uniform distribution (Hendrycks et al., Deep Anomaly
@@ -57,6 +59,7 @@ class BatchConfig:
 
     batch_size: int = 48
     balance: float = 0.5
+    collection_balance: float = 0.5
     mixup_alpha: float = 0.4
     outlier_ratio: float = 0.1
     augment: AugmentConfig = field(default_factory=AugmentConfig)
@@ -103,21 +106,11 @@ class Batches:
         self._config = config
         self._seed = seed
         self._device = device
-        labels = np.array([clip.label for clip in clips])
-        counts = np.bincount(labels, minlength=n_classes)
-        # A class of n clips is drawn with weight n · n^(balance − 1) = n^balance.
-        weights = counts[labels] ** (config.balance - 1.0)
-        self._weights = weights / weights.sum()
+        self._weights = draw_weights(clips, config)
 
     def stream(self, start: int, stop: int) -> Iterator[Batch]:
-        """Yield batches `start` to `stop` − 1; each is drawn while the previous one is in use."""
-        with ThreadPoolExecutor(1, thread_name_prefix="batches") as pool:
-            coming = pool.submit(self.draw, start)
-            for step in range(start, stop):
-                batch = coming.result()
-                if step + 1 < stop:
-                    coming = pool.submit(self.draw, step + 1)
-                yield batch
+        """Yield batches `start` to `stop` − 1; see `draw_ahead`."""
+        return draw_ahead(self.draw, start, stop)
 
     def draw(self, step: int) -> Batch:
         """Draw batch number `step`."""
@@ -173,3 +166,30 @@ class Batches:
         other = torch.from_numpy(rng.permutation(len(x))).to(x.device)
         mixed = weight[:, :, None, None] * x + (1 - weight)[:, :, None, None] * x[other]
         return mixed, weight * target + (1 - weight) * target[other]
+
+
+def draw_ahead(draw: Callable[[int], Batch], start: int, stop: int) -> Iterator[Batch]:
+    """Yield batches `start` to `stop` − 1; each is drawn while the previous one is in use."""
+    with ThreadPoolExecutor(1, thread_name_prefix="batches") as pool:
+        coming = pool.submit(draw, start)
+        for step in range(start, stop):
+            batch = coming.result()
+            if step + 1 < stop:
+                coming = pool.submit(draw, step + 1)
+            yield batch
+
+
+def draw_weights(clips: Sequence[Clip], config: BatchConfig) -> npt.NDArray[np.float64]:
+    """(K,) probability with which each clip is drawn.
+
+    A genre of n clips is drawn with weight n^balance, within it a collection of m clips with weight
+    m^collection_balance, within it each clip alike.
+    """
+    genres = np.array([clip.label for clip in clips])
+    parts = np.array([f"{clip.label} {clip.collection}" for clip in clips])
+    _, part, sizes = np.unique(parts, return_inverse=True, return_counts=True)
+    weights = sizes[part] ** (config.collection_balance - 1.0)
+    for genre in np.unique(genres):
+        chosen = genres == genre
+        weights[chosen] *= chosen.sum() ** config.balance / weights[chosen].sum()
+    return np.asarray(weights / weights.sum())

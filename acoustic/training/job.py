@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from acoustic.checkpoint_folder import TRAINING_FILE
 from acoustic.classify.checkpoint import Checkpoint, save_checkpoint
@@ -21,11 +22,14 @@ from acoustic.classify.vit import VARIANTS, VisionTransformer, VitConfig
 from acoustic.data.dataset import Clip, Dataset
 from acoustic.data.groups import group_hash
 from acoustic.data.outliers import Outlier
+from acoustic.data.sources import LogMel
 from acoustic.errors import ConfigError
 from acoustic.geometry import MelConfig
 from acoustic.levels import STORED_TOP_DB, dequantise
 from acoustic.training.batches import Batches
-from acoustic.training.trainer import Recipe, Trainer
+from acoustic.training.hybrid import prepare_hybrid
+from acoustic.training.trainer import Recipe, Stream, Trainer
+from acoustic.training.trunk import SCALING
 from acoustic.training.watch import STATE_FILE, Report, Watch
 
 logger = logging.getLogger(__name__)
@@ -42,10 +46,12 @@ class Job:
         variant: a name of VARIANTS; not used with `start_from`.
         mel: geometry, whose n_frames is the window; not used with `start_from`.
         start_from: checkpoint to fine-tune, or None.
+        trunk: weights of a pre-trained trunk, by name, for the variant vit_hybrid; see `trunk`.
         recipe: settings of the training.
         device: "cpu", "cuda" or "mps".
         resume: whether to continue from the state that an interrupted training left in `out`.
         known_groups: hashes of the groups that `start_from` was trained on.
+        known_collections: hashes of the collections that `start_from` was trained on.
     """
 
     out: Path
@@ -58,9 +64,13 @@ class Job:
     device: str
     resume: bool = False
     known_groups: tuple[str, ...] = ()
+    known_collections: tuple[str, ...] = ()
+    trunk: Mapping[str, Tensor] | None = None
 
     def __post_init__(self) -> None:
-        self.architecture(2)
+        is_hybrid = self.architecture(2).stem == "mobilenet"
+        if is_hybrid and self.start_from is None and self.trunk is None:
+            raise ValueError(f"{self.variant} needs the weights of a trunk")
 
     @property
     def geometry(self) -> MelConfig:
@@ -105,19 +115,10 @@ def train_checkpoint(
     if start:
         _refuse_other_front_end(start)
     mel = job.geometry
-    scaling = start.scaling if start else fit_scaling(train)
+    scaling = start.scaling if start else _scaling(job, train)
     torch.manual_seed(job.recipe.seed)
     model = _model(job, len(dataset.labels), dataset.labels.names)
-    batches = Batches(
-        train,
-        [outlier.log_mel for outlier in outliers],
-        n_classes=len(dataset.labels),
-        n_frames=mel.n_frames,
-        scaling=scaling,
-        config=job.recipe.batches,
-        seed=job.recipe.seed,
-        device=job.device,
-    )
+    batches = _batches(job, model, train, [each.log_mel for each in outliers], scaling)
     trainer = Trainer(model, job.recipe, job.device)
     watch = Watch(trainer, scaling, valid, job.out, _data_digest(train, outliers), on_report)
     job.out.mkdir(parents=True, exist_ok=True)
@@ -140,6 +141,36 @@ def train_checkpoint(
     _write_json(job.out / TRAINING_FILE, facts)
     (job.out / STATE_FILE).unlink(missing_ok=True)
     logger.info("trained digest=%s cpu_minutes=%.1f", manifest.digest, watch.cpu_minutes)
+
+
+def _batches(
+    job: Job,
+    model: VisionTransformer,
+    train: Sequence[Clip],
+    outliers: Sequence[LogMel],
+    scaling: Scaling,
+) -> Stream:
+    recipe = job.recipe
+    if model.tags is not None:
+        return prepare_hybrid(
+            model, train, outliers, scaling=scaling, recipe=recipe,
+            is_new=job.start_from is None, device=job.device,
+        )  # fmt: skip
+    return Batches(
+        train,
+        outliers,
+        n_classes=model.config.n_classes,
+        n_frames=model.config.input_width,
+        scaling=scaling,
+        config=recipe.batches,
+        seed=recipe.seed,
+        device=job.device,
+    )
+
+
+def _scaling(job: Job, train: Sequence[Clip]) -> Scaling:
+    # a pre-trained trunk has its own input
+    return fit_scaling(train) if job.trunk is None else SCALING
 
 
 def fit_scaling(clips: Sequence[Clip]) -> Scaling:
@@ -166,14 +197,17 @@ def _data_digest(train: Sequence[Clip], outliers: Sequence[Outlier]) -> str:
 
 def _model(job: Job, n_classes: int, names: tuple[str, ...]) -> VisionTransformer:
     if job.start_from is None:
-        return VisionTransformer(job.architecture(n_classes))
+        model = VisionTransformer(job.architecture(n_classes))
+        if job.trunk is not None:
+            model.load_state_dict(dict(job.trunk), strict=False)
+        return model
     known = job.start_from
     if known.manifest.labels.names == names:
         return known.model
     # Other genres: the layers with C outputs start from random values; all others keep their
     # weights.
     model = VisionTransformer(replace(known.model.config, n_classes=n_classes))
-    of_classes = ("head.", "statistics.fc2.")
+    of_classes = ("head.", "statistics.fc2.", "tags.head.")
     state = {k: v for k, v in known.model.state_dict().items() if not k.startswith(of_classes)}
     model.load_state_dict(state, strict=False)
     return model
@@ -212,6 +246,10 @@ def _facts(
         "n_valid": len(dataset.split("valid")),
         "train_groups": sorted(
             {group_hash(clip.group) for clip in dataset.split("train")} | set(job.known_groups)
+        ),
+        "train_collections": sorted(
+            {group_hash(clip.collection) for clip in dataset.split("train")}
+            | set(job.known_collections)
         ),
         "n_outliers": len(outliers),
         "skipped": [asdict(each) for each in dataset.skipped],

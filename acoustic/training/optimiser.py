@@ -53,13 +53,13 @@ class Optimisers:
     """Steps all parameters of a model with their optimisers.
 
     Args:
-        model: model whose parameters are stepped.
+        model: model whose parameters are stepped, where they require a gradient.
         config: learning rates and decays.
     """
 
     def __init__(self, model: nn.Module, config: OptimiserConfig) -> None:
         self._config = config
-        self._parameters = list(model.parameters())
+        self._parameters = [p for p in model.parameters() if p.requires_grad]
         self._all = list(_build(model, config))
         self._peaks = [[group["lr"] for group in each.param_groups] for each in self._all]
 
@@ -85,7 +85,7 @@ class Optimisers:
 
 
 def _build(model: nn.Module, config: OptimiserConfig) -> Iterator[Optimizer]:
-    names = dict(model.named_parameters())
+    names = {n: p for n, p in model.named_parameters() if p.requires_grad}
     use_muon = config.name == "muon"
     block_matrices = {n: p for n, p in names.items() if use_muon and _is_block_matrix(n, p)}
     rest = {n: p for n, p in names.items() if n not in block_matrices}

@@ -16,7 +16,7 @@ import copy
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict, dataclass, field
 from typing import Generic, Protocol, TypeVar, cast
@@ -30,7 +30,8 @@ from acoustic.classify.engine import cpu_has_bf16
 from acoustic.classify.vit import VisionTransformer
 from acoustic.errors import ConfigError
 from acoustic.training.augment import mask
-from acoustic.training.batches import Batch, BatchConfig, Batches
+from acoustic.training.batches import Batch, BatchConfig
+from acoustic.training.linear_head import HybridConfig
 from acoustic.training.optimiser import OptimiserConfig, Optimisers
 
 logger = logging.getLogger(__name__)
@@ -55,6 +56,7 @@ class Recipe:
         seed: random seed of the initial weights and of all draws.
         batches: composition of the batches.
         optimiser: learning rates and decays.
+        hybrid: what is fitted before the transformer of a vit_hybrid is trained.
     """
 
     n_crops: int = 220_000
@@ -68,6 +70,7 @@ class Recipe:
     seed: int = 0
     batches: BatchConfig = field(default_factory=BatchConfig)
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+    hybrid: HybridConfig = field(default_factory=HybridConfig)
 
     def __post_init__(self) -> None:
         if self.n_crops < 1 or (self.max_minutes is not None and self.max_minutes <= 0):
@@ -112,6 +115,13 @@ class Progress:
     crops_per_s: float
 
 
+class Stream(Protocol):
+    """Source of batches: `Batches` of windows, or `MapBatches` of tokens."""
+
+    def stream(self, start: int, stop: int) -> Iterator[Batch]:
+        """Yield batches `start` to `stop` − 1."""
+
+
 class Trainable(Protocol):
     """Interface of a model in three steps, so that tokens can be dropped: the ViT, baselines."""
 
@@ -147,7 +157,7 @@ class Trainer(Generic[Model]):
         self._loss = math.nan
 
     def run(
-        self, batches: Batches, after_step: Callable[[Progress], None] = lambda progress: None
+        self, batches: Stream, after_step: Callable[[Progress], None] = lambda progress: None
     ) -> Model:
         """Train to the end of the schedule.
 
@@ -235,7 +245,9 @@ class Trainer(Generic[Model]):
         model = cast(Trainable, self._model)
         # The head on statistics gets batch.x without masks, as in serving: with masks its NLL on
         # held-out artists was 1.49 instead of 1.36 after 29,000 crops.
-        masked = mask(batch.x[:, 0], 0.0, self.recipe.batches.augment, generator)[:, None]
+        masked = batch.x
+        if batch.x.ndim == 4:  # windows; tokens of a frozen trunk have no bands to mask
+            masked = mask(batch.x[:, 0], 0.0, self.recipe.batches.augment, generator)[:, None]
         with arithmetic(self.device, self.recipe.precision):
             tokens_NPD = drop_patches(model.embed(masked), self.recipe.patch_dropout, generator)
             features_ND = model.pool(tokens_NPD)

@@ -10,6 +10,7 @@ import typer
 
 from acousticsense.cli.data_options import (
     DEFAULT_VALID_RATIO,
+    Collection,
     Data,
     Seed,
     Threads,
@@ -34,6 +35,7 @@ def calibrate(
     floor: Annotated[bool, typer.Option(help="Fit a probability floor as well.")] = False,
     valid_ratio: ValidRatio = DEFAULT_VALID_RATIO,
     seed: Seed = 0,
+    collection: Collection = None,
     threads: Threads = None,
 ) -> None:
     """Fit temperatures, prediction sets, review and other limits on the valid split.
@@ -46,7 +48,7 @@ def calibrate(
     with readable_errors(), quiet_decoders():
         fit(
             checkpoint, data, review_accuracy=review_accuracy, floor=floor,
-            valid_ratio=valid_ratio, seed=seed, threads=threads,
+            valid_ratio=valid_ratio, seed=seed, collection=collection, threads=threads,
         )  # fmt: skip
 
 
@@ -58,6 +60,7 @@ def fit(
     floor: bool = False,
     valid_ratio: float = DEFAULT_VALID_RATIO,
     seed: int = 0,
+    collection: str | None = None,
     threads: int | None = None,
 ) -> None:
     """Fit and write the calibration of a checkpoint, and say what was fitted.
@@ -66,6 +69,7 @@ def fit(
         AcousticError: the checkpoint or the data cannot be used.
     """
     from acoustic.classify.neighbours import save_neighbours
+    from acoustic.data.unseen import report_unseen, trained_collections
     from acoustic.fitting.calibrate import CalibrationConfig, fit_calibration
     from acoustic.fitting.held_out import open_held_out
     from acoustic.fitting.references import find_references
@@ -75,12 +79,15 @@ def fit(
     with settings():
         config = CalibrationConfig(review_accuracy=review_accuracy, with_floor=floor)
     held_out = open_held_out(
-        checkpoint, data, valid_ratio=valid_ratio, seed=seed, n_threads=n_threads(threads)
-    )
+        checkpoint, data, valid_ratio=valid_ratio, seed=seed, n_threads=n_threads(threads),
+        collection=collection,
+    )  # fmt: skip
     folder, engine = held_out.checkpoint.folder, held_out.engine
     neighbours = find_references(folder, engine, held_out.train)
-    tracks = evaluate_clips(engine, held_out.valid, neighbours)
-    fitted = fit_calibration(tracks, folder.digest, folder.labels.names, config)
+    trained = trained_collections(folder)
+    tracks = evaluate_clips(engine, held_out.valid, neighbours, trained)
+    report_unseen([clip.collection for clip in held_out.valid], trained)
+    fitted = fit_calibration(tracks, folder.digest, folder.labels, config)
     if neighbours is not None:
         save_neighbours(checkpoint, neighbours, folder.digest)
     save_calibration(checkpoint, fitted)
@@ -89,4 +96,4 @@ def fit(
             f"{n} windows: temperature {each.temperature:.3f}, NLL {each.nll:.3f}, review below "
             f"{each.review_threshold:.2f} for accuracy {review_accuracy}"
         )
-    typer.echo(f"{checkpoint}: calibrated on {fitted.n_tracks} tracks")
+    typer.echo(f"{checkpoint}: calibrated on {fitted.dataset}")

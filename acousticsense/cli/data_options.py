@@ -25,6 +25,13 @@ NotMusic = Annotated[
 ValidRatio = Annotated[
     float, typer.Option(help="Share held out where the data states no split; as in training.")
 ]
+Collection = Annotated[
+    str | None,
+    typer.Option(
+        help="Column of the manifests that says who put a recording together with others; "
+        "`collection` by default, and without one each data set is a collection."
+    ),
+]
 Seed = Annotated[int, typer.Option(help="Random seed of the split; as in training.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads; all cores by default.")]
 

@@ -11,6 +11,7 @@ import typer
 
 from acousticsense.cli.data_options import (
     DEFAULT_VALID_RATIO,
+    Collection,
     Data,
     NotMusic,
     Seed,
@@ -38,6 +39,13 @@ Corruptions = Annotated[bool, typer.Option(help="Run the corruption grid and the
 FaultCases = Annotated[
     int, typer.Option(min=1, help="Cases made per fault, to see whether it raises its reason.")
 ]
+LeaveOut = Annotated[
+    bool,
+    typer.Option(
+        "--leave-collection-out",
+        help="Answer each unseen collection with a calibration fitted on all others; list them.",
+    ),
+]
 Claims = Annotated[bool, typer.Option("--claims", hidden=True)]
 Card = Annotated[bool, typer.Option(help="Write the model card too.")]
 About = Annotated[
@@ -58,11 +66,13 @@ def evaluate(
     cnn_crops: CnnCrops = 60_000,
     corruptions: Corruptions = True,
     fault_cases: FaultCases = 200,
+    leave_collection_out: LeaveOut = False,
     claims: Claims = False,
     card: Card = False,
     about: About = None,
     valid_ratio: ValidRatio = DEFAULT_VALID_RATIO,
     seed: Seed = 0,
+    collection: Collection = None,
     threads: Threads = None,
 ) -> None:
     """Measure accuracy, calibration, sets, robustness and outliers, beside baselines."""
@@ -75,6 +85,7 @@ def evaluate(
     with readable_errors(), quiet_decoders():
         from acoustic.checkpoint_folder import CARD_FILE, TRAINING_FILE, CheckpointFolder
         from acoustic.data.dataset import read_dataset
+        from acoustic.data.groups import trained_groups
         from acoustic.data.outliers import read_outliers
         from acoustic.evaluation.card import write_card
         from acoustic.evaluation.evaluate import EvaluationConfig
@@ -84,14 +95,16 @@ def evaluate(
         with settings():
             wanted = EvaluationConfig(
                 coverage=coverage, with_baselines=baselines, with_corruptions=corruptions,
-                cnn_crops=cnn_crops, fault_cases=fault_cases, n_threads=n_threads(threads),
+                cnn_crops=cnn_crops, fault_cases=fault_cases,
+                leave_collection_out=leave_collection_out, n_threads=n_threads(threads),
             )  # fmt: skip
         folder = CheckpointFolder.open(checkpoint)
         training = folder.read_json(TRAINING_FILE) if card else {}
         about_data = about.read_text(encoding="utf-8") if about else ""
         dataset = read_dataset(
-            data, folder.mel, labels=folder.labels, valid_ratio=valid_ratio, seed=seed
-        )
+            data, folder.mel, labels=folder.labels, valid_ratio=valid_ratio, seed=seed,
+            collection=collection, trained_groups=trained_groups(folder), is_held_out=True,
+        )  # fmt: skip
         outliers = read_outliers(not_music, folder.mel, "valid") if not_music else []
         report = measure(folder, dataset, outliers, wanted)
         _write_report(report, out)
@@ -100,11 +113,20 @@ def evaluate(
                 folder.manifest, training, load_calibration(folder), report, about_data
             )
             (checkpoint / CARD_FILE).write_text(text, encoding="utf-8")
+    _say("collections not trained on", report["collections"]["unseen"])
+    _say("collections trained on, other artists", report["collections"]["seen"])
     for name, part in report["sources"].items():
-        value = part["accuracy"]
-        interval = f"{value['low']:.3f}–{value['high']:.3f}"
-        typer.echo(f"data set {name}: accuracy {value['value']:.3f} ({interval})")
+        _say(f"data set {name}", part)
+    typer.echo(report["collections"]["summary"])
     typer.echo(f"{out / 'evaluation.md'}")
+
+
+def _say(what: str, part: dict[str, Any] | None) -> None:
+    if part is None:
+        return
+    value = part["accuracy"]
+    interval = f"{value['low']:.3f}–{value['high']:.3f}"
+    typer.echo(f"{what}: {part['n_tracks']} tracks, accuracy {value['value']:.3f} ({interval})")
 
 
 def _write_report(report: dict[str, Any], out: Path) -> None:

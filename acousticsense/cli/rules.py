@@ -10,6 +10,7 @@ import typer
 
 from acousticsense.cli.data_options import (
     DEFAULT_VALID_RATIO,
+    Collection,
     Data,
     Seed,
     Threads,
@@ -43,12 +44,14 @@ def fit(
     ] = None,
     valid_ratio: ValidRatio = DEFAULT_VALID_RATIO,
     seed: Seed = 0,
+    collection: Collection = None,
     threads: Threads = None,
 ) -> None:
     """Find the weight of each rule on the valid split and enable those that lower the NLL."""
     require("train")
     log_to_stderr(logging.WARNING)
     with readable_errors(), quiet_decoders():
+        from acoustic.data.unseen import trained_collections
         from acoustic.fitting.calibrate import CalibrationConfig, cross_fit
         from acoustic.fitting.held_out import open_held_out
         from acoustic.fitting.rule_fit import describe_clips, fit_rules
@@ -61,14 +64,18 @@ def fit(
 
         wanted = load_rules(rules or built_in(RULES))
         held_out = open_held_out(
-            checkpoint, data, valid_ratio=valid_ratio, seed=seed, n_threads=n_threads(threads)
-        )
+            checkpoint, data, valid_ratio=valid_ratio, seed=seed, n_threads=n_threads(threads),
+            collection=collection,
+        )  # fmt: skip
         manifest = held_out.checkpoint.manifest
         floor = load_calibration(held_out.checkpoint.folder).floor
-        tracks = evaluate_clips(held_out.engine, held_out.valid)
+        trained = trained_collections(held_out.checkpoint.folder)
+        tracks = evaluate_clips(held_out.engine, held_out.valid, trained=trained)
         n_windows = WINDOWS_BY_EFFORT["thorough"]
         config = CalibrationConfig(with_floor=floor > 0)
-        probabilities = cross_fit(tracks, n_windows, COVERAGE, config).probabilities
+        probabilities = cross_fit(
+            tracks, manifest.labels, n_windows, COVERAGE, config
+        ).probabilities
         descriptors = describe_clips(held_out.valid, manifest.mel, n_windows)
         known = fitting(wanted, manifest.labels)
         for rule in wanted:

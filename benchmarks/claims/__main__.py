@@ -1,6 +1,6 @@
 """Test the guide's accuracy claims again: `python -m benchmarks.claims DATA --checkpoint FOLDER`.
 
-DATA holds gtzan_mel, music and ood. Writes docs/claims.json, docs/claims.md and its pictures; the
+DATA holds music, music_new and ood. Writes docs/claims.json, docs/claims.md and its pictures; the
 last line of the output is the report as one JSON document. See `retest` for what is measured.
 """
 
@@ -31,8 +31,10 @@ def main() -> None:
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     folder = CheckpointFolder.open(arguments.checkpoint)
-    sources = [arguments.data / name for name in ("gtzan_mel", "music")]
-    dataset = read_dataset(sources, folder.mel, labels=folder.labels)
+    sources = [arguments.data / name for name in ("music", "music_new")]
+    dataset = read_dataset(
+        sources, folder.mel, labels=folder.labels, collection="source_repo_folder"
+    )
     outliers = read_outliers(arguments.data / "ood", folder.mel, "valid")
     models = Models(folder=arguments.checkpoint, without_noise=arguments.without_noise)
     report = retest(models, dataset, outliers, load_rules(built_in(GUIDE_RULES)))

@@ -152,7 +152,7 @@ def compress_levels(bins: Powers, config: EnhanceConfig, mel: MelConfig) -> Powe
 
 def frame_levels_db(bins: Powers, mel: MelConfig) -> npt.NDArray[np.float64]:
     """(T,) level of each frame, dB; a sine of full scale is at 0 dB."""
-    window_energy = 3 / 8 * mel.n_fft  # of a Hann window
+    window_energy = 3 / 8 * mel.frame_length  # of a Hann window
     mean_square = 2 * bins.sum(axis=1, dtype=np.float64) / (mel.n_fft * window_energy)
     levels_db = 10 * np.log10(np.maximum(mean_square, 1e-12)) - FULL_SCALE_SINE_RMS_DB
     return np.asarray(levels_db)

@@ -13,6 +13,7 @@ from acoustic.classify.checkpoint import load_checkpoint
 from acoustic.data.dataset import Dataset
 from acoustic.data.groups import refuse_trained_on, without_repeats
 from acoustic.data.outliers import Outlier
+from acoustic.data.unseen import trained_collections
 from acoustic.errors import ConfigError
 from acoustic.evaluation.baselines import svm_margins
 from acoustic.fitting.calibrate import CalibrationConfig, cross_fit
@@ -104,14 +105,16 @@ def _subject(folder: CheckpointFolder, dataset: Dataset, guide_rules: Sequence[R
     checkpoint = load_checkpoint(folder)
     calibration = load_calibration(folder)
     valid = without_repeats(dataset.split("valid"))
-    tracks = evaluate_clips(open_engine(checkpoint, 1), valid)
+    trained = trained_collections(folder)
+    tracks = evaluate_clips(open_engine(checkpoint, 1), valid, trained=trained)
     target = calibration.review_accuracy or CalibrationConfig().review_accuracy
+    mel = checkpoint.manifest.mel
     config = CalibrationConfig(review_accuracy=target, with_floor=calibration.floor > 0)
     return Subject(
         tracks=tracks,
-        calibrated=cross_fit(tracks, N_WINDOWS, COVERAGE, config),
+        calibrated=cross_fit(tracks, dataset.labels, N_WINDOWS, COVERAGE, config),
         descriptors=describe_clips(valid, checkpoint.manifest.mel, 3),
-        margins=svm_margins(dataset.split("train"), valid),
+        margins=svm_margins(dataset.split("train"), valid, mel.sample_rate / mel.hop_length),
         labels=dataset.labels,
         guide_rules=fitting(guide_rules, dataset.labels),
         review_accuracy=target,

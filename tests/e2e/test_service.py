@@ -75,7 +75,7 @@ def test_the_printed_line_works(service: Service) -> None:
     body = json.loads(result.stdout)
     check_schema(body)
     assert body["duration_s"] == 30.0
-    assert body["model"]["name"] == "acousticsense-nano"
+    assert body["model"]["name"] == "acousticsense-hybrid"
 
 
 def test_load_gives_exactly_the_pipelines_numbers(service: Service, pipeline: Pipeline) -> None:

@@ -82,7 +82,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
 
 def test_the_base_installation_answers(installed: Installed) -> None:
     answer = json.loads(installed.run("acousticsense", "classify", "song.wav", "--json").stdout)
-    assert answer["model"]["name"] == "acousticsense-nano"
+    assert answer["model"]["name"] == "acousticsense-hybrid"
     profile = installed.run("acousticsense", "profile", "song.wav", "--runs", 2).stdout
     assert "inference" in profile
     assert "is fine" in installed.run("acousticsense", "config", "check").stdout
@@ -143,7 +143,7 @@ def test_the_service_starts_and_answers(installed: Installed) -> None:
         data = (installed.folder / "song.wav").read_bytes()
         reply = httpx.post(f"{service.url}/v1/classify", content=data, timeout=60)
         assert reply.status_code == 200, reply.text
-        assert reply.json()["model"]["name"] == "acousticsense-nano"
+        assert reply.json()["model"]["name"] == "acousticsense-hybrid"
     finally:
         assert stop(service) == 0
 

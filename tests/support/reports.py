@@ -42,6 +42,15 @@ def made_report() -> Report:
         "date": "2026-02-03", "windows": n.count(), "coverage": 0.87,
         "review_accuracy": n.ratio(), "cross_fitted": True, "skipped": n.count(),
         "pooled": _pooled(n),
+        "collections": {
+            "summary": "Nine of ten.", "unseen": _unseen(n), "seen": _side(n),
+        },
+        "each_collection": [
+            {
+                "collection": "a shop", "n_tracks": n.count(),
+                **{k: n.ratio() for k in ("accuracy", "confidence", "covered", "accepted")},
+            }
+        ],
         "sources": {name: _source(n) for name in ("folk_songs", "city_songs")},
         "auto": [{"margin": n.ratio(), "windows": n.ratio(), "accuracy": n.interval()}],
         "uncalibrated": {"adaptive_ece": n.ratio(), "null_p95": n.ratio()},
@@ -92,6 +101,33 @@ def _part(n: Numbers) -> Report:
         },
         "prediction_sets": {"coverage": n.interval(), "size": n.interval()},
     }
+
+
+def _side(n: Numbers) -> Report:
+    """Measures that are shown of the tracks of unseen, or of seen, collections."""
+    return {
+        "n_tracks": n.count(),
+        **{name: n.interval() for name in ("accuracy", "macro_f1", "family_accuracy", "nll")},
+        "calibration": {"adaptive_ece": n.ratio(), "null_p95": n.ratio()},
+        "selective": {
+            "accepted": n.ratio(),
+            "accepted_accuracy": n.interval(),
+            "error_auroc": n.interval(),
+        },
+        "families": {"shown": n.ratio(), "accuracy": n.interval()},
+        "prediction_sets": {"coverage": n.interval(), "size": n.interval()},
+    }
+
+
+def _unseen(n: Numbers) -> Report:
+    genres = {
+        genre: {
+            "n": n.count(), "n_collections": n.count(), "recall": n.interval(),
+            "precision": n.percentage(),
+        }
+        for genre in GENRES
+    }  # fmt: skip
+    return {**_side(n), "per_genre": genres, "n_collections": n.count()}
 
 
 def _pooled(n: Numbers) -> Report:

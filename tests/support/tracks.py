@@ -46,7 +46,14 @@ def track_logits(
 
 
 def made_tracks(
-    n: int, *, n_classes: int = 4, temperature: float = 1.0, seed: int = 0, per_group: int = 4
+    n: int,
+    *,
+    n_classes: int = 4,
+    temperature: float = 1.0,
+    seed: int = 0,
+    per_group: int = 4,
+    per_collection: int = 8,
+    is_unseen: bool = False,
 ) -> Tracks:
     """Tracks whose logits ÷ temperature are calibrated: labels are drawn from their softmax."""
     rng = np.random.default_rng(seed)
@@ -59,5 +66,7 @@ def made_tracks(
         labels=labels,
         sources=np.full(n, "made"),
         groups=np.array([f"g{i // per_group}" for i in range(n)]),
+        collections=np.array([f"c{i // per_collection}" for i in range(n)]),
+        unseen=np.full(n, is_unseen),
         recordings=np.array([f"r{i}" for i in range(n)]),
     )

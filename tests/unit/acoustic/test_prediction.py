@@ -39,7 +39,12 @@ PREDICTION = Prediction(
     prediction_set=PredictionSet(coverage=0.9, genres=("Rock", "R&B")),
     family=Family(name="Rock & Metal", probability=0.9, genres=("Rock", "Metal")),
     uncertainty=Uncertainty(
-        entropy=0.5, margin=0.9, variation_ratio=0.0, segment_disagreement=0.0, distance=None
+        entropy=0.5,
+        margin=0.9,
+        variation_ratio=0.0,
+        segment_disagreement=0.0,
+        distance=None,
+        not_music=None,
     ),
     needs_review=True,
     reasons=(REASON,),

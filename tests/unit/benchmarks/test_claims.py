@@ -73,6 +73,8 @@ def tracks_of(logits: np.ndarray, labels: np.ndarray) -> Tracks:
         labels=labels,
         sources=np.full(n, "made"),
         groups=np.array([f"g{i}" for i in range(n)]),
+        collections=np.full(n, "c"),
+        unseen=np.zeros(n, bool),
         recordings=np.array([f"r{i}" for i in range(n)]),
     )
 

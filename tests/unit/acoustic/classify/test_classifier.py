@@ -9,6 +9,7 @@ import pytest
 
 from acoustic.checkpoint_folder import CheckpointFolder
 from acoustic.classify.classifier import Classifier
+from acoustic.classify.engine import WindowOutputs
 from acoustic.example import example_wav
 from acoustic.preprocess.preprocessor import PreprocessConfig, Preprocessor
 from acoustic.request import Effort
@@ -64,9 +65,10 @@ def test_logits_that_are_no_numbers_are_no_answer(
         example_wav(), "fast"
     )
 
-    def broken(windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return np.full((len(windows), 16), np.nan, np.float32), np.zeros((len(windows), 32))
+    def broken(windows: np.ndarray) -> WindowOutputs:
+        nothing = np.full((len(windows), 16), np.nan, np.float32)
+        return WindowOutputs(logits=nothing, features=np.zeros((len(windows), 32), np.float32))
 
-    monkeypatch.setattr(classifier.engine, "logits_and_features", broken)
+    monkeypatch.setattr(classifier.engine, "outputs", broken)
     with pytest.raises(ValueError, match="not finite"):
         classifier.classify([features])

@@ -80,9 +80,10 @@ def engine(tiny_checkpoint: Path) -> Engine:
 
 def test_the_engine_gives_the_features_that_its_logits_come_from(engine: Engine) -> None:
     windows = np.stack([clip(BEATS, seed).log_mel[:, :144] for seed in range(5)])
-    logits, features = engine.logits_and_features(windows)
-    np.testing.assert_array_equal(logits, engine.logits(windows))
-    assert features.shape == (5, 32)
+    found = engine.outputs(windows)
+    np.testing.assert_array_equal(found.logits, engine.logits(windows))
+    assert found.features.shape == (5, 32)
+    assert found.music is None
 
 
 def test_strange_clips_are_further_from_the_references_than_familiar_ones(engine: Engine) -> None:

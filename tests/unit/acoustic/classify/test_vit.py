@@ -80,7 +80,7 @@ def test_position_matters() -> None:
     [
         {"input_height": 120},
         {"heads": 5},
-        {"depth": 0},
+        {"depth": -1},
         {"stem": "patch"},
         {"pool": "max"},
         {"patch_size": 12, "input_height": 120},

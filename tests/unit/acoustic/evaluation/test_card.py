@@ -30,7 +30,7 @@ CALIBRATION = Calibration(
         10: WindowCalibration(temperature=0.6847, review_threshold=0.458),
     },
     checkpoint_digest="0123456789ab",
-    dataset="valid clips of city_songs",
+    dataset="364 valid tracks: city_songs",
     n_tracks=364,
     date="2026-02-02",
     review_accuracy=0.83,
@@ -83,13 +83,32 @@ def test_non_music_audio_in_the_training_is_stated(manifest: Manifest) -> None:
 
 def test_the_accuracy_is_that_of_each_source(manifest: Manifest) -> None:
     report = made_report()
-    (rows,) = tables(sections(card(manifest, report))["Accuracy"])
+    *_, rows = tables(sections(card(manifest, report))["Accuracy"])
     for row, (name, part) in zip(rows[2:], report["sources"].items(), strict=True):
         measured = (
             part["accuracy"], part["own_genres"]["accuracy"], part["family_accuracy"],
             part["macro_f1"],
         )  # fmt: skip
         assert row == [name, str(part["n_tracks"]), *map(interval, measured)]
+
+
+def test_the_card_begins_with_collections_that_were_not_trained_on(manifest: Manifest) -> None:
+    report = made_report()
+    section = sections(card(manifest, report))["Accuracy"]
+    sides, genres, _ = tables(section)
+    unseen = report["collections"]["unseen"]
+    assert sides[0][1:] == ["collections unseen", "collections seen, artists unseen"]
+    assert sides[3][1] == interval(unseen["accuracy"])
+    row = unseen["per_genre"]["Jazz"]
+    assert genres[3][:4] == [
+        "Jazz",
+        str(row["n"]),
+        str(row["n_collections"]),
+        interval(row["recall"]),
+    ]
+    report["collections"]["unseen"] = None
+    sides, _ = tables(sections(card(manifest, report))["Accuracy"])
+    assert sides[0][1:] == ["collections seen, artists unseen"]
 
 
 def test_the_most_frequent_confusions_come_first(manifest: Manifest) -> None:
@@ -117,7 +136,8 @@ def test_the_calibration_is_listed_per_number_of_windows(manifest: Manifest) -> 
     assert rows[2:] == [["1", "0.8271", "–"], ["10", "0.6847", "0.458"]]
     ece = report["pooled"]["calibration"]
     text = " ".join(section.split())
-    assert "on 364 tracks (valid clips of city_songs) on 2026-02-02" in text
+    assert "Fitted by NLL on 364 valid tracks: city_songs, 2026-02-02." in text
+    assert "None of it is known to be of a collection that was not trained on" in text
     assert f"tracks {ece['adaptive_ece']}, null band {ece['null_p95']}." in text
     assert "Cross-fitted adaptive ECE" in text
     assert "Cross-fitted" not in card(manifest, {**report, "cross_fitted": False})

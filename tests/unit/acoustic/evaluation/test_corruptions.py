@@ -102,3 +102,8 @@ def test_the_grid_makes_files_that_decode(rng: np.random.Generator) -> None:
         samples, rate = soundfile.read(io.BytesIO(data))
         assert rate == RATE
         assert samples.size >= 2.6 * RATE
+
+
+def test_a_low_pass_above_what_a_rate_can_hold_changes_nothing() -> None:
+    sound = noise(0.5)
+    assert low_pass(sound, 16_000, 8_000, np.random.default_rng(0)) is sound

@@ -72,9 +72,10 @@ def test_from_folders_to_a_report_card(tmp_path: Path, monkeypatch: pytest.Monke
     assert "100%  crops 960  loss" in output
     assert "valid accuracy" in output
     assert "24 valid tracks; calibration needs 20" in output
-    assert "calibrated on 24 tracks" in output
+    assert "All 24 valid recordings are of collections that were trained on too" in output
+    assert "calibrated on 24 valid tracks: music" in output
     output = run("calibrate", out, music, "--review-accuracy", 0.9, "--threads", 1)
-    assert "calibrated on 24 tracks" in output
+    assert "calibrated on 24 valid tracks: music" in output
     calibration = load_calibration(CheckpointFolder.open(out))
     assert set(calibration.windows) == {1, 3, 10}
     assert set(calibration.at(10).quantiles) == {"lac", "aps", "raps"}
@@ -91,12 +92,15 @@ def test_from_folders_to_a_report_card(tmp_path: Path, monkeypatch: pytest.Monke
     assert report["cross_fitted"] is True
     assert report["sources"]["music"]["accuracy"]["value"] > 0.8
     assert report["sources"]["music"]["n_tracks"] == 24
+    assert report["collections"]["unseen"] is None
+    assert report["collections"]["seen"]["n_tracks"] == 24
     assert set(report["baselines"]) == {"majority", "SVM on hand-made features", "small CNN"}
     assert report["robustness"]["n_tracks"] == 24
     assert report["outliers"]
     page = (report_folder / "evaluation.md").read_text()
     for heading in (
-        "Accuracy",
+        "Music from anywhere",
+        "Accuracy, by data set",
         "Calibration",
         "Detection of wrong answers",
         "Corrupted audio",
@@ -147,15 +151,21 @@ def retest_claims(
     [
         (["train", "{music}", "--out", "{out}"], "has a checkpoint already"),
         (["train", "{music}", "--out", "{new}", "--variant", "vit_huge"], "unknown variant"),
-        (["train", "{music}", "--out", "{new}", "--window-s", "90"], "limits are 0.7 to 30 s"),
-        (["train", "{music}", "--out", "{new}", "--window-s", "2"], "80 frames, got 128 x 48"),
+        (
+            ["train", "{music}", "--out", "{new}", "--variant", "vit_nano", "--window-s", "90"],
+            "limits are 0.7 to 30 s",
+        ),
+        (
+            ["train", "{music}", "--out", "{new}", "--variant", "vit_nano", "--window-s", "2"],
+            "80 frames, got 128 x 48",
+        ),
         (
             ["train", "{music}", "--out", "{new}", "--optimiser", "sgd"],
             "Invalid value for '--optimiser'",
         ),
         (
             ["train", "{music}", "--out", "{new}", "--from", "{out}", "--variant", "vit_tiny"],
-            "with --from, variant and window are those of the checkpoint",
+            "keeps its variant, window and trunk",
         ),
         (["calibrate", "{out}", "{music}", "--review-accuracy", "3"], "limits are 0 to 1"),
         (["calibrate", "{out}", "{music}"], "0 valid tracks are too few"),

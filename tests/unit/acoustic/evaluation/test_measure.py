@@ -25,6 +25,7 @@ from acoustic.fitting.calibrate import (
 from acoustic.fitting.tracks import Tracks
 from acoustic.labels import GENRES, Label, LabelSet
 from acoustic.postprocess.calibration import Calibration, WindowCalibration
+from acoustic.postprocess.families import family_probabilities
 from tests.support.tracks import made_tracks
 
 NAMES = LabelSet(
@@ -52,7 +53,10 @@ def calibrated(n: int = 120, seed: int = 0) -> tuple[Calibrated, np.ndarray]:
     labels = np.array([rng.choice(4, p=row) for row in probabilities])
     sets = probabilities >= np.sort(probabilities, axis=1)[:, -2:-1]
     return Calibrated(
-        probabilities=probabilities, sets=sets, accepted=probabilities.max(axis=1) > 0.6
+        probabilities=probabilities,
+        sets=sets,
+        accepted=probabilities.max(axis=1) > 0.6,
+        families=probabilities.max(axis=1) > 0.4,
     ), labels
 
 
@@ -82,12 +86,43 @@ def test_what_is_undefined_is_null() -> None:
     """Without an error there is no AUROC of errors; without an accepted answer no accuracy."""
     probabilities = np.tile([0.7, 0.1, 0.1, 0.1], (30, 1))
     made = Calibrated(
-        probabilities=probabilities, sets=probabilities > 0.5, accepted=np.zeros(30, bool)
+        probabilities=probabilities,
+        sets=probabilities > 0.5,
+        accepted=np.zeros(30, bool),
+        families=np.zeros(30, bool),
     )
     selective = measure(made, np.zeros(30, np.int64), NAMES)["selective"]
     assert selective["error_auroc"] is None
     assert selective["accepted_accuracy"] is None
     assert (selective["accepted"], selective["aurc"]["value"]) == (0.0, 0.0)
+
+
+def test_intervals_over_collections_are_wider_where_a_collection_is_right_or_wrong_together() -> (
+    None
+):
+    right = np.repeat(np.arange(20) % 2, 10).astype(np.int64)  # 20 collections of 10 tracks
+    made = apply_like(np.tile([0.1, 0.7, 0.1, 0.1], (200, 1)))
+    names = np.repeat([f"c{i}" for i in range(20)], 10)
+    by_track = measure(made, right, NAMES)
+    by_collection = measure(made, right, NAMES, names)
+    width = [
+        each["accuracy"]["high"] - each["accuracy"]["low"] for each in (by_track, by_collection)
+    ]
+    assert width[1] > 2 * width[0]
+    assert (by_track["n_collections"], by_collection["n_collections"]) == (None, 20)
+    row = by_collection["per_genre"][NAMES.names[1]]
+    assert (row["n"], row["n_collections"]) == (100, 10)
+
+
+def test_family_answers_are_counted_where_they_are_shown() -> None:
+    made, labels = calibrated()
+    found = measure(made, labels, NAMES)["families"]
+    of_families, family = family_probabilities(made.probabilities, NAMES)
+    sizes = np.bincount(family)[of_families.argmax(axis=1)]
+    shown = ~made.accepted & made.families & (sizes > 1)
+    right = of_families.argmax(axis=1) == family[labels]
+    assert found["shown"] == pytest.approx(shown.mean(), abs=1e-4)
+    assert found["accuracy"]["value"] == pytest.approx(right[shown].mean(), abs=1e-4)
 
 
 def test_only_genres_of_the_data_are_answered_where_others_cannot_occur() -> None:
@@ -166,7 +201,19 @@ def apply_like(probabilities: np.ndarray) -> Calibrated:
         probabilities=probabilities,
         sets=probabilities > 0.5,
         accepted=np.ones(len(probabilities), bool),
+        families=np.ones(len(probabilities), bool),
     )
+
+
+def test_outliers_are_told_from_music_by_the_log_odds_of_the_model_too() -> None:
+    same = np.full((30, 4), 0.25)
+    of_music, of_others = np.linspace(1, 5, 30), np.linspace(-4, 0, 30)
+    rows = measure_outliers(
+        same, same, ["rain"] * 30, (of_music.astype(np.float32), of_others.astype(np.float32))
+    )
+    found = {row["score"]: row["auroc"]["value"] for row in rows if row["kind"] == "all"}
+    assert found["log-odds of music"] == 1.0
+    assert found["entropy"] == 0.5
 
 
 def test_outliers_are_told_from_music_by_uncertainty() -> None:

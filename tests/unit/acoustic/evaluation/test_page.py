@@ -38,7 +38,7 @@ def test_every_measured_number_is_on_the_page() -> None:
 def test_every_row_of_a_table_has_as_many_cells_as_its_header() -> None:
     page = write_page(made_report())
     found = tables(page)
-    assert len(found) == 12
+    assert len(found) == 15
     for rows in found:
         assert len(rows) >= 3, rows
         assert {len(row) for row in rows} == {len(rows[0])}, rows
@@ -52,6 +52,25 @@ def test_paragraphs_and_tables_are_apart_by_one_blank_line() -> None:
     for before, line in zip(page.splitlines(), page.splitlines()[1:], strict=False):
         if line.startswith("#") or (line.startswith("|") and not before.startswith("|")):
             assert before == ""
+
+
+def test_unseen_collections_stand_beside_seen_ones_and_are_said_to_lack_where_they_do() -> None:
+    report = made_report()
+    rows, genres = tables(sections(write_page(report))["Music from anywhere"])
+    assert genres[3][:3] == [
+        "Jazz",
+        *(
+            str(report["collections"]["unseen"]["per_genre"]["Jazz"][k])
+            for k in ("n", "n_collections")
+        ),
+    ]
+    sides = [report["collections"][name] for name in ("unseen", "seen")]
+    assert rows[3] == ["accuracy", *(interval(part["accuracy"]) for part in sides)]
+    report["collections"]["unseen"] = None
+    text = sections(write_page(report))["Music from anywhere"]
+    assert "nothing here says how the model does on" in text
+    assert tables(text)[0][3] == ["accuracy", interval(sides[1]["accuracy"])]
+    assert "None" not in text
 
 
 @pytest.mark.parametrize("key", SECTIONS)
@@ -73,10 +92,12 @@ def test_a_parity_that_could_not_be_measured_has_no_section() -> None:
 def test_without_baselines_the_rows_of_the_model_stay() -> None:
     report = made_report()
     del report["baselines"]
-    models = [row[2] for row in tables(sections(write_page(report))["Accuracy"])[0][2:]]
+    models = [
+        row[2] for row in tables(sections(write_page(report))["Accuracy, by data set"])[0][2:]
+    ]
     own = ["this model, 3 genres", "this model, its own 2 genres", "this model, families"]
     assert models == own * 3
-    assert "majority" in sections(write_page(made_report()))["Accuracy"]
+    assert "majority" in sections(write_page(made_report()))["Accuracy, by data set"]
 
 
 def test_values_that_do_not_exist_are_dashes() -> None:

@@ -36,6 +36,7 @@ REPORT: dict[str, Any] = {
     "pooled": POOLED,
     "uncalibrated": {"bins": BINS, "adaptive_ece": 0.2},
     "sources": {"a": POOLED},
+    "collections": {"summary": "", "unseen": POOLED, "seen": None},
     "auto": [
         {"margin": m, "windows": w, "accuracy": interval(0.5)} for m, w in ((0.0, 3), (1.0, 10))
     ],
@@ -67,12 +68,12 @@ def test_the_confusion_has_every_count_at_its_place() -> None:
     assert axes.images[0].get_array().tolist() == [[0.75, 0.25], [0.0, 1.0]]
 
 
-def test_the_reliability_has_both_curves_and_the_diagonal() -> None:
+def test_the_reliability_has_a_curve_for_each_side_that_has_tracks() -> None:
     lines = axes_of(_reliability).lines
     assert [line.get_label() for line in lines] == [
-        "perfect", "T = 1: adaptive ECE 0.200", "calibrated: adaptive ECE 0.100",
+        "perfect", "collections unseen:\nadaptive ECE 0.100 (null band 0.120)",
     ]  # fmt: skip
-    assert (list(lines[2].get_xdata()), list(lines[2].get_ydata())) == ([0.4, 0.9], [0.5, 0.8])
+    assert (list(lines[1].get_xdata()), list(lines[1].get_ydata())) == ([0.4, 0.9], [0.5, 0.8])
 
 
 def test_the_curve_over_coverage_is_one_minus_the_risk() -> None:

@@ -17,12 +17,14 @@ from tests.support.tracks import QUALITY, WINDOW_S, facts_at
 
 ORDER = (
     "GUIDE_UNCERTAIN", "LOW_CONFIDENCE", "CLOSE_RIVAL", "KNOWN_CONFUSION", "SEGMENTS_DISAGREE",
-    "NOT_MUSIC", "TOO_SHORT", "MOSTLY_SILENT", "CLIPPED", "NARROW_BAND", "NOISY",
+    "NOT_MUSIC", "UNFAMILIAR", "TOO_SHORT", "MOSTLY_SILENT", "CLIPPED", "NARROW_BAND", "NOISY",
 )  # fmt: skip
 BELOW = {"LOW_CONFIDENCE", "CLOSE_RIVAL", "TOO_SHORT", "NARROW_BAND", "NOISY"}
 BY_CONFIDENCE = {"LOW_CONFIDENCE", "CLOSE_RIVAL", "KNOWN_CONFUSION"}
 UNIT = st.floats(0, 1)
-FINE = ReviewThresholds(min_confidence=0.5, max_segment_disagreement=0.2, max_distance=0.97)
+FINE = ReviewThresholds(
+    min_confidence=0.5, max_segment_disagreement=0.2, max_distance=0.97, max_not_music=0.98
+)
 
 
 def evidence(
@@ -32,6 +34,7 @@ def evidence(
     disagreement: float = 0.0,
     distance: float | None = 0.5,
     confusion: float = 0.0,
+    not_music: float | None = None,
     silence: float = 0.0,
     snr_db: float = 20.0,
 ) -> Evidence:
@@ -48,6 +51,7 @@ def evidence(
             variation_ratio=0.0,
             segment_disagreement=disagreement,
             distance=distance,
+            not_music=not_music,
         ),
         facts=replace(facts, quality=quality),
         confusion=("Blues", confusion),
@@ -62,6 +66,7 @@ any_evidence = st.builds(
     entropy=UNIT,
     disagreement=UNIT,
     distance=st.none() | UNIT,
+    not_music=st.none() | UNIT,
     confusion=UNIT,
     silence=UNIT,
     snr_db=st.floats(0, 40),
@@ -73,6 +78,7 @@ any_limits = st.builds(
     max_confusion=UNIT,
     max_segment_disagreement=st.none() | UNIT,
     max_distance=st.none() | UNIT,
+    max_not_music=st.none() | UNIT,
     max_silence_ratio=UNIT,
     min_snr_db=st.floats(0, 40),
     guide=st.none() | UNIT,
@@ -133,10 +139,10 @@ def test_a_stricter_threshold_takes_no_reason_away(
 
 
 def test_a_value_equal_to_its_threshold_is_not_a_reason() -> None:
-    equal = evidence(best=0.5, rival=0.25, disagreement=0.2, distance=0.97, snr_db=6.5, silence=0.5)
+    equal = evidence(best=0.5, rival=0.25, disagreement=0.2, distance=0.97, snr_db=7.7, silence=0.5)
     limits = replace(FINE, min_margin=0.25)
     assert find_reasons(equal, limits) == ()
-    past = evidence(0.49, 0.25, disagreement=0.21, distance=0.98, snr_db=6.4, silence=0.6)
+    past = evidence(0.49, 0.25, disagreement=0.21, distance=0.98, snr_db=7.6, silence=0.6)
     assert codes(find_reasons(past, limits)) == [
         "LOW_CONFIDENCE", "CLOSE_RIVAL", "SEGMENTS_DISAGREE", "NOT_MUSIC", "MOSTLY_SILENT", "NOISY",
     ]  # fmt: skip
@@ -172,7 +178,12 @@ GOOD = TrackFacts(
 )
 SURE = (GenreScore(genre="Jazz", probability=0.9), GenreScore(genre="Blues", probability=0.1))
 AGREED = Uncertainty(
-    entropy=0.1, margin=0.1, variation_ratio=0.0, segment_disagreement=0.05, distance=0.5
+    entropy=0.1,
+    margin=0.1,
+    variation_ratio=0.0,
+    segment_disagreement=0.05,
+    distance=0.5,
+    not_music=None,
 )
 
 
@@ -218,6 +229,15 @@ def test_each_reason_has_its_number() -> None:
     assert codes_of(facts=with_quality(clipping_ratio=0.2)) == ["CLIPPED"]
     assert codes_of(facts=with_quality(bandwidth_hz=3000)) == ["NARROW_BAND"]
     assert codes_of(facts=with_quality(snr_estimate_db=4)) == ["NOISY"]
+
+
+def test_other_sounds_and_unfamiliar_music_are_told_apart_where_the_model_can() -> None:
+    music = replace(AGREED, not_music=0.5)
+    assert codes_of(uncertainty=replace(music, distance=0.99)) == ["UNFAMILIAR"]
+    assert codes_of(uncertainty=replace(music, not_music=0.99)) == ["NOT_MUSIC"]
+    # far from the music of the training because it is none: one reason, not two
+    assert codes_of(uncertainty=replace(music, distance=0.99, not_music=0.99)) == ["NOT_MUSIC"]
+    assert codes_of(uncertainty=replace(music, distance=0.97, not_music=0.98)) == []
 
 
 def test_what_is_unknown_or_has_no_limit_is_no_reason() -> None:

@@ -135,14 +135,15 @@ def test_the_distance_is_the_larger_of_what_has_a_scale() -> None:
 
 
 FITTED = WindowCalibration(
-    temperature=1.0, scales={"neighbours": (0.2, 0.4), "energy": (-5.0, -3.0)}
+    temperature=1.0,
+    scales={"neighbours": (0.2, 0.4), "energy": (-5.0, -3.0), "not_music": (-5.0, 0.0)},
 )
 
 
 @given(logits=logits_arrays)
 def test_uncertainty_is_within_zero_and_one(logits: npt.NDArray[np.float32]) -> None:
     probabilities = softmax(logits).mean(axis=0)
-    uncertainty = measure_uncertainty(probabilities, logits, 0.3, FITTED)
+    uncertainty = measure_uncertainty(probabilities, logits, 0.3, -1.0, FITTED)
     for name in Uncertainty.__slots__:
         assert 0 <= getattr(uncertainty, name) <= 1
 

@@ -34,7 +34,7 @@ def test_noise_has_the_snr_that_was_asked_for() -> None:
 
 
 def test_a_low_pass_empties_the_upper_bands_only() -> None:
-    config = replace(OFF, low_pass_probability=1.0, low_pass_bands=(64, 64))
+    config = replace(OFF, low_pass_probability=1.0, low_pass_ratios=(0.5, 0.5))
     filtered = augment(crops(), config, generator())
     assert (filtered[:, 64:] == -80).all()
     assert (filtered[:, :64] > -80).float().mean() > 0.9
@@ -59,7 +59,7 @@ def test_masks_cover_what_they_may_and_no_more() -> None:
     masked = mask(torch.ones(64, 128, N_FRAMES), 0.0, OFF, generator())
     share = (masked == 0).float().mean(dim=(1, 2))
     assert 0.05 < share.mean() < 0.4
-    assert (masked == 0).all(dim=2).sum(dim=1).max() <= 2 * (OFF.mask_bands + 1)
+    assert (masked == 0).all(dim=2).sum(dim=1).max() <= 2 * (128 * OFF.mask_band_ratio + 1)
 
 
 def test_a_crop_without_stretch_is_a_piece_of_the_clip(rng: np.random.Generator) -> None:

@@ -1,0 +1,171 @@
+"""MobileNet stem: a pre-trained convolutional trunk whose last feature maps are the patch tokens.
+
+The trunk and its class scores are those of YAMNet (Google, 2019, Apache-2.0): MobileNet v1, trained
+on the two million clips of AudioSet. A transformer behind a convolutional network is the hybrid
+architecture of Dosovitskiy et al. (2021), section 3.1. A few hundred recordings of a few
+collections cannot teach a network what sounds are.
+
+The trunk stays as it was trained, unless a recipe says otherwise. Its batch norms are folded into
+the convolutions. It reads ln(magnitude + 0.001) of 64 HTK mel bands (`Scaling` kind
+"log_magnitude").
+
+Source: Howard et al., MobileNets (2017); Plakal and Ellis, YAMNet; Gemmeke et al., Audio Set
+(2017).
+Shapes: N windows, M mel bands, T frames, P patches, D width, E = 2048 numbers of the trunk per
+patch, A = 521 classes of AudioSet, C classes.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from acoustic.classify import rowwise
+
+PATCH_SIZE = 32
+"""Bands and frames per cell of the last maps: five strides of 2."""
+
+PAIRS = (
+    (64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), (512, 1), (512, 1), (512, 1),
+    (512, 1), (512, 1), (1024, 2), (1024, 1),
+)  # fmt: skip
+"""Output channels and stride of each pair of a depthwise and a pointwise convolution."""
+
+EMBEDDING = 2 * PAIRS[-1][0]
+"""E: the maps of the last two pairs, side by side."""
+
+N_AUDIOSET = 521
+MUSIC = 132
+MUSIC_CLASSES = [*range(24, 32), *range(MUSIC, 277)]
+"""AudioSet's classes "Singing" to "Humming" and "Music" to "Scary music", in YAMNet's order."""
+
+
+class Convolution(nn.Conv2d):
+    """A convolution with ReLU, padded as in TensorFlow: of stride 2 on the far sides only."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, n_in, h, w) → (N, n_out, h / stride, w / stride)."""
+        if self.kernel_size[0] == 3:
+            x = F.pad(x, (0, 1, 0, 1) if self.stride[0] == 2 else (1, 1, 1, 1))
+        return F.relu(super().forward(x))
+
+
+class MobileNet(nn.Module):
+    """The convolutions of MobileNet v1 over one channel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layers, n_in = [Convolution(1, 32, 3, stride=2)], 32
+        for n_out, stride in PAIRS:
+            layers.append(Convolution(n_in, n_in, 3, stride=stride, groups=n_in))
+            layers.append(Convolution(n_in, n_out, 1))
+            n_in = n_out
+        self.layers = nn.ModuleList(layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, 1, M, T) → (N, E, M / 32, T / 32)."""
+        # the memory layout in which most backends convolve fastest; values do not change
+        x = x.to(memory_format=torch.channels_last)
+        before = x
+        for i, layer in enumerate(self.layers):
+            x = layer(x)
+            if i == len(self.layers) - 3:
+                before = x
+        return torch.cat([before, x], dim=1)
+
+
+class MobileNetStem(nn.Module):
+    """Tokens of the trunk's last maps, with the maps themselves beside them.
+
+    The projection is not trained by gradients: it holds the first D principal components of the
+    standardised maps of training crops.
+
+    Args:
+        width: D, numbers per token.
+        patch_size: must be PATCH_SIZE.
+    """
+
+    def __init__(self, width: int, patch_size: int) -> None:
+        super().__init__()
+        if patch_size != PATCH_SIZE:
+            raise ValueError(f"a mobilenet stem needs patch size {PATCH_SIZE}, got {patch_size}")
+        self.trunk = MobileNet()
+        self.standard = Standardise(EMBEDDING)
+        self.proj = nn.Linear(EMBEDDING, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, 1, M, T) → (N, P, D + E), patches row by row."""
+        maps_NPE = self.maps(x)
+        return torch.cat([self.project(maps_NPE), maps_NPE], dim=2)
+
+    def maps(self, x: Tensor) -> Tensor:
+        """(N, 1, M, T) → (N, P, E), patches row by row."""
+        maps: Tensor = self.trunk(x).flatten(2).transpose(1, 2)
+        return maps
+
+    def project(self, maps_NPE: Tensor) -> Tensor:
+        """(N, P, E) → (N, P, D)."""
+        tokens: Tensor = self.proj(self.standard(maps_NPE).to(self.proj.weight.dtype))
+        return tokens
+
+
+class Standardise(nn.Module):
+    """Subtracts a mean, divides by a deviation and clamps at 5 of them, in float32.
+
+    One outlier does not decide a sum of products.
+
+    Args:
+        n_features: size of the last axis.
+    """
+
+    def __init__(self, n_features: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(n_features))
+        self.register_buffer("deviation", torch.ones(n_features))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(…, n_features) → the same shape, float32."""
+        mean, deviation = self.get_buffer("mean"), self.get_buffer("deviation")
+        return ((x.float() - mean.float()) / deviation.float()).clamp(-5, 5)
+
+    def fit(self, x: Tensor) -> None:
+        """Take mean and deviation from rows (R, n_features)."""
+        self.get_buffer("mean").copy_(x.mean(dim=0))
+        # 1e-3: a map that is always 0 stays 0
+        self.get_buffer("deviation").copy_(x.std(dim=0).clamp(min=1e-3))
+
+
+class TagHead(nn.Module):
+    """Linear head on the trunk's mean maps and its scores: (N, E) → (N, C) float32 logits.
+
+    Args:
+        n_classes: C, number of genres.
+    """
+
+    def __init__(self, n_classes: int) -> None:
+        super().__init__()
+        n_features = EMBEDDING + len(MUSIC_CLASSES)
+        self.audioset = nn.Linear(EMBEDDING // 2, N_AUDIOSET)
+        self.standard = Standardise(n_features)
+        self.head = nn.Linear(n_features, n_classes)
+
+    def forward(self, maps_NE: Tensor) -> Tensor:
+        """Logits (N, C) of the mean maps (N, E) of each window."""
+        return rowwise.linear(self.standard(self.features(maps_NE)), self.head)
+
+    def features(self, maps_NE: Tensor) -> Tensor:
+        """Mean maps and log probabilities of the music classes, (N, E + 153) float32."""
+        scores = F.logsigmoid(self._scores(maps_NE)[:, MUSIC_CLASSES])
+        return torch.cat([maps_NE.float(), scores], dim=1)
+
+    def music(self, maps_NE: Tensor) -> Tensor:
+        """How much more a window is music than any other sound, (N, 1) float32, log-odds."""
+        scores = self._scores(maps_NE)
+        other = scores.clone()
+        other[:, MUSIC_CLASSES] = -torch.inf
+        return scores[:, MUSIC, None] - other.amax(dim=1, keepdim=True)
+
+    def _scores(self, maps_NE: Tensor) -> Tensor:
+        """(N, A) log-odds of AudioSet's classes, from the maps of the last pair."""
+        return rowwise.wide_linear(maps_NE[:, EMBEDDING // 2 :], self.audioset)

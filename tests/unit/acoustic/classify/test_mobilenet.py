@@ -1,0 +1,136 @@
+"""The trunk and the head on its maps: shapes, padding, independence of the batch, parity."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from acoustic.classify.engine import Engine
+from acoustic.classify.engine_config import EngineConfig
+from acoustic.classify.mobilenet import (
+    EMBEDDING,
+    MUSIC,
+    MUSIC_CLASSES,
+    N_AUDIOSET,
+    Convolution,
+    MobileNet,
+    MobileNetStem,
+    TagHead,
+)
+from acoustic.classify.vit import VARIANTS, VisionTransformer
+from acoustic.training.trunk import FRONT_END, SCALING
+
+HYBRID = replace(VARIANTS["vit_hybrid"], depth=1, width=64, heads=1)
+
+
+@pytest.fixture(scope="module")
+def model() -> VisionTransformer:
+    torch.manual_seed(0)
+    return VisionTransformer(HYBRID).eval()
+
+
+def test_the_default_window_fits_the_trunk_and_three_of_them_the_inline_limit() -> None:
+    assert (FRONT_END.n_mels, FRONT_END.n_frames) == (
+        VARIANTS["vit_hybrid"].input_height,
+        VARIANTS["vit_hybrid"].input_width,
+    )
+    assert 3 * FRONT_END.n_mels * FRONT_END.n_frames < 100 * 1024
+
+
+def test_the_trunk_halves_five_times(model: VisionTransformer) -> None:
+    maps = MobileNet()(torch.zeros(2, 1, 64, 480))
+    assert maps.shape == (2, EMBEDDING, 2, 15)
+    tokens = model.embed(torch.zeros(2, 1, 64, 480))
+    assert tokens.shape == (2, HYBRID.n_patches, 64 + EMBEDDING)
+
+
+def test_a_convolution_of_stride_two_is_padded_on_the_far_sides() -> None:
+    """TensorFlow's SAME padding: output i reads inputs 2 i, 2 i + 1 and 2 i + 2."""
+    layer = Convolution(1, 1, 3, stride=2, bias=False)
+    torch.nn.init.ones_(layer.weight)
+    x = torch.zeros(1, 1, 6, 6)
+    x[0, 0, 0, 0] = 1.0
+    assert layer(x)[0, 0].nonzero().tolist() == [[0, 0]]
+    x = torch.zeros(1, 1, 6, 6)
+    x[0, 0, 2, 2] = 1.0
+    assert layer(x)[0, 0].nonzero().tolist() == [[0, 0], [0, 1], [1, 0], [1, 1]]
+
+
+def test_music_is_the_score_of_music_over_that_of_the_likeliest_other_sound() -> None:
+    head = TagHead(4).eval()
+    with torch.no_grad():
+        head.audioset.weight.zero_()
+        head.audioset.bias.copy_(torch.linspace(-3, 3, N_AUDIOSET))
+    other = max(set(range(N_AUDIOSET)) - set(MUSIC_CLASSES))
+    bias = head.audioset.bias
+    found = head.music(torch.rand(2, EMBEDDING))
+    torch.testing.assert_close(found, (bias[MUSIC] - bias[other]).expand(2, 1))
+
+
+def test_the_model_is_the_mean_of_its_two_heads(model: VisionTransformer) -> None:
+    x = torch.randn(3, 1, 64, 480)
+    with torch.inference_mode():
+        pooled = model.pool(model.embed(x))
+        heads = model.logits_per_head(x, pooled)
+        torch.testing.assert_close(model(x), (heads[0] + heads[1]) / 2)
+        found = model.outputs(x)
+        torch.testing.assert_close(found[:, :16], model(x))
+        assert found.shape == (3, 16 + 64 + 1)
+        assert model.tags is not None
+        torch.testing.assert_close(found[:, -1:], model.tags.music(pooled[:, 64:]))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_window_has_the_same_outputs_in_every_batch(precision: str) -> None:
+    torch.manual_seed(1)
+    engine = Engine(
+        VisionTransformer(HYBRID).eval(), SCALING, (64, 480),
+        EngineConfig(accelerator="cpu", precision=precision),  # type: ignore[arg-type]
+    )  # fmt: skip
+    windows = np.random.default_rng(0).integers(0, 256, (6, 64, 480), dtype=np.uint8)
+    together = engine.outputs(windows)
+    for i in range(6):
+        alone = engine.outputs(windows[i : i + 1])
+        np.testing.assert_allclose(alone.logits[0], together.logits[i], atol=1e-5)
+        assert together.music is not None
+        assert alone.music is not None
+        np.testing.assert_allclose(alone.music[0], together.music[i], atol=1e-4)
+    engine.close()
+
+
+def test_another_patch_size_is_refused() -> None:
+    with pytest.raises(ValueError, match="needs patch size 32, got 16"):
+        MobileNetStem(64, 16)
+
+
+def test_the_converted_trunk_answers_as_the_file_it_comes_from(data_folder: Path) -> None:
+    """Parity with TensorFlow Lite on its own log-mel, read out of the running model."""
+    pytest.importorskip("ai_edge_litert")
+    from ai_edge_litert.interpreter import Interpreter
+
+    from acoustic.training.trunk import read_trunk
+
+    path = data_folder / "teachers" / "yamnet.tflite"
+    rng = np.random.default_rng(0)
+    sound = rng.normal(0, 0.1, 15_600).astype(np.float32)
+    sound[5000:9000] += 0.3 * np.sin(np.arange(4000) * 0.17).astype(np.float32)
+    interpreter = Interpreter(str(path), experimental_preserve_all_tensors=True)
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(0, sound[None])
+    interpreter.invoke()
+    named = {tuple(d["shape"]): d["index"] for d in interpreter.get_tensor_details()}
+    log_mel = interpreter.get_tensor(named[1, 96, 64, 1]).reshape(96, 64)
+    scores = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])[0]
+    model = VisionTransformer(HYBRID).eval()
+    model.load_state_dict(read_trunk(path), strict=False)
+    assert model.tags is not None
+    with torch.inference_mode():
+        maps = model.embed(torch.from_numpy(log_mel.T[None, None].copy()))[:, :, 64:].mean(dim=1)
+        found = torch.sigmoid(model.tags._scores(maps))[0].numpy()
+    assert np.abs(found - scores).max() < 0.01
+    assert F.cosine_similarity(torch.from_numpy(found), torch.from_numpy(scores), dim=0) > 0.9997
