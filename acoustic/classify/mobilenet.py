@@ -36,8 +36,7 @@ EMBEDDING = 2 * PAIRS[-1][0]
 """E: the maps of the last two pairs, side by side."""
 
 N_AUDIOSET = 521
-MUSIC = 132
-MUSIC_CLASSES = [*range(24, 32), *range(MUSIC, 277)]
+MUSIC_CLASSES = [*range(24, 32), *range(132, 277)]
 """AudioSet's classes "Singing" to "Humming" and "Music" to "Scary music", in YAMNet's order."""
 
 
@@ -137,7 +136,7 @@ class Standardise(nn.Module):
 
 
 class TagHead(nn.Module):
-    """Linear head on the trunk's mean maps and its scores: (N, E) → (N, C) float32 logits.
+    """Linear heads on the trunk's mean maps and its scores: genres, and music or not.
 
     Args:
         n_classes: C, number of genres.
@@ -149,6 +148,7 @@ class TagHead(nn.Module):
         self.audioset = nn.Linear(EMBEDDING // 2, N_AUDIOSET)
         self.standard = Standardise(n_features)
         self.head = nn.Linear(n_features, n_classes)
+        self.kind = nn.Linear(n_features, 2)
 
     def forward(self, maps_NE: Tensor) -> Tensor:
         """Logits (N, C) of the mean maps (N, E) of each window."""
@@ -160,11 +160,9 @@ class TagHead(nn.Module):
         return torch.cat([maps_NE.float(), scores], dim=1)
 
     def music(self, maps_NE: Tensor) -> Tensor:
-        """How much more a window is music than any other sound, (N, 1) float32, log-odds."""
-        scores = self._scores(maps_NE)
-        other = scores.clone()
-        other[:, MUSIC_CLASSES] = -torch.inf
-        return scores[:, MUSIC, None] - other.amax(dim=1, keepdim=True)
+        """Log-odds of music against any other sound, (N, 1) float32."""
+        other, music = rowwise.linear(self.standard(self.features(maps_NE)), self.kind).unbind(1)
+        return (music - other)[:, None]
 
     def _scores(self, maps_NE: Tensor) -> Tensor:
         """(N, A) log-odds of AudioSet's classes, from the maps of the last pair."""

@@ -156,6 +156,7 @@ class VisionTransformer(nn.Module):
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
         if self.tags is not None:
             nn.init.zeros_(self.tags.head.weight)
+            nn.init.zeros_(self.tags.kind.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits of a batch of windows.

@@ -1,7 +1,8 @@
 """Training of a vit_hybrid: a linear head on the frozen trunk first, which then teaches the rest.
 
 1. Every recording gives a few crops, half of them augmented; they pass the frozen trunk once.
-2. The linear head is fitted to the mean maps: a convex problem with a strong penalty.
+2. The linear head is fitted to the mean maps: a convex problem with a strong penalty. So is another
+   one, which tells music from other sounds, if there are such.
 3. Heads fitted without a fold's collections answer that fold's crops. These cross-fitted answers
    know nothing of the crops' own collections.
 4. The transformer learns from a mixture of them and the labels, which leaves it less reason to
@@ -79,8 +80,22 @@ def prepare_hybrid(
         seed=recipe.seed,
     )
     maps = collect_maps(stem, tags, source, recipe.precision, fit=is_new)
+    if outliers:
+        fit_kind(tags.kind, maps, clips, recipe)
     target = teach(tags.head, maps, clips, recipe, model.config.n_classes)
     return MapBatches(maps, clips, target, config=config, seed=recipe.seed, device=device)
+
+
+def fit_kind(kind: nn.Linear, maps: CropMaps, clips: Sequence[Clip], recipe: Recipe) -> None:
+    """Fit the head that tells music from other sounds; both kinds count the same."""
+    is_music = maps.clip < len(clips)
+    weights = np.full(len(is_music), 0.5 / np.count_nonzero(~is_music))
+    of_music = draw_weights(clips, recipe.batches)[maps.clip[is_music]]
+    weights[is_music] = 0.5 * of_music / of_music.sum()
+    target = F.one_hot(torch.from_numpy(is_music.astype(np.int64)), 2).float()
+    fit_linear_head(
+        kind, maps.features, target, torch.from_numpy(weights).float(), recipe.hybrid.kind_penalty
+    )
 
 
 def teach(

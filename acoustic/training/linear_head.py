@@ -28,17 +28,20 @@ class HybridConfig:
 
     Attributes:
         penalty: of the linear head; see `fit_linear_head`.
+        kind_penalty: of the head that tells music from other sounds.
         taught: share of the cross-fitted answers in the transformer's targets, in [0, 1]; the rest
             is the label.
     """
 
     penalty: float = 0.3
+    kind_penalty: float = 0.03
     taught: float = 0.7
 
     def __post_init__(self) -> None:
-        if self.penalty <= 0 or not 0 <= self.taught <= 1:
+        if min(self.penalty, self.kind_penalty) <= 0 or not 0 <= self.taught <= 1:
             raise ValueError(
-                f"penalty {self.penalty} must be positive, taught {self.taught} within 0 to 1"
+                f"penalties {self.penalty} and {self.kind_penalty} must be positive, taught "
+                f"{self.taught} within 0 to 1"
             )
 
 

@@ -23,7 +23,7 @@ from acoustic.errors import ConfigError
 from acoustic.labels import GENRES
 from acoustic.training.augment import LIGHT
 from acoustic.training.batches import BatchConfig, draw_weights
-from acoustic.training.hybrid import teach, teaching_folds
+from acoustic.training.hybrid import fit_kind, teach, teaching_folds
 from acoustic.training.linear_head import HybridConfig, fit_linear_head
 from acoustic.training.maps import (
     CropMaps,
@@ -209,6 +209,18 @@ def _one_hot(clips: list[Clip], rows: np.ndarray) -> torch.Tensor:
     return nn.functional.one_hot(labels, 2).float()[rows]
 
 
+def test_music_is_told_from_other_sounds_however_few_those_are() -> None:
+    clips = made_clips(80, 40)
+    maps = made_maps(clips, n_outliers=4)
+    features = maps.features.clone()
+    features[-8:, 5] += 6
+    kind = zero_head(10, 2)
+    fit_kind(kind, replace(maps, features=features), clips, HYBRID)
+    other, music = kind(features).unbind(1)
+    assert (music > other)[:-8].float().mean() > 0.95
+    assert (music < other)[-8:].all()
+
+
 def test_a_genre_of_one_fold_keeps_its_labels() -> None:
     clips = made_clips(40, 20)
     clips += [replace(clips[0], label=2, collection="alone", group="alone") for _ in range(4)]
@@ -246,7 +258,7 @@ def test_a_large_collection_does_not_define_a_genre() -> None:
         assert weights[:90].sum() == pytest.approx(share)
 
 
-@pytest.mark.parametrize("settings", [{"penalty": 0.0}, {"taught": 1.1}])
+@pytest.mark.parametrize("settings", [{"penalty": 0.0}, {"kind_penalty": 0.0}, {"taught": 1.1}])
 def test_settings_out_of_range_are_refused(settings: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="must be positive"):
         HybridConfig(**settings)
