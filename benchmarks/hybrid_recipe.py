@@ -366,9 +366,9 @@ def _body(document: dict[str, Any]) -> str:
         + "\n\nThe linear head alone, trained on all large collections and on some of those with "
         "ten clips or fewer (mean of two draws):\n\n"
         + markdown_table(["small collections", "accuracy", "macro-F1", "NLL"], curve)
-        + "\n\nThe linear head alone, trained on at most so many tracks of each of the sixteen "
-        "genres (mean of three draws):\n\n"
-        + markdown_table(["tracks per genre", "accuracy", "macro-F1", "NLL"], few)
+        + "\n\nThe linear head alone, trained on few tracks of each of the sixteen genres (mean of "
+        "three draws):\n\n"
+        + markdown_table(["most tracks per genre", "accuracy", "macro-F1", "NLL"], few)
     )
 
 

@@ -5,9 +5,8 @@ on the two million clips of AudioSet. A transformer behind a convolutional netwo
 architecture of Dosovitskiy et al. (2021), section 3.1. A few hundred recordings of a few
 collections cannot teach a network what sounds are.
 
-The trunk stays as it was trained, unless a recipe says otherwise. Its batch norms are folded into
-the convolutions. It reads ln(magnitude + 0.001) of 64 HTK mel bands (`Scaling` kind
-"log_magnitude").
+The trunk stays as it was trained, its batch norms folded into the convolutions. It reads
+ln(magnitude + 0.001) of 64 HTK mel bands (`Scaling` kind "log_magnitude").
 
 Source: Howard et al., MobileNets (2017); Plakal and Ellis, YAMNet; Gemmeke et al., Audio Set
 (2017).

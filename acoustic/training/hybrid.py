@@ -5,8 +5,8 @@
    one, which tells music from other sounds, if there are such.
 3. Heads fitted without a fold's collections answer that fold's crops. These cross-fitted answers
    know nothing of the crops' own collections.
-4. The transformer learns from a mixture of them and the labels, which leaves it less reason to
-   learn what tells the collections apart; docs/recipe.md has what each part contributes.
+4. The transformer learns from a mixture of them and the labels. What each part contributes is in
+   docs/recipe.md.
 
 Source: Hinton et al., Distilling the Knowledge in a Neural Network (2015).
 Shapes: K clips, R crops, F features, C classes.

@@ -1,6 +1,6 @@
 """What a frozen trunk makes of augmented crops, computed once and trained on many times.
 
-The trunk is nine tenths of a forward pass. While it stays as it was pre-trained, its maps of a crop
+The trunk is most of a forward pass. While it stays as it was pre-trained, its maps of a crop
 never change: each crop passes it once, and what follows it is trained on the stored results.
 
 Shapes: K clips, R crops, N crops of a batch, P patches, E numbers of the trunk per patch, D width,
@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 CROPS_PER_CLIP = 12
 MAX_CROPS = 60_000
-"""Most crops in all: their tokens take 12 KB each."""
+"""Most crops in all: the tokens and features of one take 20 KB."""
 
 FIT_CROPS = 2_000
 """Crops that the principal components are fitted on, at most."""
@@ -52,7 +52,7 @@ class CropMaps:
 
 
 class CropSource:
-    """Draws crops: even ones as they are, odd ones augmented.
+    """Draws crops of a recording: the first half as they are, the others augmented.
 
     Args:
         recordings: (M, T_clip) uint8 of each recording, music first.

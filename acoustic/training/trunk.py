@@ -48,7 +48,7 @@ def read_trunk(path: Path) -> dict[str, Tensor]:
         return _from_tflite(path)
     model = load_checkpoint(CheckpointFolder.open(path)).model
     if model.tags is None:
-        raise CheckpointError(f"{path} has no pre-trained trunk: it is no vit_hybrid")
+        raise CheckpointError(f"{path} has no pre-trained trunk: only a vit_hybrid has one")
     return {k: v for k, v in model.state_dict().items() if k.startswith(TRUNK)}
 
 

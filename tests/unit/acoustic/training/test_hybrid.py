@@ -182,7 +182,7 @@ def made_maps(clips: list[Clip], n_outliers: int = 0) -> CropMaps:
     )
 
 
-def test_the_answers_thatteach_know_nothing_of_their_own_labels() -> None:
+def test_the_answers_that_teach_know_nothing_of_their_own_labels() -> None:
     clips = made_clips(80, 40)
     maps = made_maps(clips, n_outliers=3)
     head = zero_head(10, 2)
