@@ -16,8 +16,8 @@ from acoustic.postprocess.calibration import Logits, Probabilities, calibrated_p
 TEMPERATURE_BOUNDS = (0.05, 20.0)
 
 
-MIN_ACCEPTED = 20
-"""Minimum sample size for an accuracy estimate, tracks."""
+MIN_FITTED = 20
+"""Fewest tracks that a review threshold is fitted on."""
 
 
 Weights = npt.NDArray[np.float64]
@@ -73,30 +73,60 @@ def review_threshold(
     target: float,
     weights: Weights | None = None,
 ) -> float:
-    """Fit the lowest confidence from which unreviewed answers reach the wanted accuracy.
+    """Fit the lowest confidence from which unreviewed answers are expected to reach an accuracy.
+
+    The accuracy at a confidence is a logistic curve, as in Platt (1999): counts of the few most
+    confident tracks alone would move the threshold by tenths from one sample to the next.
 
     Args:
         confidence: (K,) probability of each answer, on held-out tracks.
         correct: (K,) whether each answer is right.
         target: accuracy wanted among the answers that nobody reviews, in (0, 1].
-        weights: (K,) how much each track counts in the accuracy, alike if None.
+        weights: (K,) how much each track counts, alike if None.
 
     Returns:
-        A confidence; 1 if no MIN_ACCEPTED or more of the most confident tracks reach the target,
-        so that every track is reviewed.
+        A confidence; 1, so that every track is reviewed, if there are fewer than MIN_FITTED tracks
+        or not even the most confident one is expected to reach the target.
     """
-    # reached[k]: whether the k + 1 most confident answers have the accuracy. The last such k leaves
-    # the fewest answers to review, even if a smaller k misses the target.
+    if len(confidence) < MIN_FITTED:
+        return 1.0
+    counts = np.ones(len(confidence)) if weights is None else weights
+    accuracy = _accuracy_at(confidence, correct, counts)
+    # expected[k]: of the k + 1 most confident answers. The last that reaches the target leaves the
+    # fewest answers to review.
     order = np.argsort(-confidence, kind="stable")
-    counts = np.ones(len(order)) if weights is None else weights[order]
-    reached = np.cumsum(correct[order] * counts) / np.cumsum(counts) >= target
-    reached[: MIN_ACCEPTED - 1] = False
+    expected = np.cumsum((accuracy * counts)[order]) / np.cumsum(counts[order])
+    reached = expected >= target
     # a threshold accepts all tracks of its confidence: only the last of equal ones can be it
     ordered = confidence[order]
     reached[:-1] &= ordered[:-1] != ordered[1:]
     if not reached.any():
         return 1.0
-    return float(confidence[order][np.flatnonzero(reached)[-1]])
+    return float(ordered[np.flatnonzero(reached)[-1]])
+
+
+def _accuracy_at(
+    confidence: npt.NDArray[np.float64],
+    correct: npt.NDArray[np.bool_],
+    weights: Weights,
+) -> npt.NDArray[np.float64]:
+    """(K,) expected accuracy at each confidence: a weighted logistic regression on its log-odds.
+
+    A normal prior of unit variance on offset 0 and slope 1, confidences that are right as they
+    stand, keeps the curve finite where all answers are right or all are wrong.
+    """
+    from scipy.optimize import minimize
+    from scipy.special import expit, logit
+
+    log_odds = logit(np.clip(confidence, 1e-6, 1 - 1e-6))
+
+    def loss(curve: npt.NDArray[np.float64]) -> float:
+        scores = curve[0] + curve[1] * log_odds
+        misfit = weights @ (np.logaddexp(0, scores) - correct * scores)
+        return float(misfit + (curve[0] ** 2 + (curve[1] - 1) ** 2) / 2)
+
+    offset, slope = minimize(loss, np.array([0.0, 1.0]), method="BFGS").x
+    return np.asarray(expit(offset + max(slope, 0.0) * log_odds), np.float64)
 
 
 def track_probabilities(

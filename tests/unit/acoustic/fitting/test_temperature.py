@@ -12,7 +12,7 @@ from sklearn.metrics import log_loss
 
 from acoustic.fitting.scores import adaptive_ece
 from acoustic.fitting.temperature import (
-    MIN_ACCEPTED,
+    MIN_FITTED,
     TEMPERATURE_BOUNDS,
     fit_floor,
     fit_temperature,
@@ -63,19 +63,39 @@ def test_the_fitted_floor_has_the_lowest_log_loss_of_a_grid(rng: np.random.Gener
 
 @quick
 @given(seed=st.integers(0, 10_000), n=st.integers(1, 80), target=st.floats(0.3, 1.0))
-def test_the_answers_above_the_threshold_reach_the_target_and_no_more_of_them_would(
+def test_a_threshold_is_the_confidence_of_a_track_or_accepts_none(
     seed: int, n: int, target: float
 ) -> None:
     rng = np.random.default_rng(seed)
     confidence = rng.random(n)
-    correct = rng.random(n) < confidence
-    threshold = review_threshold(confidence, correct, target)
-    allowed = [
-        c
-        for c in confidence
-        if (confidence >= c).sum() >= MIN_ACCEPTED and correct[confidence >= c].mean() >= target
-    ]
-    assert threshold == (min(allowed) if allowed else 1.0)
+    threshold = review_threshold(confidence, rng.random(n) < confidence, target)
+    assert threshold == 1.0 or threshold in confidence
+    if n < MIN_FITTED:
+        assert threshold == 1.0
+    stricter = review_threshold(confidence, rng.random(n) < 0, target)
+    assert stricter >= threshold
+
+
+def test_the_threshold_of_few_tracks_is_near_that_of_many() -> None:
+    # exact confidences: above c, (1 + c) / 2 are right, so that 0.8 is reached from 0.6
+    rng = np.random.default_rng(7)
+    found = []
+    for _ in range(60):
+        confidence = rng.random(120)
+        found.append(review_threshold(confidence, rng.random(120) < confidence, 0.8))
+    assert np.median(found) == pytest.approx(0.6, abs=0.05)
+    assert np.std(found) < 0.12
+
+
+def test_a_track_that_counts_for_nothing_has_no_say(rng: np.random.Generator) -> None:
+    confidence = rng.random(400)
+    correct = rng.random(400) < confidence
+    weights = np.where(np.arange(400) < 200, 1.0, 1e-9)
+    wrong = correct.copy()
+    wrong[200:] = False
+    assert review_threshold(confidence, correct, 0.7, weights) == pytest.approx(
+        review_threshold(confidence, wrong, 0.7, weights), abs=1e-9
+    )
 
 
 def test_tracks_are_averaged_over_their_windows() -> None:
