@@ -14,7 +14,7 @@ small. The folder:
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,10 @@ class Manifest:
         architecture: fields of the model's own config.
         scaling: fields of the input normalisation.
         weights_sha256: hex digest of model.safetensors.
+        styles: fields of the model's own labels, where the genres are a summary of them; None
+            where the head's labels are the genres.
+        source: where imported weights are from and under which licence: "name", "licence" and
+            "non_commercial"; {} for own weights.
     """
 
     name: str
@@ -52,6 +56,8 @@ class Manifest:
     architecture: dict[str, Any]
     scaling: dict[str, Any]
     weights_sha256: str
+    styles: dict[str, Any] | None = None
+    source: dict[str, Any] = field(default_factory=dict)
 
     @property
     def digest(self) -> str:
@@ -69,6 +75,9 @@ class Manifest:
             "architecture": self.architecture,
             "scaling": self.scaling,
             "weights_sha256": self.weights_sha256,
+            # later fields: absent where unused, so that the digests of older checkpoints stay
+            **({"styles": self.styles} if self.styles is not None else {}),
+            **({"source": self.source} if self.source else {}),
         }
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
-Bands = Literal["slaney", "htk"]
+Bands = Literal["slaney", "htk", "kaldi"]
+Algorithm = Literal["log_mel", "kaldi_fbank", "log_mel_absolute"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,7 +29,11 @@ class MelConfig:
         n_frames: number of frames in one window, T.
         bands: "slaney": triangles of equal area on Slaney's mel scale over the power, as in
             librosa; "htk": triangles of equal height on the HTK scale over the magnitude, as in
-            the models of AudioSet.
+            YAMNet; "kaldi": the same triangles over the power, as in Kaldi.
+        algorithm: how frames become values. "log_mel": dB relative to the window's maximum;
+            "kaldi_fbank": Kaldi's filter bank (no offset, pre-emphasis, symmetric Hann window),
+            natural logarithm of the power of samples within ±1, as in AST; "log_mel_absolute":
+            centred frames, log10(1 + 10,000 · power), as in MAEST.
     """
 
     sample_rate: int = 22_050
@@ -41,6 +46,7 @@ class MelConfig:
     n_frames: int = 144
     win_length: int | None = None
     bands: Bands = "slaney"
+    algorithm: Algorithm = "log_mel"
 
     def __post_init__(self) -> None:
         positive = (self.sample_rate, self.n_fft, self.hop_length, self.n_mels, self.n_frames)
@@ -49,7 +55,13 @@ class MelConfig:
         if not 1 <= self.frame_length <= self.n_fft:
             raise ValueError(f"win_length is {self.win_length}, limits are 1 to {self.n_fft}")
         if self.bands not in get_args(Bands):
-            raise ValueError(f"bands are {self.bands!r}, known are slaney and htk")
+            raise ValueError(f"bands are {self.bands!r}, known are {', '.join(get_args(Bands))}")
+        if self.algorithm not in get_args(Algorithm):
+            raise ValueError(
+                f"algorithm is {self.algorithm!r}, known are {', '.join(get_args(Algorithm))}"
+            )
+        if self.algorithm != "log_mel" and self.bands == "htk":
+            raise ValueError(f"{self.algorithm} takes the power, bands htk the magnitude")
         if not 0 <= self.f_min < self.f_max <= self.sample_rate / 2:
             raise ValueError(
                 f"f_min {self.f_min} Hz and f_max {self.f_max} Hz must be rising within 0 to "
@@ -61,7 +73,7 @@ class MelConfig:
 
         A checkpoint's digest is that of its config.json and must not change with a release.
         """
-        later = {"win_length": None, "bands": "slaney"}
+        later = {"win_length": None, "bands": "slaney", "algorithm": "log_mel"}
         return {k: v for k, v in asdict(self).items() if k not in later or v != later[k]}
 
     @property
@@ -70,8 +82,20 @@ class MelConfig:
         return self.n_fft if self.win_length is None else self.win_length
 
     @property
+    def is_absolute(self) -> bool:
+        """Whether values are absolute levels in float16, not uint8 relative to the maximum."""
+        return self.algorithm != "log_mel"
+
+    @property
+    def window_bytes(self) -> int:
+        """Size of one window of values, bytes."""
+        return self.n_mels * self.n_frames * (2 if self.is_absolute else 1)
+
+    @property
     def window_samples(self) -> int:
         """Number of samples that fill exactly `n_frames` frames."""
+        if self.algorithm == "log_mel_absolute":  # the first and last frame are half outside
+            return (self.n_frames - 1) * self.hop_length
         return (self.n_frames - 1) * self.hop_length + self.frame_length
 
     @property

@@ -109,18 +109,26 @@ class TrackFacts:
     cached: bool = False
 
 
+WindowValues = npt.NDArray[np.number]
+"""Values of log-mel windows, (…, M, T); see `MelConfig.is_absolute`.
+
+uint8: dB = x / 255 · top_db − top_db relative to each window's maximum. float16: absolute levels in
+the unit of the checkpoint's front end.
+"""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class TrackFeatures:
     """Result of stage 1: the model's input for one track.
 
     Attributes:
-        log_mel: (S, M, T) uint8, dB = x / 255 · top_db − top_db relative to each window's maximum.
-            One byte a value keeps three windows under Ray's 100 KiB inline limit.
+        log_mel: (S, M, T) windows. Where the checkpoint allows it, one byte a value keeps three
+            windows under Ray's 100 KiB inline limit.
         facts: everything else that stage 1 found out.
         timings_ms: milliseconds per step of this stage.
     """
 
-    log_mel: npt.NDArray[np.uint8]
+    log_mel: WindowValues
     facts: TrackFacts
     timings_ms: dict[str, float] = field(default_factory=dict)
 
@@ -161,6 +169,8 @@ class TrackLogits:
             None where the checkpoint has no training features to compare with.
         music: mean over the windows of the log-odds of music over any other sound; None where the
             model has none.
+        styles: (L,) mean over the windows of the score of each style, in [0, 1]; None where the
+            model has no labels but its genres.
         timings_ms: milliseconds per step of stages 1 and 2.
     """
 
@@ -169,4 +179,5 @@ class TrackLogits:
     model: ModelInfo
     distance: float | None = None
     music: float | None = None
+    styles: npt.NDArray[np.float32] | None = None
     timings_ms: dict[str, float] = field(default_factory=dict)

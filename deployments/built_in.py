@@ -20,6 +20,7 @@ DEFAULT_CHECKPOINT = "models/default"
 RULES = "configs/rules.yaml"
 GUIDE_RULES = "configs/rules-guide.yaml"
 GUIDE_FRONT_END = "configs/guide.yaml"
+LABEL_MAPS = "configs/labels"
 SERVE_CONFIG = "serve_config.yaml"
 GRAFANA = "configs/grafana"
 

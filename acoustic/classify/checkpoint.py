@@ -6,6 +6,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -13,6 +14,7 @@ from safetensors.torch import load, save
 
 from acoustic.checkpoint_folder import CONFIG_FILE, WEIGHTS_FILE, CheckpointFolder, Manifest
 from acoustic.classify.normalise import Scaling
+from acoustic.classify.styles import StyleHead, Styles
 from acoustic.classify.vit import VisionTransformer, VitConfig
 from acoustic.errors import CheckpointError
 from acoustic.geometry import MelConfig
@@ -26,12 +28,14 @@ class Checkpoint:
     Attributes:
         folder: the folder it was loaded from.
         model: model in evaluation mode, float32, on the CPU.
-        scaling: conversion of uint8 windows to the model's input.
+        scaling: conversion of windows to the model's input.
+        styles: summary of the model's own labels, None if its labels are the genres.
     """
 
     folder: CheckpointFolder
     model: VisionTransformer
     scaling: Scaling
+    styles: StyleHead | None = None
 
     @property
     def manifest(self) -> Manifest:
@@ -53,17 +57,19 @@ def load_checkpoint(folder: CheckpointFolder) -> Checkpoint:
     try:
         config = VitConfig(**manifest.architecture)
         scaling = _scaling(manifest)
+        styles = None if manifest.styles is None else Styles.from_dict(manifest.styles)
+        head = None if styles is None else StyleHead(styles, manifest.labels)
     except (TypeError, ValueError) as error:
         raise CheckpointError(
             f"{CONFIG_FILE} of {folder.path.name!r} cannot be used: {error}"
         ) from error
-    _check_geometry(manifest, config, scaling)
+    _check_geometry(manifest, config, scaling, styles)
     model = VisionTransformer(config)
     try:
         model.load_state_dict(_load_weights(folder.path / WEIGHTS_FILE, manifest.weights_sha256))
     except RuntimeError as error:
         raise CheckpointError(f"the weights do not fit the architecture: {error}") from error
-    return Checkpoint(folder=folder, model=model.eval(), scaling=scaling)
+    return Checkpoint(folder=folder, model=model.eval(), scaling=scaling, styles=head)
 
 
 def save_checkpoint(
@@ -76,6 +82,8 @@ def save_checkpoint(
     mel: MelConfig,
     scaling: Scaling,
     half: bool = False,
+    styles: Styles | None = None,
+    source: dict[str, Any] | None = None,
 ) -> Manifest:
     """Write config.json and model.safetensors; the other files are written elsewhere.
 
@@ -88,6 +96,8 @@ def save_checkpoint(
         mel: geometry of the log-mel windows that the model was trained on.
         scaling: input normalisation that the model was trained with.
         half: store float16, half the size; every weight is rounded to 11 significant bits.
+        styles: the model's own labels, where the genres are a summary of them.
+        source: where imported weights are from; see `Manifest`.
 
     Returns:
         The manifest as written to config.json.
@@ -103,6 +113,8 @@ def save_checkpoint(
         architecture=asdict(model.config),
         scaling=asdict(scaling),
         weights_sha256=hashlib.sha256(stored).hexdigest(),
+        styles=None if styles is None else _json_form(asdict(styles)),
+        source=source or {},
     )
     folder.mkdir(parents=True, exist_ok=True)
     (folder / WEIGHTS_FILE).write_bytes(stored)
@@ -136,16 +148,27 @@ def _scaling(manifest: Manifest) -> Scaling:
     return Scaling(**fields)
 
 
-def _check_geometry(manifest: Manifest, config: VitConfig, scaling: Scaling) -> None:
+def _json_form(fields: dict[str, Any]) -> dict[str, Any]:
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}
+
+
+def _check_geometry(
+    manifest: Manifest, config: VitConfig, scaling: Scaling, styles: Styles | None
+) -> None:
     expected = scaling.resize_to or (manifest.mel.n_mels, manifest.mel.n_frames)
     if expected != (config.input_height, config.input_width):
         raise CheckpointError(
             f"the front end produces {expected[0]} x {expected[1]} windows, but the model takes "
             f"{config.input_height} x {config.input_width}"
         )
-    if config.n_classes != len(manifest.labels):
+    n_labels = len(manifest.labels if styles is None else styles.names)
+    if config.n_classes != n_labels:
         raise CheckpointError(
-            f"the model has {config.n_classes} classes, but there are {len(manifest.labels)} labels"
+            f"the model has {config.n_classes} classes, but there are {n_labels} labels"
+        )
+    if manifest.mel.is_absolute != (scaling.kind == "absolute"):
+        raise CheckpointError(
+            f"scaling {scaling.kind!r} does not fit the front end {manifest.mel.algorithm!r}"
         )
     if scaling.top_db != manifest.mel.top_db:
         raise CheckpointError(

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from acoustic.checkpoint_folder import CheckpointFolder
 from acoustic.classify.checkpoint import Checkpoint, load_checkpoint
@@ -34,7 +35,11 @@ class Classifier:
         self.manifest = checkpoint.manifest
         self._neighbours = neighbours
         self.engine = Engine(
-            checkpoint.model, checkpoint.scaling, (mel.n_mels, mel.n_frames), config
+            checkpoint.model,
+            checkpoint.scaling,
+            (mel.n_mels, mel.n_frames),
+            config,
+            checkpoint.styles,
         )
         self.info = ModelInfo(
             name=self.manifest.name,
@@ -85,6 +90,9 @@ class Classifier:
         distances, music = unknown, unknown
         if found.music is not None:
             music = [float(each.mean()) for each in np.split(found.music, ends)]
+        styles: list[npt.NDArray[np.float32] | None] = [None] * len(tracks)
+        if found.styles is not None:
+            styles = [each.mean(axis=0) for each in np.split(found.styles, ends)]
         if self._neighbours is not None:
             with timer.stage("neighbours"):
                 of_windows = self._neighbours.distances(found.features)
@@ -94,11 +102,12 @@ class Classifier:
                 logits=logits,
                 distance=distance,
                 music=log_odds,
+                styles=scores,
                 facts=track.facts,
                 model=self.info,
                 timings_ms={**track.timings_ms, **timer.timings_ms},
             )
-            for track, logits, distance, log_odds in zip(
-                tracks, np.split(found.logits, ends), distances, music, strict=True
+            for track, logits, distance, log_odds, scores in zip(
+                tracks, np.split(found.logits, ends), distances, music, styles, strict=True
             )
         ]

@@ -11,12 +11,13 @@ The choice is made in `plan_execution` and nowhere else:
 Batches are padded to a few sizes; compiled code is run once in each before the engine is ready, so
 that no request compiles anything. Tests compare every path with FP32 eager.
 
-Shapes: N windows, M mel bands, T frames, C classes, D features.
+Shapes: N windows, M mel bands, T frames, C classes, D features, L styles.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -30,17 +31,21 @@ from torch import Tensor
 from acoustic.classify.engine_config import EngineConfig
 from acoustic.classify.mobilenet import MobileNetStem
 from acoustic.classify.normalise import Scaling
+from acoustic.classify.styles import StyleHead
 from acoustic.classify.vit import VisionTransformer
 from acoustic.errors import ConfigError
+from acoustic.types import WindowValues
 
 logger = logging.getLogger(__name__)
 
-Windows = npt.NDArray[np.uint8]
 Logits = npt.NDArray[np.float32]
 Features = npt.NDArray[np.float32]
 
 N_WINDOWS_OF_ONE_KERNEL = 4
 """On a CPU, the bf16 product of fewer windows is summed in another order (oneDNN, AMX)."""
+
+MANY_TOKENS = 256
+"""From this many tokens a window on, a CPU is busy with one: batches would only take memory."""
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -53,11 +58,14 @@ class WindowOutputs:
         logits: (N, C) float32.
         features: (N, D) float32, pooled.
         music: (N,) float32 log-odds of music over any other sound; None if the model has none.
+        styles: (N, L) float32 scores in [0, 1] of the model's own labels, of which the logits are a
+            summary; None if its labels are the genres.
     """
 
     logits: Logits
     features: Features
     music: npt.NDArray[np.float32] | None = None
+    styles: npt.NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -129,16 +137,17 @@ def _device(accelerator: str) -> str:
 
 
 class Engine:
-    """A model prepared for inference: uint8 windows → logits, pooled features, music or not.
+    """A model prepared for inference: windows → logits, pooled features, music or not.
 
     All work runs on one thread that the engine owns: CUDA graphs belong to the thread that
     captured them, and calls from several threads queue up in order.
 
     Args:
         model: the network in evaluation mode; its weights are converted in place.
-        scaling: conversion of uint8 windows to the model's input.
+        scaling: conversion of windows to the model's input.
         input_shape: (M, T) of one window.
         config: accelerator, precision, backend and batch sizes.
+        styles: summary of the model's own labels, None if its labels are the genres.
 
     Raises:
         ConfigError: the configuration does not fit this machine; see plan_execution.
@@ -150,12 +159,21 @@ class Engine:
         scaling: Scaling,
         input_shape: tuple[int, int],
         config: EngineConfig,
+        styles: StyleHead | None = None,
     ) -> None:
         self.plan = plan_execution(config)
         self.config = config
         self.input_shape = input_shape
         self._scaling = scaling
-        self._sizes = padded_sizes(self.plan, config.batch_sizes)
+        self._styles = styles
+        self._window_dtype = np.float16 if scaling.kind == "absolute" else np.uint8
+        largest = config.max_batch_bytes // (
+            math.prod(input_shape) * np.dtype(self._window_dtype).itemsize
+        )
+        sizes = padded_sizes(self.plan, config.batch_sizes)
+        if self.plan.device == "cpu" and model.config.n_patches >= MANY_TOKENS:
+            sizes = (1,)
+        self._sizes = tuple(size for size in sizes if size <= largest) or sizes[:1]
         self._dtype = DTYPES[self.plan.precision]
         self._n_classes, self._width = model.config.n_classes, model.config.width
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="engine")
@@ -170,11 +188,11 @@ class Engine:
         """Largest number of windows in one model call."""
         return self._sizes[-1]
 
-    def logits(self, windows: Windows) -> Logits:
+    def logits(self, windows: WindowValues) -> Logits:
         """Logits of any number of windows.
 
         Args:
-            windows: (N, M, T) uint8, N ≥ 1.
+            windows: (N, M, T), N ≥ 1; see `outputs`.
 
         Returns:
             (N, C) float32, row n from window n alone.
@@ -184,23 +202,31 @@ class Engine:
         """
         return self.outputs(windows).logits
 
-    def outputs(self, windows: Windows) -> WindowOutputs:
+    def outputs(self, windows: WindowValues) -> WindowOutputs:
         """Logits, pooled features and log-odds of music of any number of windows.
 
         Args:
-            windows: (N, M, T) uint8, N ≥ 1.
+            windows: (N, M, T), N ≥ 1, uint8; of a model of absolute levels float16.
 
         Raises:
             ValueError: there are no windows, or they have another shape or dtype.
         """
-        if windows.dtype != np.uint8 or windows.shape[1:] != self.input_shape or not len(windows):
+        dtype = np.dtype(self._window_dtype)
+        if windows.dtype != dtype or windows.shape[1:] != self.input_shape or not len(windows):
             raise ValueError(
                 f"windows are {windows.shape} {windows.dtype}, but the model takes "
-                f"(N, {self.input_shape[0]}, {self.input_shape[1]}) uint8, N ≥ 1"
+                f"(N, {self.input_shape[0]}, {self.input_shape[1]}) {dtype}, N ≥ 1"
             )
         rows = self._thread.submit(self._rows, windows).result()
         ends = (self._n_classes, self._n_classes + self._width)
         logits, features, music = np.split(rows, ends, axis=1)
+        if self._styles is not None:
+            return WindowOutputs(
+                logits=self._styles.genre_logits(logits),
+                features=features,
+                music=self._styles.music(logits),
+                styles=self._styles.scores(logits),
+            )
         return WindowOutputs(
             logits=logits, features=features, music=music[:, 0] if music.size else None
         )
@@ -222,13 +248,14 @@ class Engine:
         # as follow it depend on how many windows share the batch.
         trunk = isinstance(model.patch_embed, MobileNetStem) and self.plan.device == "cpu"
         (cast(MobileNetStem, model.patch_embed).trunk if trunk else model).to(self._dtype)
+        model.head_norm.float()
         model.head.float()  # the last products stay exact; see rowwise
         if model.tags is not None:
             model.tags.float()
         self._model: Callable[[Tensor], Tensor] = self._compiled(model)
         sizes = self._sizes
         for size in sizes[:1] if self.plan.backend == "eager" else sizes:
-            self._run(np.zeros((size, *self.input_shape), np.uint8))
+            self._run(np.zeros((size, *self.input_shape), self._window_dtype))
 
     def _compiled(self, model: VisionTransformer) -> Callable[[Tensor], Tensor]:
         if self.plan.backend == "eager":
@@ -241,14 +268,14 @@ class Engine:
         )
         return compiled
 
-    def _rows(self, windows: Windows) -> Features:
+    def _rows(self, windows: WindowValues) -> Features:
         chunks = [
             self._run_or_halve(windows[start : start + self.max_batch])
             for start in range(0, len(windows), self.max_batch)
         ]
         return np.concatenate(chunks)
 
-    def _run_or_halve(self, windows: Windows) -> Features:
+    def _run_or_halve(self, windows: WindowValues) -> Features:
         """Run one padded batch; if device memory does not suffice, run its two halves instead."""
         try:
             return self._run(windows)
@@ -263,19 +290,19 @@ class Engine:
         return np.concatenate([self._run_or_halve(half) for half in halves])
 
     @torch.inference_mode()
-    def _run(self, windows: Windows) -> Features:
+    def _run(self, windows: WindowValues) -> Features:
         batch = self._to_device(self._pad(windows))
         rows = self._model(
             self._scaling.apply(batch).to(self._dtype)
         )  # (padded N, C + D or C + D + 1)
         return rows[: len(windows)].float().cpu().numpy()
 
-    def _pad(self, windows: Windows) -> Windows:
+    def _pad(self, windows: WindowValues) -> WindowValues:
         size = next(size for size in self._sizes if size >= len(windows))
-        padding = np.zeros((size - len(windows), *self.input_shape), np.uint8)
+        padding = np.zeros((size - len(windows), *self.input_shape), windows.dtype)
         return np.concatenate([windows, padding])
 
-    def _to_device(self, windows: Windows) -> Tensor:
+    def _to_device(self, windows: WindowValues) -> Tensor:
         batch = torch.from_numpy(windows)
         if self.plan.device != "cuda":
             return batch.to(self.plan.device)

@@ -20,6 +20,8 @@ class EngineConfig:
         precision: number format of the model; "auto" follows the table in `engine`.
         backend: eager or compiled execution; "auto" follows the table in `engine`.
         batch_sizes: padded batch sizes in windows, rising; the last one is the largest batch.
+        max_batch_bytes: largest batch in bytes of windows; larger padded sizes are left out, except
+            the smallest. It bounds the memory of models whose windows are long.
         n_threads: CPU threads of one model call, ≥ 1; more replicas beat more threads.
     """
 
@@ -27,11 +29,14 @@ class EngineConfig:
     precision: Precision = "auto"
     backend: Backend = "auto"
     batch_sizes: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
+    max_batch_bytes: int = 4 << 20
     n_threads: int = 1
 
     def __post_init__(self) -> None:
         sizes = self.batch_sizes
         if not sizes or sizes[0] < 1 or any(a >= b for a, b in pairwise(sizes)):
             raise ValueError(f"batch_sizes must be positive and rising, got {sizes}")
+        if self.max_batch_bytes < 1:
+            raise ValueError(f"max_batch_bytes is {self.max_batch_bytes}, must be positive")
         if self.n_threads < 1:
             raise ValueError(f"n_threads is {self.n_threads}, must be at least 1")

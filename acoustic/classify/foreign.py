@@ -34,7 +34,7 @@ HEAD_WIDTH = 64
 
 # keys under which training states store the weights; name prefixes that wrappers add
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
-_PREFIXES = ("module.", "model.", "vit.")
+_PREFIXES = ("module.", "model.", "vit.", "audio_spectrogram_transformer.")
 
 _TORCHVISION = (
     (r"^class_token$", "cls_token"),
@@ -51,10 +51,12 @@ _TORCHVISION = (
 )
 _TRANSFORMERS = (
     (r"^embeddings\.cls_token$", "cls_token"),
+    (r"^embeddings\.distillation_token$", "dist_token"),
     (r"^embeddings\.position_embeddings$", "pos_embed"),
     (r"^embeddings\.patch_embeddings\.projection\.", "patch_embed.proj."),
     (r"^layernorm\.", "norm."),
-    (r"^classifier\.", "head."),
+    (r"^classifier\.layernorm\.", "head_norm."),
+    (r"^classifier\.(?:dense\.)?", "head."),
     (r"^(?:encoder\.layer|layers)\.(\d+)\.", r"blocks.\1."),
     (r"\.layernorm_before\.", ".norm1."),
     (r"\.layernorm_after\.", ".norm2."),
@@ -109,10 +111,35 @@ def import_vit(state: State, *, input_shape: tuple[int, int] | None = None) -> V
     ours, layer_norm_eps = _rename(_strip_prefixes(state))
     ours = _sum_channels(_fuse_qkv(ours))
     try:
-        model = VisionTransformer(_architecture(ours, layer_norm_eps, input_shape))
-        model.load_state_dict(ours)
+        return _filled(_architecture(ours, layer_norm_eps, input_shape), ours)
     except (KeyError, RuntimeError, ValueError) as error:
         raise CheckpointError(f"the weights are not a ViT that can be imported: {error}") from error
+
+
+def import_ast(state: State, architecture: VitConfig) -> VisionTransformer:
+    """Build a VisionTransformer with the weights of transformers' ASTForAudioClassification.
+
+    Args:
+        state: tensors by name, as from load_state.
+        architecture: what the model's own config states.
+
+    Returns:
+        The model in evaluation mode.
+
+    Raises:
+        CheckpointError: the names or shapes are not those of that architecture.
+    """
+    ours = _fuse_qkv(_rename(_strip_prefixes(state))[0])
+    try:
+        return _filled(architecture, ours)
+    except RuntimeError as error:
+        raise CheckpointError(f"the weights do not fit the model's config: {error}") from error
+
+
+def _filled(architecture: VitConfig, state: State) -> VisionTransformer:
+    with torch.device("meta"):  # weights that are replaced at once need not be drawn
+        model = VisionTransformer(architecture)
+    model.load_state_dict({k: v.float() for k, v in state.items()}, assign=True)
     return model.eval()
 
 

@@ -1,10 +1,11 @@
-"""Normalisation: uint8 log-mel windows → float32 model input.
+"""Normalisation: log-mel windows → float32 model input.
 
 `standard` subtracts a fixed mean and divides by a fixed deviation, both in dB and stored in the
 checkpoint. `log_magnitude` is ln(magnitude + offset), the input of AudioSet's models, with the
 loudest value of a window at a fixed level. `min_max` maps each window's own range to [0, 1] (the
-guide's 2.3). Each may be followed by a bilinear resize to the model's input (the guide: 40 × 224 →
-224 × 224).
+guide's 2.3). `absolute` subtracts a mean and divides by a deviation, both in the unit of a front
+end of absolute levels. Each may be followed by a bilinear resize to the model's input (the guide:
+40 × 224 → 224 × 224).
 
 Every number of a window depends on that window only.
 Shapes: N windows, M mel bands, T frames.
@@ -22,7 +23,7 @@ from torch.nn import functional as F
 
 from acoustic.levels import dequantise
 
-ScalingKind = Literal["standard", "min_max", "log_magnitude"]
+ScalingKind = Literal["standard", "min_max", "log_magnitude", "absolute"]
 NEPERS_PER_DB = math.log(10) / 20
 
 
@@ -31,12 +32,14 @@ class Scaling:
     """Settings of the normalisation of log-mel windows, and its arithmetic.
 
     Attributes:
-        kind: "standard", "min_max" or "log_magnitude".
+        kind: "standard", "min_max", "log_magnitude" or "absolute".
         mean_db: mean that "standard" subtracts, dB.
         std_db: standard deviation that "standard" divides by, dB, positive.
         top_db: dB range that uint8 spans: 0 is -top_db, 255 is 0 dB; positive.
         peak: natural logarithm of the loudest magnitude of a window, of "log_magnitude".
         offset: what "log_magnitude" adds to magnitudes, positive.
+        mean: mean that "absolute" subtracts, in the unit of the front end.
+        std: what "absolute" divides by, in the same unit, positive.
         resize_to: (height, width) of the model input, or None to keep (M, T).
     """
 
@@ -46,6 +49,8 @@ class Scaling:
     top_db: float = 80.0
     peak: float = 0.0
     offset: float = 0.0
+    mean: float = 0.0
+    std: float = 1.0
     resize_to: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
@@ -55,20 +60,25 @@ class Scaling:
             )
         if self.std_db <= 0 or self.top_db <= 0:
             raise ValueError(f"std_db {self.std_db} and top_db {self.top_db} dB must be positive")
+        if self.std <= 0:
+            raise ValueError(f"std is {self.std}, must be positive")
         if self.kind == "log_magnitude" and self.offset <= 0:
             raise ValueError(f"offset is {self.offset}, must be positive")
 
     def apply(self, windows: Tensor) -> Tensor:
-        """Convert uint8 windows to model input.
+        """Convert windows to model input.
 
         Args:
-            windows: (N, M, T) uint8.
+            windows: (N, M, T) uint8; of "absolute" floating-point.
 
         Returns:
             (N, 1, height, width) float32, on the windows' device.
         """
-        # uint8 0 … 255 → dB -top_db … 0; the added axis is the single input channel
-        scaled = self.scale_db(dequantise(windows.float(), self.top_db))[:, None]
+        if self.kind == "absolute":
+            scaled = (windows.float() - self.mean) / self.std
+        else:  # uint8 0 … 255 → dB -top_db … 0
+            scaled = self.scale_db(dequantise(windows.float(), self.top_db))
+        scaled = scaled[:, None]  # the single input channel
         if self.resize_to is None:
             return scaled
         return F.interpolate(scaled, self.resize_to, mode="bilinear", align_corners=False)

@@ -27,11 +27,18 @@ Stem = Literal["linear", "residual", "mobilenet"]
 
 
 class Patches(nn.Module):
-    """Linear embedding of non-overlapping square patches, written as a convolution."""
+    """Linear embedding of square patches, written as a convolution.
 
-    def __init__(self, width: int, patch_size: int) -> None:
+    Args:
+        width: D.
+        patch_size: side of a patch.
+        strides: rows and columns between the starts of two patches; the patch size by default.
+    """
+
+    def __init__(self, width: int, patch_size: int, strides: tuple[int, int] | None = None) -> None:
         super().__init__()
-        self.proj = nn.Conv2d(1, width, kernel_size=patch_size, stride=patch_size)
+        strides = strides or (patch_size, patch_size)
+        self.proj = nn.Conv2d(1, width, kernel_size=patch_size, stride=strides)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, 1, height, width) → (N, P, D), patches row by row."""

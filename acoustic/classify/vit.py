@@ -24,9 +24,11 @@ from torch.utils.checkpoint import checkpoint
 
 from acoustic.classify import mobilenet, rowwise
 from acoustic.classify.statistics import MIN_FRAMES, N_BANDS, StatisticsHead
-from acoustic.classify.stems import STEMS, Stem
+from acoustic.classify.stems import STEMS, Patches, Stem
 
-Pool = Literal["cls", "mean"]
+Pool = Literal["cls", "cls_distill", "mean"]
+N_PREFIX: dict[Pool, int] = {"cls": 1, "cls_distill": 2, "mean": 0}
+"""Tokens before the patches: class token and distillation token."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,14 +38,18 @@ class VitConfig:
     Attributes:
         input_height: rows of the input, after any resize (M for a plain spectrogram).
         input_width: columns of the input, after any resize (T for a plain spectrogram).
-        patch_size: side of a square patch; both input sides are multiples of it.
+        patch_size: side of a square patch; without strides, both input sides are multiples of it.
+        patch_strides: rows and columns between the starts of two patches of a linear stem; None for
+            the patch size. Patches that do not fit are left out.
         width: D, numbers per token.
         depth: number of transformer blocks; 0 pools the tokens of the stem.
         heads: number of attention heads per block, a divisor of D.
         mlp_ratio: hidden width of the MLP divided by D.
         stem: how patches become tokens: "linear", "residual" or "mobilenet"; see `stems`. The last
             has a second head on its trunk's maps.
-        pool: how tokens become one vector: "cls" (class token) or "mean" (over the patches).
+        pool: how tokens become one vector: "cls" (class token), "cls_distill" (mean of class and
+            distillation token, as in DeiT and AST) or "mean" (over the patches).
+        head_norm: whether a layer norm of its own comes before the head, as in AST.
         statistics: hidden width of the head on window statistics; 0 for no such head.
         n_classes: C, number of genres.
         layer_norm_eps: epsilon of the layer norms: 1e-6 in timm and torchvision, 1e-12 in
@@ -62,22 +68,30 @@ class VitConfig:
     statistics: int = 0
     n_classes: int = 16
     layer_norm_eps: float = 1e-6
+    patch_strides: tuple[int, int] | None = None
+    head_norm: bool = False
 
     def __post_init__(self) -> None:
+        if self.patch_strides is not None:  # JSON has lists
+            object.__setattr__(self, "patch_strides", tuple(self.patch_strides))
+            self._check_strides(self.patch_strides)
         sizes = (self.patch_size, self.width, self.heads, self.n_classes)
         if min(*sizes, self.input_height, self.input_width) < 1 or self.depth < 0:
             raise ValueError(f"every size must be positive: {self}")
-        if self.input_height % self.patch_size or self.input_width % self.patch_size:
+        is_multiple = not (
+            self.input_height % self.patch_size or self.input_width % self.patch_size
+        )
+        if self.patch_strides is None and not is_multiple:
             raise ValueError(
                 f"input {self.input_height} x {self.input_width} is not a multiple of the patch "
                 f"size {self.patch_size}"
             )
         if self.width % self.heads:
             raise ValueError(f"width {self.width} is not a multiple of the {self.heads} heads")
-        if self.stem not in STEMS or self.pool not in ("cls", "mean"):
+        if self.stem not in STEMS or self.pool not in N_PREFIX:
             raise ValueError(
-                f"stem is {self.stem!r} and pool {self.pool!r}, known are linear, residual and "
-                "mobilenet, cls and mean; release 0.2.0 also had conv: train it again"
+                f"stem is {self.stem!r} and pool {self.pool!r}, known are {', '.join(STEMS)} and "
+                f"{', '.join(N_PREFIX)}; release 0.2.0 also had conv: train it again"
             )
         if self.stem != "linear" and self.patch_size & (self.patch_size - 1):
             raise ValueError(
@@ -95,10 +109,24 @@ class VitConfig:
                 f"{self.input_height} x {self.input_width}"
             )
 
+    def _check_strides(self, strides: tuple[int, int]) -> None:
+        if self.stem != "linear" or min(strides) < 1:
+            raise ValueError(
+                f"patch_strides are {strides} with a {self.stem} stem: they must be positive, and "
+                "need a linear stem"
+            )
+        if min(self.input_height, self.input_width) < self.patch_size:
+            raise ValueError(
+                f"input {self.input_height} x {self.input_width} is smaller than a patch of "
+                f"{self.patch_size}"
+            )
+
     @property
     def n_patches(self) -> int:
-        """P, tokens of one window without the class token."""
-        return (self.input_height // self.patch_size) * (self.input_width // self.patch_size)
+        """P, tokens of one window without the class and distillation tokens."""
+        down, right = self.patch_strides or (self.patch_size, self.patch_size)
+        rows = (self.input_height - self.patch_size) // down + 1
+        return rows * ((self.input_width - self.patch_size) // right + 1)
 
 
 _LINEAR_CLS = VitConfig(stem="linear", pool="cls")
@@ -140,13 +168,24 @@ class VisionTransformer(nn.Module):
         super().__init__()
         self.config = config
         self.gradient_checkpointing = False
-        n_prefix = 1 if config.pool == "cls" else 0
-        self.patch_embed: nn.Module = STEMS[config.stem](config.width, config.patch_size)
+        n_prefix = N_PREFIX[config.pool]
+        self.patch_embed: nn.Module = (
+            STEMS[config.stem](config.width, config.patch_size)
+            if config.patch_strides is None
+            else Patches(config.width, config.patch_size, config.patch_strides)
+        )
         if n_prefix:
             self.cls_token = nn.Parameter(torch.zeros(1, 1, config.width))
+        if n_prefix == 2:
+            self.dist_token = nn.Parameter(torch.zeros(1, 1, config.width))
         self.pos_embed = nn.Parameter(torch.zeros(1, n_prefix + config.n_patches, config.width))
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
         self.norm = nn.LayerNorm(config.width, eps=config.layer_norm_eps)
+        self.head_norm = (
+            nn.LayerNorm(config.width, eps=config.layer_norm_eps)
+            if config.head_norm
+            else nn.Identity()
+        )
         self.head = nn.Linear(config.width, config.n_classes)
         self.statistics = (
             StatisticsHead(config.statistics, config.n_classes) if config.statistics else None
@@ -192,7 +231,7 @@ class VisionTransformer(nn.Module):
         """
         # tokens that the stem has made before come without maps
         own, maps = self._parts(x if x.ndim == 3 else self.patch_embed(x))
-        # the class token's position, if there is one, comes first: take the last P
+        # the positions of the class and distillation tokens come first: take the last P
         tokens = own + self.pos_embed[:, -self.config.n_patches :]
         return torch.cat([tokens, maps], dim=2) if maps.shape[-1] else tokens
 
@@ -200,7 +239,8 @@ class VisionTransformer(nn.Module):
         """Pooled features (N, D) of any subset of the patch tokens; (N, D + E) with maps."""
         own, maps = self._parts(x_NPD)
         tokens = self.transform(own)
-        pooled = tokens[:, 0] if self.config.pool == "cls" else tokens.mean(dim=1)
+        n_prefix = N_PREFIX[self.config.pool]
+        pooled = (tokens[:, :n_prefix] if n_prefix else tokens).mean(dim=1)
         return torch.cat([pooled, maps.mean(dim=1)], dim=1) if maps.shape[-1] else pooled
 
     def _parts(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -208,10 +248,11 @@ class VisionTransformer(nn.Module):
         return x[..., : self.config.width], x[..., self.config.width :]
 
     def transform(self, x_NPD: Tensor) -> Tensor:
-        """Tokens after all blocks: (N, P, D), or (N, 1 + P, D) with the class token first."""
-        if self.config.pool == "cls":
-            cls = (self.cls_token + self.pos_embed[:, :1]).expand(len(x_NPD), -1, -1)
-            x_NPD = torch.cat([cls, x_NPD], dim=1)
+        """Tokens after all blocks: (N, P, D), with class and distillation tokens before them."""
+        if n_prefix := N_PREFIX[self.config.pool]:
+            tokens: list[Tensor] = [self.cls_token, *([self.dist_token] if n_prefix == 2 else [])]
+            prefix = torch.cat(tokens, dim=1) + self.pos_embed[:, :n_prefix]
+            x_NPD = torch.cat([prefix.expand(len(x_NPD), -1, -1), x_NPD], dim=1)
         for block in self.blocks:
             if self.gradient_checkpointing and self.training:
                 x_NPD = checkpoint(block, x_NPD, use_reentrant=False)
@@ -240,7 +281,10 @@ class VisionTransformer(nn.Module):
 
     def head_logits(self, x_ND: Tensor) -> Tensor:
         """Logits (N, C) of pooled features (N, D), always in float32."""
-        return rowwise.linear(x_ND, self.head)
+        x_ND = self.head_norm(x_ND.float())
+        # a small product per output is faster, but not for hundreds of them
+        product = rowwise.linear if self.config.n_classes <= 64 else rowwise.wide_linear
+        return product(x_ND, self.head)
 
 
 class Block(nn.Module):

@@ -68,7 +68,7 @@ def _compare(pipeline: Pipeline, spectrogram: Clip, audio: Clip) -> Triple | Non
     mel = pipeline.preprocessor.config.mel
     starts = [round(s.start_s * mel.sample_rate / mel.hop_length) for s in features.facts.segments]
     # Both are (S, M, T) uint8; a step is db_per_level.
-    windows = _aligned(spectrogram.log_mel, starts, features.log_mel)
+    windows = _aligned(spectrogram.log_mel, starts, features.log_mel.astype(np.uint8))
     difference = np.abs(windows.astype(np.float64) - features.log_mel)
     difference *= db_per_level(mel.top_db)
     served, trained = (

@@ -90,6 +90,7 @@ def open_engine(checkpoint: Checkpoint, n_threads: int) -> Engine:
         checkpoint.scaling,
         (mel.n_mels, mel.n_frames),
         EngineConfig(accelerator="cpu", precision="fp32", n_threads=n_threads),
+        checkpoint.styles,
     )
 
 

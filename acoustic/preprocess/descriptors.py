@@ -96,7 +96,7 @@ def low_frequency_ratio(log_mel_db: LogMelDb, mel: MelConfig) -> float:
     power = np.power(10.0, log_mel_db / 10).mean(axis=(0, 2))
     # Slaney's filters are area-normalised (power per Hz): a band's energy is power × width. The
     # square of a sum of magnitudes grows with the square of the width: energy is power / width.
-    energy = power / widths_hz if mel.bands == "htk" else power * widths_hz
+    energy = power * widths_hz if mel.bands == "slaney" else power / widths_hz
     return float(energy[centres_hz < LOW_HZ].sum() / energy.sum())
 
 

@@ -1,10 +1,9 @@
-"""Log-mel spectrogram of one window, equal to librosa's within 1e-3 dB.
+"""Log-mel spectrogram of one window, equal to librosa's within 1e-3 dB, and those of AST and MAEST.
 
 Convention: periodic Hann window, no centring (every frame holds real audio), dB relative to the
-window's own maximum with a floor `top_db` below it. Two kinds of bands: Slaney's, with
-area-normalised triangles over the power, and those of AudioSet's models, with triangles of height 1
-on the HTK scale over the magnitude. librosa is the reference in the tests and is never imported
-here: its first call costs seconds of CPU and 200 MB.
+window's own maximum with a floor `top_db` below it. Published models have other conventions, which
+`MelConfig.algorithm` and `MelConfig.bands` name. librosa and transformers are the references in the
+tests and are never imported here: the first call of librosa costs seconds of CPU and 200 MB.
 
 Shapes: M mel bands, T frames, K = n_fft / 2 + 1 frequency bins.
 """
@@ -16,18 +15,29 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 import scipy.fft
+import scipy.sparse
 
 from acoustic.geometry import MelConfig
+from acoustic.levels import quantise
+from acoustic.types import WindowValues
 
-BLOCK_SAMPLES = 64 * 2048
-"""Samples per FFT call, over all frames of it: as float32 they fit in the second-level cache."""
+BLOCK_BYTES = 512 << 10
+"""Samples per FFT call, over all frames of it: they fit in the second-level cache."""
 
 MIN_POWER = 1e-10
 """librosa's `amin`: lower powers are raised to it, so that silence has a finite level."""
 
 
+KALDI_FLOOR = np.float32(np.finfo(np.float32).eps)
+"""Lower powers are raised to it before the logarithm of Kaldi's filter bank."""
+
+PRE_EMPHASIS = 0.97
+ABSOLUTE_GAIN = np.float32(10_000)
+"""Factor of the power in MAEST's log10(1 + gain · power)."""
+
+
 class MelSpectrogram:
-    """Computes log-mel spectrograms, with window and filterbank prepared once.
+    """Computes mel spectrograms, with window and filterbank prepared once.
 
     Args:
         config: geometry of the spectrograms.
@@ -39,24 +49,43 @@ class MelSpectrogram:
 
     def __init__(self, config: MelConfig) -> None:
         self.config = config
-        # periodic Hann as in librosa: np.hanning's period is one sample shorter
-        n = np.arange(config.frame_length)
-        self._window = (0.5 - 0.5 * np.cos(2 * np.pi * n / config.frame_length)).astype(np.float32)
-        self._filters = mel_filterbank(config)
+        self._is_kaldi = config.algorithm == "kaldi_fbank"
+        self._is_centred = config.algorithm == "log_mel_absolute"
+        # The period of a symmetric window is one sample shorter: its last value is 0 again. Kaldi's
+        # values reach down to a fixed floor far below a loud tone, where float32 is too coarse.
+        dtype: type[np.floating] = np.float64 if config.is_absolute else np.float32
+        length = config.frame_length
+        period = length - 1 if self._is_kaldi else length
+        self._window = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(length) / period)).astype(dtype)
+        filters = mel_filterbank(config)
+        # with 128 bands over 257 bins, nearly all of a dense product would be with zeros
+        self._filters = scipy.sparse.csr_array(filters) if config.is_absolute else filters
 
     def __call__(self, waveform: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Log-mel spectrogram of a waveform, dB relative to the spectrogram's maximum.
+        """The model's values of a waveform: `values` of its power.
 
         Args:
             waveform: (n,) float32 mono at the config's sample rate, n ≥ one frame.
 
         Returns:
-            (M, T) float32 in [-top_db, 0], T = 1 + (n - frame_length) // hop_length.
+            (M, T) float32; T = 1 + (n - frame_length) // hop_length, or 1 + n // hop_length of
+            centred frames.
 
         Raises:
             ValueError: fewer samples than one frame.
         """
-        return power_to_db(self.power(waveform), self.config.top_db)
+        return self.values(self.power(waveform))
+
+    def values(self, power: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """The model's values of a mel power spectrogram (M, T), float32.
+
+        Decibels relative to the maximum in [-top_db, 0], or absolute levels; see `MelConfig`.
+        """
+        if self.config.algorithm == "kaldi_fbank":
+            return np.asarray(np.log(np.maximum(power, KALDI_FLOOR)), np.float32)
+        if self.config.algorithm == "log_mel_absolute":
+            return np.asarray(np.log10(1 + ABSOLUTE_GAIN * power), np.float32)
+        return power_to_db(power, self.config.top_db)
 
     def power(self, waveform: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Mel power spectrogram, (M, T) float32, before the logarithm.
@@ -69,10 +98,9 @@ class MelSpectrogram:
         Raises:
             ValueError: fewer samples than one frame.
         """
-        frames = self._frames(waveform)
-        mel = np.empty((self.config.n_mels, len(frames)), np.float32)
+        mel = np.empty((self.config.n_mels, self._n_frames(waveform.size)), np.float32)
         done = 0
-        for block in self._blocks(frames):
+        for block in self._windowed(waveform):
             mel[:, done : done + len(block)] = self.to_mel(self._bins(block))
             done += len(block)
         return mel
@@ -83,7 +111,7 @@ class MelSpectrogram:
         Raises:
             ValueError: fewer samples than one frame.
         """
-        return np.concatenate([self._bins(each) for each in self._blocks(self._frames(waveform))])
+        return np.concatenate([self._bins(block) for block in self._windowed(waveform)])
 
     def to_mel(self, bins: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """(M, T) mel power of (T, K) bin power; of HTK bands, the square of the magnitude."""
@@ -91,27 +119,63 @@ class MelSpectrogram:
             return np.square(self._filters @ np.sqrt(bins.T), dtype=np.float32)
         return np.asarray(self._filters @ bins.T, np.float32)
 
-    def _frames(self, waveform: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """(T, frame_length) view of the waveform, a frame per hop; nothing is copied."""
-        config = self.config
-        length = config.frame_length
-        if waveform.size < length:
-            raise ValueError(f"{waveform.size} samples are less than one frame of {length}")
-        # a view: overlapping frames are not copied until a block is windowed
-        frames = np.lib.stride_tricks.sliding_window_view(waveform, length)
-        return frames[:: config.hop_length]
+    def _n_frames(self, n_samples: int) -> int:
+        """T of a waveform."""
+        length, hop = self.config.frame_length, self.config.hop_length
+        if n_samples < length:
+            raise ValueError(f"{n_samples} samples are less than one frame of {length}")
+        return 1 + (n_samples if self._is_centred else n_samples - length) // hop
 
-    def _blocks(self, frames: npt.NDArray[np.float32]) -> Iterator[npt.NDArray[np.float32]]:
-        n = max(1, BLOCK_SAMPLES // self.config.n_fft)
-        for start in range(0, len(frames), n):
-            yield frames[start : start + n]
+    def _windowed(self, waveform: npt.NDArray[np.float32]) -> Iterator[npt.NDArray[np.floating]]:
+        """Windowed frames, in blocks (n, frame_length); each is overwritten by the next."""
+        length, hop = self.config.frame_length, self.config.hop_length
+        n_frames = self._n_frames(waveform.size)
+        if self._is_centred:
+            waveform = np.pad(waveform, length // 2)
+        n = max(1, BLOCK_BYTES // (self.config.n_fft * self._window.itemsize))
+        buffer = np.empty((min(n, n_frames), length), self._window.dtype)
+        for start in range(0, n_frames, n):
+            n_block = min(n, n_frames - start)
+            samples: npt.NDArray[np.floating]
+            samples = waveform[start * hop : (start + n_block - 1) * hop + length]
+            windowed = buffer[:n_block]
+            if self._is_kaldi:
+                samples, means = _pre_emphasised(samples, length, hop)
+                np.subtract(_frames(samples, length, hop), means[:, None], out=windowed)
+                windowed *= self._window
+            else:
+                np.multiply(_frames(samples, length, hop), self._window, out=windowed)
+            yield windowed
 
-    def _bins(self, frames: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        # `frames * window` is a new array, so the FFT may overwrite it; (block, K).
-        spectrum = scipy.fft.rfft(
-            frames * self._window, self.config.n_fft, axis=1, overwrite_x=True
-        )
+    def _bins(self, windowed: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
+        """(n, K) power of windowed frames."""
+        spectrum = scipy.fft.rfft(windowed, self.config.n_fft, axis=1, overwrite_x=True)
+        if self.config.is_absolute:
+            spectrum = spectrum.astype(np.complex64)
         return np.asarray(spectrum.real**2 + spectrum.imag**2)
+
+
+def _frames(samples: npt.NDArray[np.floating], length: int, hop: int) -> npt.NDArray[np.floating]:
+    """(n, length) view: overlapping frames are not copied until they are windowed."""
+    return np.lib.stride_tricks.sliding_window_view(samples, length)[::hop]
+
+
+def _pre_emphasised(
+    waveform: npt.NDArray[np.float32], length: int, hop: int
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """x[n] - 0.97 x[n - 1], and what is left of each frame's mean in it.
+
+    Kaldi takes a frame's mean away first. The difference of constants is a constant, except at a
+    frame's first sample, where the symmetric window is 0.
+
+    Returns:
+        (n,) and (T,) float64.
+    """
+    sums = np.concatenate([[0.0], np.cumsum(waveform, dtype=np.float64)])
+    means = (sums[length::hop] - sums[:-length:hop]) / length
+    emphasised = waveform.astype(np.float64)
+    emphasised[1:] -= PRE_EMPHASIS * waveform[:-1].astype(np.float64)
+    return emphasised, (1 - PRE_EMPHASIS) * means
 
 
 def power_to_db(power: npt.NDArray[np.float32], top_db: float) -> npt.NDArray[np.float32]:
@@ -141,7 +205,7 @@ def mel_filterbank(config: MelConfig) -> npt.NDArray[np.float32]:
     Young et al., The HTK Book (2006): 1127 · ln(1 + f / 700).
     """
     bins_hz = np.fft.rfftfreq(config.n_fft, 1 / config.sample_rate).astype(np.float64)
-    if config.bands == "htk":
+    if config.bands in ("htk", "kaldi"):
         # straight sides over mel, not over Hz; the bin at 0 Hz is left out
         triangles = _triangles(_hz_to_htk(mel_band_edges_hz(config)), _hz_to_htk(bins_hz))
         triangles[:, 0] = 0
@@ -162,7 +226,7 @@ def _triangles(
 
 def mel_band_edges_hz(config: MelConfig) -> npt.NDArray[np.float64]:
     """Edges of the M overlapping bands, (M + 2,) Hz; band m peaks at edge m + 1."""
-    if config.bands == "htk":
+    if config.bands in ("htk", "kaldi"):
         low_mel, high_mel = _hz_to_htk(np.array([config.f_min, config.f_max]))
         return 700 * np.expm1(np.linspace(low_mel, high_mel, config.n_mels + 2) / 1127)
     low, high = _hz_to_mel(config.f_min), _hz_to_mel(config.f_max)
@@ -199,3 +263,17 @@ def tile_frames(log_mel: npt.NDArray[np.float32], n_frames: int) -> npt.NDArray[
     """
     n_missing = n_frames - log_mel.shape[1]
     return log_mel if n_missing <= 0 else np.pad(log_mel, ((0, 0), (0, n_missing)), mode="wrap")
+
+
+def model_window(spectrogram: MelSpectrogram, power: npt.NDArray[np.float32]) -> WindowValues:
+    """One window of the model, (M, T), of the mel power (M, up to T) of as much sound as there is.
+
+    A short track is repeated where levels are relative to the maximum (uint8), and followed by
+    zeros where they are absolute (float16), as the published models do.
+    """
+    mel = spectrogram.config
+    if not mel.is_absolute:
+        return quantise(spectrogram.values(tile_frames(power, mel.n_frames)), mel.top_db)
+    n_missing = max(0, mel.n_frames - power.shape[1])
+    values = spectrogram.values(power[:, : mel.n_frames])
+    return np.pad(values, ((0, 0), (0, n_missing))).astype(np.float16)

@@ -20,14 +20,13 @@ from acoustic.errors import (
 )
 from acoustic.example import example_wav
 from acoustic.geometry import MelConfig
-from acoustic.levels import quantise
 from acoustic.preprocess.cache import CacheConfig, FeatureCache
 from acoustic.preprocess.decode import RangedReader, open_audio, read_complete
 from acoustic.preprocess.descriptors import describe
 from acoustic.preprocess.downmix import Decoded, read_mono
 from acoustic.preprocess.enhance import EnhanceConfig, enhance
 from acoustic.preprocess.guard import DecodeLimits
-from acoustic.preprocess.mel import MelSpectrogram, power_to_db, tile_frames
+from acoustic.preprocess.mel import MelSpectrogram, model_window, power_to_db, tile_frames
 from acoustic.preprocess.mp3.ranges import RangesUnavailableError
 from acoustic.preprocess.quality import measure_quality
 from acoustic.preprocess.ranged_file import RangedFile
@@ -184,7 +183,7 @@ class Preprocessor:
             samples = [window.samples for window in audible]
             powers = [self.spectrogram.power(each) for each in samples]
             enhanced = self.enhanced_powers(samples, powers)
-            log_mels = [power_to_db(tile_frames(p, mel.n_frames), mel.top_db) for p in enhanced]
+            log_mel = np.stack([model_window(self.spectrogram, p) for p in enhanced])
         with timer.stage("quality"):
             quality = measure_quality(
                 [window.samples for window in windows],
@@ -196,8 +195,7 @@ class Preprocessor:
             if silence_ratio is not None:
                 quality = replace(quality, silence_ratio=silence_ratio)
         with timer.stage("descriptors"):
-            windows_db = np.stack(log_mels)
-            descriptors = describe(windows_db, mel)
+            descriptors = describe(_relative_db(enhanced, mel), mel)
         facts = TrackFacts(
             segments=tuple(window.segment for window in audible),
             info=reader.info,
@@ -207,9 +205,7 @@ class Preprocessor:
             front_end_digest=self.digest,
             n_remaining=n_remaining,
         )
-        return TrackFeatures(
-            log_mel=quantise(windows_db, mel.top_db), facts=facts, timings_ms=timer.timings_ms
-        )
+        return TrackFeatures(log_mel=log_mel, facts=facts, timings_ms=timer.timings_ms)
 
     def _plan(self, duration_s: float, effort: Effort) -> Sequence[Sequence[Segment]]:
         if duration_s < self.config.min_duration_s:
@@ -276,6 +272,11 @@ class Preprocessor:
                 f"is {limit_db:.0f} dB"
             )
         return found.silence_ratio, decoded, windows
+
+
+def _relative_db(powers: Sequence[Samples], mel: MelConfig) -> Samples:
+    """(S, M, T) dB relative to each window's maximum, which the descriptors are made of."""
+    return np.stack([power_to_db(tile_frames(p, mel.n_frames), mel.top_db) for p in powers])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -32,6 +32,8 @@ OTHER: dict[str, Any] = {
     "architecture": {"depth": 3},
     "scaling": {"mean_db": -31.0},
     "weights_sha256": "1" * 64,
+    "styles": {"output": "sigmoid", "names": ["a", "b"]},
+    "source": {"name": "elsewhere"},
 }
 
 

@@ -89,8 +89,12 @@ def test_import_writes_a_usable_checkpoint(tmp_path: Path, music: Path) -> None:
     config = replace(small, input_height=224, input_width=224)
     torch.save(tiny_model(config).state_dict(), tmp_path / "best_model.pt")
     out = tmp_path / "guide"
-    result = runner.invoke(app, ["checkpoint", "import", str(tmp_path / "best_model.pt"), str(out)])
+    weights = str(tmp_path / "best_model.pt")
+    result = runner.invoke(app, ["checkpoint", "import", weights, "--out", str(out)])
     assert result.exit_code == 0, result.output
+    result = runner.invoke(app, ["checkpoint", "show", str(out)])
+    assert "40 x 224" in result.stdout
+    assert "no: scores, not probabilities" in result.stdout
     result = runner.invoke(app, ["classify", str(music / "a.wav"), "--model", str(out), "--json"])
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["model"]["name"] == "imported"

@@ -15,7 +15,7 @@ from acoustic.checkpoint_folder import CheckpointFolder
 from acoustic.classify.checkpoint import load_checkpoint
 from acoustic.classify.foreign import import_vit, load_state
 from acoustic.errors import CheckpointError
-from deployments.importing import import_checkpoint
+from deployments.importing import ImportOptions, import_checkpoint
 from tests.support.paths import ROOT
 
 TOLERANCE = 2e-5
@@ -138,7 +138,8 @@ def test_the_guides_geometry_becomes_a_checkpoint(tmp_path: Path) -> None:
     model = reference()
     torch.save(as_torchvision(model), tmp_path / "best_model.pt")
     guide = ROOT / "configs" / "guide.yaml"
-    import_checkpoint(tmp_path / "best_model.pt", tmp_path / "guide", guide, "guide")
+    options = ImportOptions(front_end=guide, name="guide")
+    import_checkpoint(str(tmp_path / "best_model.pt"), tmp_path / "guide", options)
     checkpoint = load_checkpoint(CheckpointFolder.open(tmp_path / "guide"))
     mel = checkpoint.manifest.mel
     assert (mel.n_mels, mel.n_frames, mel.hop_length, mel.n_fft) == (40, 224, 256, 1024)

@@ -1,0 +1,194 @@
+"""AST and MAEST folders of the hub, against transformers on the same sounds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from acoustic.checkpoint_folder import CheckpointFolder
+from acoustic.classify.checkpoint import load_checkpoint
+from acoustic.classify.hub import read_hub_folder
+from acoustic.errors import CheckpointError
+from acoustic.preprocess.mel import MelSpectrogram, model_window
+from deployments.importing import ImportOptions, import_checkpoint
+from tests.support.hub import ast_input, label_list, maest_input, save_ast, save_maest, tiny_ast
+
+Reference = Callable[[npt.NDArray[np.float32], int, int], torch.Tensor]
+
+RATE = 16_000
+NAMES = [f"label {i}" for i in range(5)]
+FRONT_ENDS = {
+    "ast": (save_ast, ast_input, 128, 1024),
+    "maest": (save_maest, maest_input, 96, 626),
+}
+
+
+def sounds(seconds: float) -> dict[str, npt.NDArray[np.float32]]:
+    rng = np.random.default_rng(5)
+    n = round(seconds * RATE)
+    tone = 0.9 * np.sin(2 * np.pi * 440 * np.arange(n) / RATE)
+    found = {"noise": rng.normal(0, 0.2, n), "tone": tone, "silence": np.zeros(n)}
+    return {name: x.astype(np.float32) for name, x in found.items()}
+
+
+@pytest.mark.parametrize("kind", FRONT_ENDS)
+@pytest.mark.parametrize("seconds", [1.0, 10.0, 35.0])
+def test_features_and_logits_are_those_of_transformers(
+    kind: str, seconds: float, tmp_path: Path
+) -> None:
+    save, reference, n_mels, n_frames = FRONT_ENDS[kind]
+    theirs = tiny_ast(NAMES, num_mel_bins=n_mels, max_length=n_frames)
+    found = read_hub_folder(save(tmp_path / "hub", theirs))
+    mel, spectrogram = found.mel, MelSpectrogram(found.mel)
+    for name, waveform in sounds(seconds).items():
+        wanted = reference(waveform, n_mels, n_frames)
+        values = spectrogram(waveform[: mel.window_samples])[:, :n_frames]
+        values = np.pad(values, ((0, 0), (0, n_frames - values.shape[1])))
+        ours = found.scaling.apply(torch.from_numpy(values)[None])
+        # The last frame of a centred window that is cut out of a longer sound sees zeros beyond it.
+        n_same = n_frames - 1 if kind == "maest" else n_frames
+        torch.testing.assert_close(
+            ours[0, 0, :, :n_same], wanted[0].T[:, :n_same], rtol=0, atol=1e-5, msg=name
+        )
+        with torch.inference_mode():
+            torch.testing.assert_close(
+                found.model(wanted.transpose(1, 2)[:, None]),
+                theirs(wanted).logits,
+                rtol=0,
+                atol=1e-4,
+            )
+
+
+@pytest.mark.parametrize("kind", FRONT_ENDS)
+def test_what_is_served_differs_by_the_rounding_of_float16_alone(kind: str, tmp_path: Path) -> None:
+    save, reference, n_mels, n_frames = FRONT_ENDS[kind]
+    theirs = tiny_ast(NAMES, num_mel_bins=n_mels, max_length=n_frames)
+    found = read_hub_folder(save(tmp_path / "hub", theirs))
+    spectrogram = MelSpectrogram(found.mel)
+    for waveform in sounds(3.0).values():
+        window = model_window(spectrogram, spectrogram.power(waveform))
+        assert window.dtype == np.float16
+        assert window.shape == (n_mels, n_frames)
+        ours = found.scaling.apply(torch.from_numpy(window)[None])[0, 0]
+        wanted = reference(waveform, n_mels, n_frames)[0].T
+        torch.testing.assert_close(ours, wanted, rtol=0, atol=1.3e-3)
+
+
+def test_names_in_memory_are_read_too(tmp_path: Path) -> None:
+    """transformers ≥ 5 has other names in memory than on disk; some save those."""
+    theirs = tiny_ast(NAMES, max_length=128, frequency_stride=16, time_stride=12)
+    folder = save_ast(tmp_path / "hub", theirs)
+    on_disk = read_hub_folder(folder).model.state_dict()
+    save_file({k: v.clone() for k, v in theirs.state_dict().items()}, folder / "model.safetensors")
+    in_memory = read_hub_folder(folder).model.state_dict()
+    assert all(torch.equal(on_disk[name], in_memory[name]) for name in on_disk)
+    (folder / "model.safetensors").unlink()
+    torch.save(theirs.state_dict(), folder / "pytorch_model.bin")
+    pickled = read_hub_folder(folder).model.state_dict()
+    assert all(torch.equal(on_disk[name], pickled[name]) for name in on_disk)
+
+
+def test_a_folder_becomes_a_checkpoint_with_its_labels_and_licence(tmp_path: Path) -> None:
+    folder = save_maest(
+        tmp_path / "discogs-maest",
+        tiny_ast(label_list("discogs_400"), num_mel_bins=96, max_length=316),
+    )
+    manifest = import_checkpoint(str(folder), tmp_path / "out")
+    checkpoint = load_checkpoint(CheckpointFolder.open(tmp_path / "out"))
+    assert len(checkpoint.manifest.labels) == 16
+    assert checkpoint.manifest.styles is not None
+    assert checkpoint.manifest.styles["output"] == "sigmoid"
+    assert manifest.source == {
+        "name": "discogs-maest", "licence": "cc-by-nc-sa-4.0", "non_commercial": True
+    }  # fmt: skip
+    assert "forbids commercial use" in (tmp_path / "out" / "README.md").read_text()
+    assert manifest.mel.window_s == pytest.approx(5.04)
+
+
+def test_a_model_of_ten_genres_keeps_its_labels(tmp_path: Path) -> None:
+    names = [
+        "blues",
+        "classical",
+        "country",
+        "disco",
+        "hiphop",
+        "jazz",
+        "metal",
+        "pop",
+        "reggae",
+        "rock",
+    ]
+    theirs = tiny_ast(names, max_length=128)
+    theirs.config.problem_type = "single_label_classification"
+    manifest = import_checkpoint(str(save_ast(tmp_path / "hub", theirs)), tmp_path / "out")
+    assert manifest.styles is None
+    assert manifest.labels.names[4] == "Hip-Hop"
+    assert manifest.labels.labels[4].parent == "Hip-Hop & Rap"
+    assert not manifest.source["non_commercial"]
+
+
+def test_a_label_map_of_ones_own(tmp_path: Path) -> None:
+    folder = save_ast(
+        tmp_path / "hub", tiny_ast(["a rock", "b rock", "jazz", "speech"], max_length=64)
+    )
+    own = tmp_path / "own.yaml"
+    own.write_text("genres: {'* rock': Rock, jazz: Jazz, speech: null}\nnot_music: [speech]\n")
+    options = ImportOptions(labels=str(own), output="softmax", name="mine")
+    manifest = import_checkpoint(str(folder), tmp_path / "out", options)
+    assert manifest.name == "mine"
+    assert manifest.labels.names == ("Jazz", "Rock")
+    assert manifest.styles is not None
+    assert manifest.styles["genres"] == ["Rock", "Rock", "Jazz", None]
+
+
+@pytest.mark.parametrize(
+    ("file", "changes", "message"),
+    [
+        ("config.json", {"model_type": "clap"}, "this is CLAP"),
+        ("config.json", {"model_type": "mert_model"}, "this is MERT"),
+        ("config.json", {"model_type": "hubert"}, "this is HuBERT"),
+        ("config.json", {"model_type": "swin"}, "a model of type 'swin'"),
+        ("config.json", {"hidden_act": "relu"}, "'relu', only gelu"),
+        ("config.json", {"hidden_size": 65}, "width 65 is not a multiple"),
+        ("config.json", {"num_hidden_layers": 3}, "do not fit"),
+        ("config.json", {"id2label": {}}, "names no labels"),
+        ("config.json", {"patch_size": [16, 8]}, "only square ones"),
+        (
+            "preprocessor_config.json",
+            {"feature_extractor_type": "ClapFeatureExtractor"},
+            "known are",
+        ),
+        ("preprocessor_config.json", {"sampling_rate": 44100}, "44100 Hz, only 16000 Hz"),
+        ("preprocessor_config.json", {"max_length": 512}, "max_length is 512 in pre"),
+    ],
+)
+def test_other_models_are_refused(
+    file: str, changes: dict[str, object], message: str, tmp_path: Path
+) -> None:
+    folder = save_ast(tmp_path / "hub", tiny_ast(NAMES, max_length=64))
+    content = json.loads((folder / file).read_text())
+    (folder / file).write_text(json.dumps({**content, **changes}))
+    with pytest.raises(CheckpointError, match=message):
+        read_hub_folder(folder)
+
+
+@pytest.mark.parametrize("file", ["preprocessor_config.json", "model.safetensors"])
+def test_a_missing_file_is_named(file: str, tmp_path: Path) -> None:
+    folder = save_ast(tmp_path / "hub", tiny_ast(NAMES, max_length=64))
+    (folder / file).unlink()
+    with pytest.raises(CheckpointError, match=file):
+        read_hub_folder(folder)
+
+
+def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="no file, folder or id"):
+        import_checkpoint("nowhere", tmp_path / "out")
+    with pytest.raises(CheckpointError, match=r"no config\.json"):
+        import_checkpoint(str(tmp_path), tmp_path / "out")
