@@ -42,7 +42,7 @@ def db_per_level(top_db: float) -> float:
     return top_db / MAX_LEVEL
 
 
-def renormalise(windows: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+def renormalise(windows: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
     """Levels relative to each window's own maximum, as the serving front end has them.
 
     Args:

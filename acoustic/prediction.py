@@ -31,6 +31,21 @@ class GenreScore:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class StyleScore:
+    """One of the model's own labels, finer than the genres.
+
+    Attributes:
+        name: name of the label, as the model has it.
+        score: the model's score of it, mean over the windows, in [0, 1]; not calibrated.
+        genre: name of the genre that it counts for; null for none.
+    """
+
+    name: str
+    score: Digits4
+    genre: str | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Uncertainty:
     """How unsure the model is, each number in [0, 1], 0 = sure.
 
@@ -146,9 +161,12 @@ class CalibratedModel(ModelInfo):
         device: where it ran, such as "cpu" or "cuda".
         precision: arithmetic: "fp32", "bf16" or "fp16".
         temperature: temperature that calibrated the probabilities.
+        calibrated: whether probabilities were fitted to labelled music; where not, they are the
+            model's scores, which do not say how often it is right.
     """
 
     temperature: Digits4
+    calibrated: bool
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, repr=False)
@@ -178,6 +196,8 @@ class Prediction:
         cached: whether the features came from the cache.
         timings_ms: milliseconds per step.
         timeline: best genre of every window; only where it was asked for.
+        styles: up to ten of the model's own labels with the highest scores; only of models whose
+            labels are finer than genres.
     """
 
     file: str
@@ -201,6 +221,7 @@ class Prediction:
     cached: bool
     timings_ms: dict[str, Digits3]
     timeline: Annotated[tuple[WindowScore, ...] | None, OmittedWhenNone()] = None
+    styles: Annotated[tuple[StyleScore, ...] | None, OmittedWhenNone()] = None
 
     @property
     def genre(self) -> str:

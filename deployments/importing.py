@@ -15,11 +15,11 @@ from acoustic.classify.checkpoint import load_checkpoint, save_checkpoint
 from acoustic.classify.foreign import import_vit, load_state
 from acoustic.classify.hub import CONFIG, PREPROCESSOR, HubModel, is_hub_folder, read_hub_folder
 from acoustic.classify.normalise import Scaling
-from acoustic.classify.styles import Output, Styles
 from acoustic.errors import CheckpointError
 from acoustic.geometry import MelConfig
 from acoustic.labels import GENRES, Label, LabelSet
 from acoustic.postprocess.calibration import Calibration, WindowCalibration, save_calibration
+from acoustic.styles import Output, Styles
 from deployments.built_in import GUIDE_FRONT_END, built_in
 from deployments.config import read_yaml
 from deployments.label_maps import OWN, load_label_map, recognise

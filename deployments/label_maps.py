@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from acoustic.classify.styles import Output, Styles
 from acoustic.errors import ConfigError
 from acoustic.labels import GENRES, LabelSet
+from acoustic.styles import Output, Styles
 from deployments.built_in import LABEL_MAPS, built_in
 from deployments.config import read_yaml
 from deployments.strict import parse_strict

@@ -14,11 +14,12 @@ from safetensors.torch import load, save
 
 from acoustic.checkpoint_folder import CONFIG_FILE, WEIGHTS_FILE, CheckpointFolder, Manifest
 from acoustic.classify.normalise import Scaling
-from acoustic.classify.styles import StyleHead, Styles
+from acoustic.classify.style_head import StyleHead
 from acoustic.classify.vit import VisionTransformer, VitConfig
 from acoustic.errors import CheckpointError
 from acoustic.geometry import MelConfig
 from acoustic.labels import LabelSet
+from acoustic.styles import Styles
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

@@ -31,7 +31,7 @@ from torch import Tensor
 from acoustic.classify.engine_config import EngineConfig
 from acoustic.classify.mobilenet import MobileNetStem
 from acoustic.classify.normalise import Scaling
-from acoustic.classify.styles import StyleHead
+from acoustic.classify.style_head import StyleHead
 from acoustic.classify.vit import VisionTransformer
 from acoustic.errors import ConfigError
 from acoustic.types import WindowValues

@@ -20,10 +20,10 @@ from typing import Any
 
 from acoustic.classify.foreign import State, import_ast, load_state
 from acoustic.classify.normalise import Scaling
-from acoustic.classify.styles import Output
 from acoustic.classify.vit import VisionTransformer, VitConfig
 from acoustic.errors import CheckpointError
 from acoustic.geometry import MelConfig
+from acoustic.styles import Output
 
 AST = "audio-spectrogram-transformer"
 CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"

@@ -21,8 +21,7 @@ from acoustic.data.manifest import read_table
 from acoustic.data.sources import MANIFEST_FILE, LogMel, read_waveform
 from acoustic.errors import ConfigError, InputError
 from acoustic.geometry import MelConfig
-from acoustic.levels import quantise
-from acoustic.preprocess.mel import MelSpectrogram, tile_frames
+from acoustic.preprocess.mel import MelSpectrogram, model_values
 
 logger = logging.getLogger(__name__)
 
@@ -100,5 +99,5 @@ def _recording(columns: dict[str, str]) -> str:
 
 def _read(path: Path, kind: str, spectrogram: MelSpectrogram, mel: MelConfig) -> Outlier:
     waveform = read_waveform(path, mel.sample_rate)
-    tiled = tile_frames(spectrogram(waveform), mel.n_frames)
-    return Outlier(waveform=waveform, log_mel=quantise(tiled, mel.top_db), kind=kind)
+    log_mel = model_values(spectrogram, spectrogram.power(waveform))
+    return Outlier(waveform=waveform, log_mel=log_mel, kind=kind)

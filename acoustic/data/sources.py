@@ -26,23 +26,24 @@ from acoustic.data.manifest import read_table
 from acoustic.errors import AudioTooShortError, ConfigError
 from acoustic.file_walk import PROGRAM_FOLDERS, walk_files
 from acoustic.geometry import MelConfig
-from acoustic.levels import quantise
 from acoustic.preprocess.decode import open_audio
 from acoustic.preprocess.downmix import read_mono
 from acoustic.preprocess.guard import DecodeLimits
-from acoustic.preprocess.mel import MelSpectrogram
+from acoustic.preprocess.mel import MelSpectrogram, model_values
 from acoustic.preprocess.preprocessor import PreprocessConfig
 from acoustic.preprocess.waveform import resample
-from acoustic.types import Segment
+from acoustic.types import Segment, WindowValues
 
 logger = logging.getLogger(__name__)
 
 MANIFEST_FILE = "manifest.csv"
 MEL_PACK_FILE = "mel_u8.npz"
+MIN_CLIP_S = 1.0
 MAX_CLIP_S = 120.0
 """Longest part of a file that is used, seconds, from its middle: more of a song adds little."""
 
-LogMel = npt.NDArray[np.uint8]
+LogMel = WindowValues
+"""Values of a whole recording, (M, T_clip)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -102,19 +103,24 @@ def read_log_mel(path: Path, spectrogram: MelSpectrogram, mel: MelConfig) -> Log
     """Compute the log-mel spectrogram of a file, at most of its middle MAX_CLIP_S seconds.
 
     Returns:
-        (M, T_clip) uint8.
+        (M, T_clip), T_clip ≥ T.
 
     Raises:
         OSError: the file cannot be read.
-        InputError: the file cannot be decoded, or is shorter than one window.
+        InputError: the file cannot be decoded, or is shorter than one window; of absolute levels,
+            whose windows are long and end in zeros, shorter than MIN_CLIP_S.
     """
     waveform = read_waveform(path, mel.sample_rate)
-    if waveform.size < mel.window_samples:
+    if mel.is_absolute and waveform.size < MIN_CLIP_S * mel.sample_rate:
+        raise AudioTooShortError(
+            f"audio is {waveform.size / mel.sample_rate:.2f} s, limit is {MIN_CLIP_S:.2f} s"
+        )
+    if not mel.is_absolute and waveform.size < mel.window_samples:
         seconds = waveform.size / mel.sample_rate
         raise AudioTooShortError(
             f"audio is {seconds:.2f} s, shorter than one window of {mel.window_s:.2f} s"
         )
-    return quantise(spectrogram(waveform), mel.top_db)
+    return model_values(spectrogram, spectrogram.power(waveform))
 
 
 def read_waveform(path: Path, sample_rate: int) -> npt.NDArray[np.float32]:

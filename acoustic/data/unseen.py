@@ -20,9 +20,18 @@ from acoustic.data.groups import group_hash
 
 logger = logging.getLogger(__name__)
 
+PUBLISHED = "published"
+"""Stands for the collections of imported weights; the hash of no collection."""
+
 
 def trained_collections(folder: CheckpointFolder) -> tuple[str, ...]:
-    """Hashes of the collections that a checkpoint was trained on; empty if it lists none."""
+    """Hashes of the collections that a checkpoint was trained on; empty if it lists none.
+
+    What published weights were trained on is not listed anywhere: it is taken for none of the
+    recordings here.
+    """
+    if folder.manifest.source and not folder.has(TRAINING_FILE):
+        return (PUBLISHED,)
     if not folder.has(TRAINING_FILE):
         return ()
     return tuple(folder.read_json(TRAINING_FILE).get("train_collections", ()))

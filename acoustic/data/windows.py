@@ -6,27 +6,25 @@ Shapes: S windows of one clip, M mel bands, T frames.
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
 from acoustic.levels import renormalise
+from acoustic.types import WindowValues
 
 
-def cut_windows(
-    log_mel: npt.NDArray[np.uint8], n_frames: int, n_windows: int
-) -> npt.NDArray[np.uint8]:
-    """Cut evenly spread windows, each renormalised to its own maximum, as in serving.
+def cut_windows(log_mel: WindowValues, n_frames: int, n_windows: int) -> WindowValues:
+    """Cut evenly spread windows; relative levels are renormalised to each maximum, as in serving.
 
     Args:
-        log_mel: (M, T_clip) uint8 with T_clip ≥ n_frames.
+        log_mel: (M, T_clip) with T_clip ≥ n_frames.
         n_frames: T, frames of one window.
         n_windows: S, number of windows, at least 1.
 
     Returns:
-        (S, M, T) uint8.
+        (S, M, T) of the same dtype.
     """
     slack = log_mel.shape[1] - n_frames
     # Starts at the centres of S equal parts of the slack, like `plan_segments`. Unlike there, S is
     # not reduced for a short clip, so windows may overlap by more than two thirds.
     starts = [round((i + 0.5) / n_windows * slack) for i in range(n_windows)]
     windows = np.stack([log_mel[:, start : start + n_frames] for start in starts])
-    return renormalise(windows)
+    return renormalise(windows) if windows.dtype == np.uint8 else windows

@@ -125,7 +125,7 @@ def evaluate(
     report["each_collection"] = []
     if config.leave_collection_out:
         report["each_collection"] = _measure_each(evaluated, valid)
-    if config.with_baselines:
+    if config.with_baselines and not folder.mel.is_absolute:  # they are made for decibels
         report["baselines"] = measure_baselines(dataset, checkpoint, N_WINDOWS, config.cnn_crops)
     if outliers:
         music = evaluated.calibrated.take(evaluated.unique).probabilities
@@ -180,7 +180,11 @@ def _evaluate_valid(
     seen = bool(set(tracks.groups) & set(calibration.groups))
     if seen or config.leave_collection_out:
         target = calibration.review_accuracy or CalibrationConfig().review_accuracy
-        fit = CalibrationConfig(review_accuracy=target, with_floor=calibration.floor > 0)
+        fit = CalibrationConfig(
+            review_accuracy=target,
+            with_floor=calibration.floor > 0,
+            standardise=folder.manifest.styles is not None,
+        )
         folds = leave_one_out_folds(tracks) if config.leave_collection_out else None
         calibrated = cross_fit(tracks, labels, N_WINDOWS, coverage, fit, unique, folds)
     else:
@@ -200,18 +204,19 @@ def _measure_tracks(
     """All measures of the valid tracks, pooled (each recording once) and per data set."""
     tracks, unique = evaluated.tracks, evaluated.unique
     raw = track_probabilities(tracks.take(unique).logits[N_WINDOWS], 1.0)
+    standard = tracks.standardised(calibration.means, calibration.deviations)
     sources = {}
     for source in sorted(set(tracks.sources)):
         chosen = tracks.sources == source
         part = tracks.take(chosen)
         sources[source] = {
             **measure(evaluated.calibrated.take(chosen), part.labels, labels),
-            "by_windows": measure_windows(part, calibration),
+            "by_windows": measure_windows(standard.take(chosen), calibration),
         }
         logger.info("evaluated data set %s, %d tracks", source, int(chosen.sum()))
     return {
         "pooled": measure(evaluated.calibrated.take(unique), tracks.labels[unique], labels),
-        "auto": measure_auto(tracks.take(unique), calibration),
+        "auto": measure_auto(standard.take(unique), calibration),
         "uncalibrated": measure_calibration(raw, tracks.labels[unique]),
         "sources": sources,
     }
@@ -262,9 +267,8 @@ def _evaluate_outliers(
     """Probabilities of non-music sounds, and their log-odds of music if the model has them."""
     found = [evaluate_recording(engine, each.log_mel, N_WINDOWS, None) for each in outliers]
     temperature = calibration.at(N_WINDOWS).temperature
-    probabilities = track_probabilities(
-        [each.logits for each in found], temperature, calibration.floor
-    )
+    logits = [calibration.standardised(each.logits) for each in found]
+    probabilities = track_probabilities(logits, temperature, calibration.floor)
     if found[0].music is None:
         return probabilities, None
     return probabilities, np.array([each.music for each in found], np.float32)

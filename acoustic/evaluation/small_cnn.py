@@ -19,6 +19,7 @@ from acoustic.data.dataset import Clip
 from acoustic.training.batches import Batches
 from acoustic.training.trainer import Recipe, Trainer, native_precision
 from acoustic.training.validate import clip_logits
+from acoustic.types import WindowValues
 
 CNN_CHANNELS = (1, 32, 64, 96, 128)
 
@@ -92,7 +93,7 @@ def small_cnn(
     )
     model = Trainer(SmallCnn(n_classes), recipe).run(batches)
 
-    def forward(windows: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    def forward(windows: WindowValues) -> npt.NDArray[np.float32]:
         with torch.inference_mode():
             logits = model(scaling.apply(torch.from_numpy(windows)))
         return np.asarray(logits.softmax(dim=1).mean(dim=0, keepdim=True).numpy())

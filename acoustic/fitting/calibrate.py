@@ -53,10 +53,13 @@ class CalibrationConfig:
     Attributes:
         review_accuracy: accuracy wanted among the answers that nobody reviews, in (0, 1].
         with_floor: whether to fit the probability floor too; otherwise it is 0.
+        standardise: whether to put the logits of all genres on one scale first, as scores of
+            labels that were trained each on its own need.
     """
 
     review_accuracy: float = 0.8
     with_floor: bool = False
+    standardise: bool = False
 
     def __post_init__(self) -> None:
         if not 0 < self.review_accuracy <= 1:
@@ -107,7 +110,8 @@ def fit_calibration(
         raise ConfigError(f"{len(tracks)} valid tracks are too few: {MIN_TRACKS} are needed")
     fitted = _fit(tracks, digest, labels, config)
     most = max(tracks.logits)
-    probabilities = track_probabilities(tracks.logits[most], fitted.windows[most].temperature)
+    logits = [fitted.standardised(each) for each in tracks.logits[most]]
+    probabilities = track_probabilities(logits, fitted.windows[most].temperature)
     confusions = find_confusions(probabilities.argmax(axis=1), tracks.labels, labels.names)
     return replace(fitted, confusions=confusions)
 
@@ -124,6 +128,8 @@ def _fit(tracks: Tracks, digest: str, labels: LabelSet, config: CalibrationConfi
     tracks = representative(tracks)
     is_unseen = bool(tracks.unseen.all())
     weights = collection_weights(tracks) if is_unseen else None
+    means, deviations = _usual_logits(tracks) if config.standardise else ((), ())
+    tracks = tracks.standardised(means, deviations)
     temperatures = {
         n: round(fit_temperature(logits, tracks.labels, weights), 4)
         for n, logits in tracks.logits.items()
@@ -141,7 +147,20 @@ def _fit(tracks: Tracks, digest: str, labels: LabelSet, config: CalibrationConfi
         floor=floor,
         review_accuracy=config.review_accuracy,
         groups=groups,
+        means=means,
+        deviations=deviations,
     )
+
+
+def _usual_logits(tracks: Tracks) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each genre's logit over the tracks."""
+    of_tracks = np.stack([each.mean(axis=0) for each in tracks.logits[max(tracks.logits)]])
+    # 1e-3: a genre whose logit never moves stays where it is
+    deviations = np.maximum(of_tracks.std(axis=0), 1e-3)
+    rounded = [
+        np.round(each.astype(np.float64), 5).tolist() for each in (of_tracks.mean(0), deviations)
+    ]
+    return tuple(rounded[0]), tuple(rounded[1])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -231,9 +250,8 @@ def apply_calibration(
             f"a calibration on {calibration.n_tracks} tracks does not support a coverage of "
             f"{coverage:g} with {n_windows} windows: lower it, or calibrate on more tracks"
         )
-    probabilities = track_probabilities(
-        tracks.logits[n_windows], fitted.temperature, calibration.floor
-    )
+    logits = [calibration.standardised(each) for each in tracks.logits[n_windows]]
+    probabilities = track_probabilities(logits, fitted.temperature, calibration.floor)
     of_families = family_probabilities(probabilities, labels)[0].max(axis=1)
     return Calibrated(
         probabilities=probabilities,

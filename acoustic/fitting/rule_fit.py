@@ -23,10 +23,10 @@ from acoustic.fitting.intervals import bootstrap, group_folds
 from acoustic.fitting.tracks import Tracks
 from acoustic.geometry import MelConfig
 from acoustic.labels import LabelSet
-from acoustic.levels import dequantise
 from acoustic.postprocess.calibration import Probabilities
 from acoustic.postprocess.rules import DESCRIPTORS, MAX_LOG_ODDS, Rule, find_genres, shift_odds
 from acoustic.preprocess.descriptors import describe
+from acoustic.preprocess.mel import relative_db
 from acoustic.types import Descriptors
 
 MIN_FIRED = 20
@@ -62,7 +62,7 @@ def describe_clips(clips: Sequence[Clip], mel: MelConfig, n_windows: int) -> lis
     found = []
     for clip in clips:
         windows = cut_windows(clip.log_mel, mel.n_frames, n_windows).astype(np.float32)
-        found.append(describe(dequantise(windows, mel.top_db), mel))
+        found.append(describe(relative_db(windows, mel), mel))
     return found
 
 

@@ -6,7 +6,7 @@ Shapes: K tracks, S windows of one track, M mel bands, T frames, C classes.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -70,6 +70,14 @@ class Tracks:
             distances={n: each[chosen] for n, each in self.distances.items()},
             music={n: each[chosen] for n, each in self.music.items()},
         )
+
+    def standardised(self, means: tuple[float, ...], deviations: tuple[float, ...]) -> Tracks:
+        """The tracks with each genre's logits less its mean, over its deviation; () for as is."""
+        if not means:
+            return self
+        mean, deviation = np.array(means, np.float32), np.array(deviations, np.float32)
+        logits = {n: [(x - mean) / deviation for x in each] for n, each in self.logits.items()}
+        return replace(self, logits=logits)
 
     def distance(self, n_windows: int, track: int) -> float | None:
         """Mean distance of one track from the training data, None if unknown."""
@@ -153,9 +161,12 @@ def evaluate_recording(
     engine: Engine, log_mel: LogMel, n_windows: int, neighbours: Neighbours | None
 ) -> Recording:
     """Evaluate evenly spread windows of one recording."""
-    found = engine.outputs(cut_windows(log_mel, engine.input_shape[1], n_windows))
+    n_frames = engine.input_shape[1]
+    # a recording of one window has one window, however many are asked for
+    n_different = n_windows if log_mel.shape[1] > n_frames else 1
+    found = engine.outputs(cut_windows(log_mel, n_frames, n_different))
     return Recording(
-        logits=found.logits,
+        logits=np.repeat(found.logits, n_windows // n_different, axis=0),
         distance=None if neighbours is None else float(neighbours.distances(found.features).mean()),
         music=None if found.music is None else float(found.music.mean()),
     )

@@ -86,6 +86,8 @@ class Calibration:
         review_accuracy: target of the review thresholds, or None where none were fitted.
         confusions: answered genre → true genre → share of those answers, where it is large.
         groups: short hashes of the groups that it was fitted on.
+        means: mean logit of each genre over the tracks, () to leave logits as they are.
+        deviations: standard deviation of the same logits, ().
         metric: what the temperature minimises.
     """
 
@@ -99,11 +101,15 @@ class Calibration:
     review_accuracy: float | None = None
     confusions: dict[str, dict[str, float]] = field(default_factory=dict)
     groups: list[str] = field(default_factory=list)
+    means: tuple[float, ...] = ()
+    deviations: tuple[float, ...] = ()
     metric: str = "nll"
 
     def __post_init__(self) -> None:
         if not 0 <= self.floor < 1:
             raise ValueError(f"floor is {self.floor}, limits are 0 to below 1")
+        if len(self.means) != len(self.deviations) or any(d <= 0 for d in self.deviations):
+            raise ValueError("each mean needs a positive deviation")
         if not self.windows or min(self.windows) < 1:
             raise ValueError(f"numbers of windows must be positive: {sorted(self.windows)}")
 
@@ -111,6 +117,20 @@ class Calibration:
     def is_fitted(self) -> bool:
         """Whether it was fitted at all; see `uncalibrated`."""
         return self.n_tracks > 0
+
+    def standardised(self, logits: Logits) -> Logits:
+        """Logits on one scale for all genres, where means and deviations were fitted.
+
+        Scores of labels that were trained each on its own say little about each other: one label's
+        usual score is another's maximum.
+
+        Args:
+            logits: (S, C) float32.
+        """
+        if not self.means:
+            return logits
+        means, deviations = np.array(self.means), np.array(self.deviations)
+        return np.asarray((logits - means) / deviations, np.float32)
 
     def at(self, n_windows: int) -> WindowCalibration:
         """What was fitted for a number of windows, or for the closest one by ratio.
@@ -150,6 +170,11 @@ def softmax(logits: npt.NDArray[np.floating]) -> Probabilities:
     shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True).astype(np.float64)
     exponentials = np.exp(shifted)
     return np.asarray(exponentials / exponentials.sum(axis=-1, keepdims=True))
+
+
+def sigmoid(log_odds: npt.NDArray[np.floating]) -> Probabilities:
+    """Probabilities of log-odds, float64, same shape."""
+    return np.asarray(0.5 * (1 + np.tanh(0.5 * log_odds.astype(np.float64))))  # never overflows
 
 
 def calibrated_probabilities(
@@ -204,6 +229,8 @@ def load_calibration(folder: CheckpointFolder) -> Calibration:
         )
     try:
         windows = _windows_of_format_1(content) if version == 1 else content.pop("windows")
+        for name in ("means", "deviations"):
+            content[name] = tuple(map(float, content.get(name, ())))
         calibration = Calibration(
             windows={int(n): _window(each) for n, each in windows.items()}, **content
         )

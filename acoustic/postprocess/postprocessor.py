@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from acoustic.checkpoint_folder import CheckpointFolder
 from acoustic.digest import config_digest
@@ -14,10 +15,12 @@ from acoustic.labels import LabelSet
 from acoustic.postprocess.aggregation import aggregate
 from acoustic.postprocess.calibration import (
     Calibration,
+    Logits,
     Probabilities,
     WindowCalibration,
     calibrated_probabilities,
     load_calibration,
+    sigmoid,
 )
 from acoustic.postprocess.conformal import prediction_sets
 from acoustic.postprocess.families import FamilyLimits, find_family
@@ -39,14 +42,17 @@ from acoustic.prediction import (
     Prediction,
     PredictionSet,
     Reason,
+    StyleScore,
     Uncertainty,
     WindowScore,
 )
 from acoustic.profiling import StageTimer
 from acoustic.request import RequestOptions
+from acoustic.styles import Styles
 from acoustic.types import TrackLogits
 
 DEFAULT_TOP_K = 5
+MAX_STYLES = 10
 DEFAULT_MIN_CONFIDENCE = 0.5
 """Confidence threshold when neither the settings nor the calibration set one."""
 
@@ -84,6 +90,7 @@ class Postprocessor:
         calibration: calibration of the model that made the logits.
         window_s: length of one model window, seconds.
         config: settings.
+        styles: the model's own labels, None if its labels are the genres.
 
     Raises:
         ConfigError: a rule names a genre or a feature that does not exist.
@@ -95,7 +102,9 @@ class Postprocessor:
         calibration: Calibration,
         window_s: float,
         config: PostprocessConfig,
+        styles: Styles | None = None,
     ) -> None:
+        self._styles = styles
         self.config = config
         self.labels = labels
         self._fitted = calibration
@@ -116,7 +125,10 @@ class Postprocessor:
             ConfigError: a rule names a genre or a feature that does not exist.
         """
         calibration = load_calibration(folder)
-        return cls(folder.labels, calibration, folder.mel.window_s, config or PostprocessConfig())
+        stored = folder.manifest.styles
+        styles = None if stored is None else Styles.from_dict(stored)
+        config = config or PostprocessConfig()
+        return cls(folder.labels, calibration, folder.mel.window_s, config, styles)
 
     def with_config(self, config: PostprocessConfig) -> Postprocessor:
         """The same checkpoint with other settings; nothing is read again.
@@ -124,7 +136,7 @@ class Postprocessor:
         Raises:
             ConfigError: a rule names a genre or a feature that does not exist.
         """
-        return Postprocessor(self.labels, self._fitted, self._window_s, config)
+        return Postprocessor(self.labels, self._fitted, self._window_s, config, self._styles)
 
     def process(self, track: TrackLogits, options: RequestOptions | None = None) -> Prediction:
         """Prediction of one track; see `process_round`."""
@@ -146,6 +158,7 @@ class Postprocessor:
         options.check_model(len(self.labels))
         timer = StageTimer()
         with timer.stage("postprocess"):
+            track = replace(track, logits=self.calibration.standardised(track.logits))
             fitted = self.calibration.at(len(track.logits))
             answered = self._answer(track, fitted, options.coverage)
             limits = self._limits(fitted)
@@ -160,7 +173,9 @@ class Postprocessor:
             reasons = find_reasons(evidence, limits)
             if not self.calibration.is_fitted:
                 reasons = (NOT_CALIBRATED, *reasons)
-            family = find_family(scores, self.labels, self._family_limits(fitted, limits))
+            family = None
+            if not self._are_scores:
+                family = find_family(scores, self.labels, self._family_limits(fitted, limits))
             windows = self._timeline(track, fitted.temperature) if options.timeline else None
         answered = replace(answered, reasons=reasons, family=family, timeline=windows)
         prediction = self._assemble(track, options, fitted, answered, timer.timings_ms)
@@ -200,13 +215,20 @@ class Postprocessor:
                 device=model.device,
                 precision=model.precision,
                 temperature=fitted.temperature,
+                calibrated=self.calibration.is_fitted,
             ),
             config_digest=config_digest(facts.front_end_digest, self._digest),
             content_sha256=facts.content_sha256,
             cached=facts.cached,
             timings_ms={**track.timings_ms, **timings_ms},
             timeline=answered.timeline,
+            styles=self._style_scores(track.styles),
         )
+
+    @property
+    def _are_scores(self) -> bool:
+        """Whether the numbers are the model's scores: they belong to labels that do not add up."""
+        return self._styles is not None and not self.calibration.is_fitted
 
     def _answer(
         self, track: TrackLogits, fitted: WindowCalibration, coverage: float | None
@@ -215,12 +237,12 @@ class Postprocessor:
             track.logits, fitted.temperature, self.config.aggregation, self.calibration.floor
         )
         probabilities, rules_applied = self._rules.apply(calibrated, track.facts)
+        shown = self._scores(track.logits) if self._are_scores else probabilities
         # stable, so that equal probabilities keep the model's order and answers are reproducible
-        ranking = np.argsort(-probabilities, kind="stable")
+        ranking = np.argsort(-shown, kind="stable")
         return _Answered(
             scores=tuple(
-                GenreScore(genre=self.labels.names[i], probability=float(probabilities[i]))
-                for i in ranking
+                GenreScore(genre=self.labels.names[i], probability=float(shown[i])) for i in ranking
             ),
             probabilities=probabilities,
             rules_applied=rules_applied,
@@ -259,6 +281,26 @@ class Postprocessor:
         genres = tuple(self.labels.names[i] for i in order if members[i])
         return PredictionSet(coverage=round(wanted, 2), genres=genres)
 
+    def _scores(self, logits: Logits) -> Probabilities:
+        """(C,) mean scores of the genres in [0, 1], which do not sum to 1."""
+        assert self._styles is not None
+        of_windows = sigmoid(logits) if self._styles.output == "sigmoid" else np.exp(logits)
+        return np.asarray(of_windows.mean(axis=0), np.float64)
+
+    def _style_scores(
+        self, scores: npt.NDArray[np.float32] | None
+    ) -> tuple[StyleScore, ...] | None:
+        """The highest scores of styles that reach their threshold."""
+        styles = self._styles
+        if styles is None or scores is None:
+            return None
+        best = np.argsort(-scores, kind="stable")[:MAX_STYLES]
+        return tuple(
+            StyleScore(name=styles.names[i], score=float(scores[i]), genre=styles.genres[i])
+            for i in best
+            if scores[i] >= styles.thresholds[i]
+        )
+
     def _basis(self) -> str:
         n = self.calibration.n_collections
         tracks = f"{self.calibration.n_tracks} tracks"
@@ -267,12 +309,12 @@ class Postprocessor:
     def _limits(self, fitted: WindowCalibration) -> ReviewThresholds:
         """The configured thresholds; where they are None, those of the calibration."""
         configured = self.config.review
-        confidence = fitted.review_threshold
+        confidence, is_fitted = fitted.review_threshold, self.calibration.is_fitted
         found: dict[str, Any] = {
             "min_confidence": DEFAULT_MIN_CONFIDENCE if confidence is None else confidence,
             "max_segment_disagreement": fitted.limits.get("segment_disagreement"),
             "max_distance": fitted.limits.get("distance"),
-            "max_not_music": fitted.limits.get("not_music"),
+            "max_not_music": fitted.limits.get("not_music", None if is_fitted else 0.5),
         }
         missing = {k: v for k, v in found.items() if getattr(configured, k) is None}
         return replace(configured, **missing)

@@ -31,8 +31,8 @@ NOT_CALIBRATED = Reason(
     code="NOT_CALIBRATED",
     value=0,
     threshold=1,
-    message="The model is not calibrated: its probabilities do not say how often it is right, and "
-    "there is no prediction set; run `acousticsense calibrate`.",
+    message="The model is not calibrated: its numbers are scores, which do not say how often it is "
+    "right, and there is no prediction set; run `acousticsense calibrate`.",
 )
 """Reason that every answer of an uncalibrated checkpoint has; the number is its fitted tracks."""
 

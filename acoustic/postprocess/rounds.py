@@ -90,16 +90,25 @@ def merge_rounds(rounds: Sequence[TrackLogits]) -> TrackLogits:
         facts=facts,
         distance=_mean([each.distance for each in rounds], weights),
         music=_mean([each.music for each in rounds], weights),
+        styles=_mean_styles([each.styles for each in rounds], weights),
         timings_ms={n: sum(each.timings_ms.get(n, 0.0) for each in rounds) for n in sorted(steps)},
     )
 
 
+Scores = np.ndarray[tuple[int, ...], np.dtype[np.float32]]
 Weights = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 
 
 def _mean(values: list[float | None], weights: Weights) -> float | None:
     known = [value for value in values if value is not None]
     return float(np.dot(weights, known)) if len(known) == len(values) else None
+
+
+def _mean_styles(rounds: list[Scores | None], weights: Weights) -> Scores | None:
+    known = [scores for scores in rounds if scores is not None]
+    if not known:
+        return None
+    return np.average(known, axis=0, weights=weights).astype(np.float32)
 
 
 def _quality(rounds: list[TrackFacts], weights: Weights) -> Quality:

@@ -19,6 +19,7 @@ from acoustic.postprocess.calibration import (
     Probabilities,
     WindowCalibration,
     calibrated_probabilities,
+    sigmoid,
 )
 from acoustic.prediction import Uncertainty
 
@@ -117,12 +118,16 @@ def training_distance(
 def unlike_music(music: float | None, calibration: WindowCalibration) -> float | None:
     """How unlike music a track is, in [0, 1] on the scale of calibration tracks; None if unknown.
 
+    Without such a scale it is the probability that the sound is no music.
+
     Args:
         music: mean log-odds of music over other sounds.
         calibration: scale of their negative, "not_music".
     """
+    if music is None:
+        return None
     scale = calibration.scales.get("not_music")
-    return None if music is None or scale is None else _on_scale(-music, scale)
+    return float(sigmoid(np.array(-music))) if scale is None else _on_scale(-music, scale)
 
 
 def energy(logits: Logits) -> float:

@@ -18,7 +18,7 @@ import scipy.fft
 import scipy.sparse
 
 from acoustic.geometry import MelConfig
-from acoustic.levels import quantise
+from acoustic.levels import dequantise, quantise
 from acoustic.types import WindowValues
 
 BLOCK_BYTES = 512 << 10
@@ -265,8 +265,15 @@ def tile_frames(log_mel: npt.NDArray[np.float32], n_frames: int) -> npt.NDArray[
     return log_mel if n_missing <= 0 else np.pad(log_mel, ((0, 0), (0, n_missing)), mode="wrap")
 
 
-def model_window(spectrogram: MelSpectrogram, power: npt.NDArray[np.float32]) -> WindowValues:
-    """One window of the model, (M, T), of the mel power (M, up to T) of as much sound as there is.
+def model_values(spectrogram: MelSpectrogram, power: npt.NDArray[np.float32]) -> WindowValues:
+    """The model's values of a window, or of a longer recording, from its mel power.
+
+    Args:
+        spectrogram: front end.
+        power: (M, T_sound) mel power of as much sound as there is.
+
+    Returns:
+        (M, T or more) uint8 or float16; see `WindowValues`.
 
     A short track is repeated where levels are relative to the maximum (uint8), and followed by
     zeros where they are absolute (float16), as the published models do.
@@ -275,5 +282,15 @@ def model_window(spectrogram: MelSpectrogram, power: npt.NDArray[np.float32]) ->
     if not mel.is_absolute:
         return quantise(spectrogram.values(tile_frames(power, mel.n_frames)), mel.top_db)
     n_missing = max(0, mel.n_frames - power.shape[1])
-    values = spectrogram.values(power[:, : mel.n_frames])
+    values = spectrogram.values(power)
     return np.pad(values, ((0, 0), (0, n_missing))).astype(np.float16)
+
+
+def relative_db(windows: WindowValues, mel: MelConfig) -> npt.NDArray[np.float32]:
+    """Decibels in [-top_db, 0] relative to each window's maximum, of windows (S, M, T)."""
+    if mel.algorithm == "log_mel":
+        return np.asarray(dequantise(windows.astype(np.float32), mel.top_db), np.float32)
+    values = windows.astype(np.float32)
+    is_kaldi = mel.algorithm == "kaldi_fbank"
+    power = np.exp(values) if is_kaldi else (10**values - 1) / ABSOLUTE_GAIN
+    return np.stack([power_to_db(each, mel.top_db) for each in power])

@@ -26,7 +26,7 @@ from acoustic.preprocess.descriptors import describe
 from acoustic.preprocess.downmix import Decoded, read_mono
 from acoustic.preprocess.enhance import EnhanceConfig, enhance
 from acoustic.preprocess.guard import DecodeLimits
-from acoustic.preprocess.mel import MelSpectrogram, model_window, power_to_db, tile_frames
+from acoustic.preprocess.mel import MelSpectrogram, model_values, power_to_db, tile_frames
 from acoustic.preprocess.mp3.ranges import RangesUnavailableError
 from acoustic.preprocess.quality import measure_quality
 from acoustic.preprocess.ranged_file import RangedFile
@@ -183,7 +183,7 @@ class Preprocessor:
             samples = [window.samples for window in audible]
             powers = [self.spectrogram.power(each) for each in samples]
             enhanced = self.enhanced_powers(samples, powers)
-            log_mel = np.stack([model_window(self.spectrogram, p) for p in enhanced])
+            log_mel = np.stack([model_values(self.spectrogram, p) for p in enhanced])
         with timer.stage("quality"):
             quality = measure_quality(
                 [window.samples for window in windows],

@@ -15,12 +15,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from acoustic.levels import STORED_TOP_DB, dequantise
+from acoustic.types import WindowValues
 
 N_WAVES = 6
 
@@ -78,7 +78,7 @@ LIGHT = AugmentConfig(
 
 
 def random_crop(
-    log_mel: npt.NDArray[np.uint8],
+    log_mel: WindowValues,
     n_frames: int,
     config: AugmentConfig,
     rng: np.random.Generator,
@@ -86,7 +86,7 @@ def random_crop(
     """Cut one crop with random position, tempo and pitch.
 
     Args:
-        log_mel: (M, T_clip) uint8 with T_clip ≥ n_frames.
+        log_mel: (M, T_clip) uint8, with T_clip ≥ n_frames.
         n_frames: T of the crop.
         config: the factor ranges.
         rng: source of randomness.

@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from acoustic.classify.normalise import Scaling
 from acoustic.data.dataset import Clip
 from acoustic.training.augment import AugmentConfig, augment, random_crop
+from acoustic.types import WindowValues
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,9 +75,12 @@ class BatchConfig:
 class Batches:
     """Draws the batches of one training.
 
+    Crops of relative levels are augmented. Those of absolute levels, of published models, are taken
+    as they are and mixed: the augmentations are made for decibels.
+
     Args:
         clips: training clips.
-        outliers: non-music recordings, each (M, T_clip) uint8 with T_clip ≥ T, used as noise and
+        outliers: non-music recordings, each (M, T_clip) with T_clip ≥ T, used as noise and
             as examples of none of the genres; may be empty.
         n_classes: C, number of genres.
         n_frames: T, frames of one crop.
@@ -89,7 +93,7 @@ class Batches:
     def __init__(
         self,
         clips: Sequence[Clip],
-        outliers: Sequence[npt.NDArray[np.uint8]],
+        outliers: Sequence[WindowValues],
         *,
         n_classes: int,
         n_frames: int,
@@ -103,6 +107,7 @@ class Batches:
         self._n_classes = n_classes
         self._n_frames = n_frames
         self._scaling = scaling
+        self._is_absolute = scaling.kind == "absolute"
         self._config = config
         self._seed = seed
         self._device = device
@@ -119,6 +124,10 @@ class Batches:
         seed = int(rng.integers(2**63))
         generator = torch.Generator(self._device).manual_seed(seed)
         crops_db, target = self._crops(rng)
+        if self._is_absolute:
+            x = self._scaling.apply(crops_db.to(self._device))
+            x, target = self._mix(x, target.to(self._device), rng)
+            return Batch(step=step, seed=seed, x=x, target=target)
         augmentation = self._config.augment
         recordings_db = self._outlier_crops(len(crops_db), rng) if self._outliers else None
         crops_db = augment(
@@ -132,14 +141,12 @@ class Batches:
         return Batch(step=step, seed=seed, x=x, target=target)
 
     def _crops(self, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """(N, M, T) crops in dB and (N, C) targets: music first, then non-music."""
+        """(N, M, T) crops and (N, C) targets: music first, then non-music."""
         config = self._config
         n_outliers = round(config.batch_size * config.outlier_ratio) if self._outliers else 0
         n_music = config.batch_size - n_outliers
         chosen = [self._clips[i] for i in rng.choice(len(self._clips), n_music, p=self._weights)]
-        music = torch.stack(
-            [random_crop(c.log_mel, self._n_frames, config.augment, rng) for c in chosen]
-        )
+        music = torch.stack([self._crop(clip.log_mel, rng) for clip in chosen])
         labels = torch.tensor([clip.label for clip in chosen])
         target = F.one_hot(labels, self._n_classes).float()
         if not n_outliers:
@@ -151,9 +158,14 @@ class Batches:
 
     def _outlier_crops(self, n: int, rng: np.random.Generator) -> Tensor:
         chosen = [self._outliers[i] for i in rng.integers(len(self._outliers), size=n)]
-        return torch.stack(
-            [random_crop(mel, self._n_frames, self._config.augment, rng) for mel in chosen]
-        )
+        return torch.stack([self._crop(log_mel, rng) for log_mel in chosen])
+
+    def _crop(self, log_mel: WindowValues, rng: np.random.Generator) -> Tensor:
+        """(M, T) float32: dB, or absolute levels."""
+        if not self._is_absolute:
+            return random_crop(log_mel, self._n_frames, self._config.augment, rng)
+        start = int(rng.integers(0, log_mel.shape[1] - self._n_frames + 1))
+        return torch.from_numpy(log_mel[:, start : start + self._n_frames].astype(np.float32))
 
     def _mix(self, x: Tensor, target: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Mix pairs of crops with one weight per pair (Zhang et al., mixup, 2018)."""

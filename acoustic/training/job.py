@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from acoustic.checkpoint_folder import TRAINING_FILE
 from acoustic.classify.checkpoint import Checkpoint, save_checkpoint
+from acoustic.classify.engine_config import Accelerator
 from acoustic.classify.normalise import Scaling
 from acoustic.classify.vit import VARIANTS, VisionTransformer, VitConfig
 from acoustic.data.dataset import Clip, Dataset
@@ -25,9 +27,11 @@ from acoustic.data.outliers import Outlier
 from acoustic.data.sources import LogMel
 from acoustic.errors import ConfigError
 from acoustic.geometry import MelConfig
+from acoustic.labels import LabelSet
 from acoustic.levels import STORED_TOP_DB, dequantise
 from acoustic.training.batches import Batches
 from acoustic.training.hybrid import prepare_hybrid
+from acoustic.training.probe import fit_probe, freeze
 from acoustic.training.trainer import Recipe, Stream, Trainer
 from acoustic.training.trunk import SCALING
 from acoustic.training.watch import STATE_FILE, Report, Watch
@@ -49,6 +53,10 @@ class Job:
         trunk: weights of a pre-trained trunk, by name, for the variant vit_hybrid; see `trunk`.
         recipe: settings of the training.
         device: "cpu", "cuda" or "mps".
+        probe: whether to fit only a new head on the features of `start_from`.
+        unfreeze: number of last blocks that are trained, after the probe if there is one; None for
+            all.
+        n_threads: CPU threads of the probe.
         resume: whether to continue from the state that an interrupted training left in `out`.
         known_groups: hashes of the groups that `start_from` was trained on.
         known_collections: hashes of the collections that `start_from` was trained on.
@@ -61,7 +69,10 @@ class Job:
     mel: MelConfig
     start_from: Checkpoint | None
     recipe: Recipe
-    device: str
+    device: Accelerator
+    probe: bool = False
+    unfreeze: int | None = None
+    n_threads: int = 1
     resume: bool = False
     known_groups: tuple[str, ...] = ()
     known_collections: tuple[str, ...] = ()
@@ -71,6 +82,13 @@ class Job:
         is_hybrid = self.architecture(2).stem == "mobilenet"
         if is_hybrid and self.start_from is None and self.trunk is None:
             raise ValueError(f"{self.variant} needs the weights of a trunk")
+        if (self.probe or self.unfreeze is not None) and self.start_from is None:
+            raise ValueError("a probe, and frozen blocks, need a checkpoint to start from")
+
+    @property
+    def is_only_probe(self) -> bool:
+        """Whether nothing is trained after the probe."""
+        return self.probe and not self.unfreeze
 
     @property
     def geometry(self) -> MelConfig:
@@ -117,30 +135,35 @@ def train_checkpoint(
     mel = job.geometry
     scaling = start.scaling if start else _scaling(job, train)
     torch.manual_seed(job.recipe.seed)
-    model = _model(job, len(dataset.labels), dataset.labels.names)
-    batches = _batches(job, model, train, [each.log_mel for each in outliers], scaling)
-    trainer = Trainer(model, job.recipe, job.device)
-    watch = Watch(trainer, scaling, valid, job.out, _data_digest(train, outliers), on_report)
     job.out.mkdir(parents=True, exist_ok=True)
-    if job.resume:
-        watch.load()
+    begun_cpu_s = time.process_time()
+    model = _model(job, train, dataset.labels)
+    if job.is_only_probe:
+        history, cpu_minutes = [], (time.process_time() - begun_cpu_s) / 60
     else:
-        watch.save()
-    average = trainer.run(batches, watch)
+        batches = _batches(job, model, train, [each.log_mel for each in outliers], scaling)
+        trainer = Trainer(model, job.recipe, job.device)
+        watch = Watch(trainer, scaling, valid, job.out, _data_digest(train, outliers), on_report)
+        if job.resume:
+            watch.load()
+        else:
+            watch.save()
+        model = trainer.run(batches, watch)
+        history, cpu_minutes = watch.history, watch.cpu_minutes
     manifest = save_checkpoint(
         job.out,
         name=job.name,
         version=job.version,
-        model=average,
+        model=model,
         labels=dataset.labels,
         mel=mel,
         scaling=scaling,
         half=True,
     )
-    facts = _facts(dataset, outliers, job, average, watch.history, watch.cpu_minutes)
+    facts = _facts(dataset, outliers, job, model, history, cpu_minutes)
     _write_json(job.out / TRAINING_FILE, facts)
     (job.out / STATE_FILE).unlink(missing_ok=True)
-    logger.info("trained digest=%s cpu_minutes=%.1f", manifest.digest, watch.cpu_minutes)
+    logger.info("trained digest=%s cpu_minutes=%.1f", manifest.digest, cpu_minutes)
 
 
 def _batches(
@@ -195,14 +218,32 @@ def _data_digest(train: Sequence[Clip], outliers: Sequence[Outlier]) -> str:
     return digest.hexdigest()
 
 
-def _model(job: Job, n_classes: int, names: tuple[str, ...]) -> VisionTransformer:
+def _model(job: Job, train: Sequence[Clip], labels: LabelSet) -> VisionTransformer:
+    """The model to train: a new one, one that exists, or a probe of it."""
     if job.start_from is None:
-        model = VisionTransformer(job.architecture(n_classes))
+        model = VisionTransformer(job.architecture(len(labels)))
         if job.trunk is not None:
             model.load_state_dict(dict(job.trunk), strict=False)
         return model
-    known = job.start_from
-    if known.manifest.labels.names == names:
+    if job.probe:
+        model = fit_probe(
+            job.start_from,
+            train,
+            len(labels),
+            penalty=job.recipe.hybrid.penalty,
+            accelerator=job.device,
+            n_threads=job.n_threads,
+        )
+    else:
+        model = _with_genres(job.start_from, labels)
+    if job.unfreeze is not None:
+        freeze(model, job.unfreeze)
+    return model
+
+
+def _with_genres(known: Checkpoint, labels: LabelSet) -> VisionTransformer:
+    n_classes = len(labels)
+    if known.manifest.labels.names == labels.names and known.styles is None:
         return known.model
     # Other genres: the layers with C outputs start from random values; all others keep their
     # weights.
@@ -229,6 +270,12 @@ def _refuse_untrainable(dataset: Dataset, train: Sequence[Clip]) -> None:
         raise ConfigError(f"no train recording of {', '.join(empty)}: each genre needs one")
 
 
+def _how(job: Job) -> str:
+    if job.start_from is None:
+        return job.variant
+    return "probe" if job.is_only_probe else "fine-tuned"
+
+
 def _facts(
     dataset: Dataset,
     outliers: Sequence[Outlier],
@@ -238,7 +285,7 @@ def _facts(
     cpu_minutes: float,
 ) -> dict[str, Any]:
     return {
-        "variant": job.variant if job.start_from is None else "fine-tuned",
+        "variant": _how(job),
         "started_from": job.start_from.manifest.digest if job.start_from else None,
         "n_parameters": sum(p.numel() for p in model.parameters()),
         "recipe": asdict(job.recipe),

@@ -15,17 +15,18 @@ from acoustic.classify.normalise import Scaling
 from acoustic.classify.vit import VisionTransformer
 from acoustic.data.dataset import Clip
 from acoustic.data.windows import cut_windows
+from acoustic.types import WindowValues
 
 Logits = npt.NDArray[np.float32]
 
 
 def clip_logits(
-    forward: Callable[[npt.NDArray[np.uint8]], Logits],
+    forward: Callable[[WindowValues], Logits],
     clips: Iterable[Clip],
     n_frames: int,
     n_windows: int,
 ) -> list[Logits]:
-    """(S, C) logits of every clip; `forward` maps (S, M, T) uint8 to them."""
+    """(S, C) logits of every clip; `forward` maps (S, M, T) to them."""
     return [forward(cut_windows(clip.log_mel, n_frames, n_windows)) for clip in clips]
 
 
@@ -50,7 +51,7 @@ def validation_accuracy(
     """
     n_frames = model.config.input_width
 
-    def forward(windows: npt.NDArray[np.uint8]) -> Logits:
+    def forward(windows: WindowValues) -> Logits:
         x = scaling.apply(torch.from_numpy(windows).to(device))
         with torch.autocast(device, torch.bfloat16, enabled=precision == "bf16"):
             logits = model(x)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -87,6 +88,7 @@ def fit(
     trained = trained_collections(folder)
     tracks = evaluate_clips(engine, held_out.valid, neighbours, trained)
     report_unseen([clip.collection for clip in held_out.valid], trained)
+    config = replace(config, standardise=folder.manifest.styles is not None)
     fitted = fit_calibration(tracks, folder.digest, folder.labels, config)
     if neighbours is not None:
         save_neighbours(checkpoint, neighbours, folder.digest)

@@ -17,6 +17,7 @@ from acousticsense.cli.data_options import (
     Data,
     NotMusic,
     Threads,
+    n_threads,
 )
 from acousticsense.cli.options import (
     log_to_stderr,
@@ -39,10 +40,12 @@ from acousticsense.cli.train_options import (
     Optimiser,
     Out,
     Overwrite,
+    Probe,
     Resume,
     SeedValue,
     StartFrom,
     Trunk,
+    Unfreeze,
     ValidRatioValue,
     Variant,
     VersionValue,
@@ -72,6 +75,8 @@ def train(
     optimiser: Optimiser = None,
     layer_decay: LayerDecay = None,
     gradient_checkpointing: GradientCheckpointing = False,
+    probe: Probe = False,
+    unfreeze: Unfreeze = None,
     seed: SeedValue = 0,
     collection: Collection = None,
     device: Device = DeviceOption.AUTO,
@@ -102,6 +107,7 @@ def train(
                 max_minutes=max_minutes, noise=noise,
                 optimiser=None if optimiser is None else optimiser.value,
                 layer_decay=layer_decay, gradient_checkpointing=gradient_checkpointing, seed=seed,
+                probe=probe, unfreeze=unfreeze, threads=n_threads(threads),
             )  # fmt: skip
         _train(job, data, not_music, valid_ratio, collection, threads, calibrate)
 

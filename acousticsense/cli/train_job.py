@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from deployments.built_in import DEFAULT_CHECKPOINT, built_in
 
@@ -35,6 +35,9 @@ def make_job(
     layer_decay: float | None,
     gradient_checkpointing: bool,
     seed: int,
+    probe: bool,
+    unfreeze: int | None,
+    threads: int,
 ) -> Job:
     """What to train; the checkpoint to fine-tune, or the trunk, is loaded here.
 
@@ -55,6 +58,8 @@ def make_job(
     from acoustic.training.trunk import read_trunk
 
     _refuse_unused(start_from, variant, window_s, trunk)
+    if (probe or unfreeze is not None) and not start_from:
+        raise ValueError("--probe and --unfreeze need a checkpoint: give it with --from")
     if not start_from and not variant:
         start_from = built_in(DEFAULT_CHECKPOINT)
     known = load_checkpoint(CheckpointFolder.open(start_from)) if start_from else None
@@ -85,7 +90,10 @@ def make_job(
                 recipe.optimiser, name=optimiser or recipe.optimiser.name, layer_decay=decay
             ),
         ),
-        device=where,
+        device=cast("Accelerator", where),
+        probe=probe,
+        unfreeze=unfreeze,
+        n_threads=threads,
         resume=resume,
         known_groups=trained_groups(known.folder) if known else (),
         known_collections=trained_collections(known.folder) if known else (),

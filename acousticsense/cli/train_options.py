@@ -78,6 +78,19 @@ LayerDecay = Annotated[
     typer.Option(help="Learning rate of a block over that of the next; 1, or 0.75 with --from."),
 ]
 GradientCheckpointing = Annotated[bool, typer.Option(help="Less memory for more time.")]
+Probe = Annotated[
+    bool,
+    typer.Option(
+        help="With --from: fit only a new head on the features of its model, in the time of one "
+        "pass over the data."
+    ),
+]
+Unfreeze = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="With --from: train only this many last blocks and the head; all by default."
+    ),
+]
 SeedValue = Annotated[
     int, typer.Option(help="Random seed of the weights, the batches and the split.")
 ]

@@ -100,7 +100,8 @@ def identity(file: SourceFile, size_bytes: int, etag: str) -> dict[str, Any]:
 
 def answer_columns(prediction: Prediction) -> dict[str, Any]:
     """Columns of a file that was classified."""
-    body = {k: v for k, v in prediction.to_dict().items() if k not in LEFT_OUT}
+    answer = prediction.to_dict()  # some fields are left out where there is nothing to say
+    body = {name: answer.get(name) for name in ANSWER.names}
     return {**body, "error_code": "", "error_message": ""}
 
 

@@ -52,7 +52,9 @@ PREDICTION = Prediction(
     quality=QUALITY,
     descriptors=DESCRIPTORS,
     model=CalibratedModel(
-        **{field.name: getattr(MODEL, field.name) for field in fields(MODEL)}, temperature=1.25
+        **{field.name: getattr(MODEL, field.name) for field in fields(MODEL)},
+        temperature=1.25,
+        calibrated=True,
     ),
     config_digest="c" * 12,
     content_sha256="",

@@ -16,7 +16,7 @@ from acoustic.checkpoint_folder import CheckpointFolder
 from acoustic.classify.checkpoint import load_checkpoint
 from acoustic.classify.hub import read_hub_folder
 from acoustic.errors import CheckpointError
-from acoustic.preprocess.mel import MelSpectrogram, model_window
+from acoustic.preprocess.mel import MelSpectrogram, model_values
 from deployments.importing import ImportOptions, import_checkpoint
 from tests.support.hub import ast_input, label_list, maest_input, save_ast, save_maest, tiny_ast
 
@@ -73,7 +73,7 @@ def test_what_is_served_differs_by_the_rounding_of_float16_alone(kind: str, tmp_
     found = read_hub_folder(save(tmp_path / "hub", theirs))
     spectrogram = MelSpectrogram(found.mel)
     for waveform in sounds(3.0).values():
-        window = model_window(spectrogram, spectrogram.power(waveform))
+        window = model_values(spectrogram, spectrogram.power(waveform))
         assert window.dtype == np.float16
         assert window.shape == (n_mels, n_frames)
         ours = found.scaling.apply(torch.from_numpy(window)[None])[0, 0]

@@ -224,3 +224,30 @@ def test_a_family_is_as_reliable_as_an_answer_without_review() -> None:
     right = of_families.argmax(axis=1) == family[fresh.labels]
     assert 0.1 < shown.mean() < 0.9
     assert right[shown].mean() == pytest.approx(0.8, abs=0.05)
+
+
+def test_scores_of_unrelated_labels_are_put_on_one_scale() -> None:
+    """One genre's usual score is far above another's: without the scale it is always the answer."""
+    tracks = made_tracks(400)
+    gains, shifts = np.array([1, 5, 0.2, 2])[: len(LABELS)], np.array([0, 40, -3, 8])[: len(LABELS)]
+    skewed = replace(
+        tracks,
+        logits={
+            n: [(x * gains + shifts).astype(np.float32) for x in v]
+            for n, v in tracks.logits.items()
+        },
+    )
+    plain = CalibrationConfig()
+    scaled = CalibrationConfig(standardise=True)
+    found = {
+        name: fit_calibration(skewed, "", LABELS, config).at(3).nll
+        for name, config in (("plain", plain), ("scaled", scaled))
+    }
+    reference = fit_calibration(tracks, "", LABELS, scaled).at(3).nll
+    assert found["scaled"] == pytest.approx(reference, abs=0.02)
+    assert found["plain"] > found["scaled"] + 0.2
+    fitted = fit_calibration(skewed, "", LABELS, scaled)
+    crossed = cross_fit(skewed, LABELS, 3, 0.9, scaled)
+    truth = skewed.labels
+    assert crossed.sets[np.arange(len(truth)), truth].mean() == pytest.approx(0.9, abs=0.06)
+    assert len(fitted.means) == len(LABELS)

@@ -16,7 +16,7 @@ from acoustic.data.dataset import Dataset
 from acoustic.data.outliers import Outlier
 from acoustic.errors import ConfigError
 from acoustic.geometry import MelConfig
-from acoustic.labels import GENRES
+from acoustic.labels import GENRES, Label, LabelSet
 from acoustic.training.job import Job, _data_digest, _model, fit_scaling, train_checkpoint
 from acoustic.training.trainer import Recipe
 from tests.support.clips import BEATS, NOTES, clip
@@ -88,8 +88,8 @@ def test_fine_tuning_keeps_the_geometry_of_the_checkpoint(known: Checkpoint) -> 
 
 def test_the_same_genres_keep_the_head_and_others_start_it_afresh(known: Checkpoint) -> None:
     made = job(start_from=known)
-    assert _model(made, 16, GENRES.names) is known.model
-    other = _model(made, 3, ("a", "b", "c"))
+    assert _model(made, [], GENRES) is known.model
+    other = _model(made, [], LabelSet(Label(name=name) for name in "abc"))
     assert other.config.n_classes == 3
     before, after = known.model.state_dict(), other.state_dict()
     assert set(before) == set(after)

@@ -184,7 +184,7 @@ def test_a_value_of_another_type_is_invalid(
 
 
 def test_null_stands_only_where_it_is_documented(bodies: list[dict[str, Any]]) -> None:
-    nullable = {"duration_s", "prediction_set", "family", "timeline"}
+    nullable = {"duration_s", "prediction_set", "family", "timeline", "styles"}
     for name in Prediction.__dataclass_fields__:
         body = {**bodies[0], name: None}
         if name in nullable:
