@@ -102,7 +102,7 @@ class Pipeline:
             InputError: the audio or an option is at fault.
         """
         options = options or RequestOptions()
-        options.check_model(len(self.postprocessor.labels))
+        options.check_model(len(self.postprocessor.labels_of(options.taxonomy)))
 
         def features(round_number: int) -> TrackFeatures:
             return self.preprocessor.process(data, options.effort, round_number)

@@ -35,6 +35,7 @@ from acousticsense.guide import guide_row
 from acousticsense.inputs import AudioInput, expand, read_input
 from acousticsense.loading import open_pipeline
 from deployments.config import BUILT_IN
+from deployments.taxonomies import SUFFIXES, taxonomy_name
 
 DEFAULT_WORKERS = 4
 """Threads that decode; more help only where the model runs on a GPU."""
@@ -51,6 +52,7 @@ class Classifier:
         precision: "auto", "fp32", "bf16" or "fp16".
         batch_size: files whose windows are evaluated together in `classify_many`.
         cache: None for no cache of features, a folder for one on disk, or its bounds.
+        taxonomy: taxonomy of all answers, by name or as a YAML file; "" for the model's own genres.
         config: file of settings; None for the built-in one.
 
     Raises:
@@ -68,6 +70,7 @@ class Classifier:
         batch_size: int = 8,
         cache: CacheConfig | str | Path | None = None,
         *,
+        taxonomy: str | Path = "",
         config: str | Path | None = None,
     ) -> None:
         if batch_size < 1:
@@ -76,10 +79,13 @@ class Classifier:
         self._arguments: dict[str, Any] = {
             "model": model if model == BUILT_IN else Path(model).absolute(), "device": device,
             "precision": precision, "batch_size": batch_size, "cache": _absolute_cache(cache),
+            "taxonomy": _absolute_file(taxonomy),
             "config": None if config is None else Path(config).absolute(),
         }  # fmt: skip
         self.batch_size = batch_size
-        self.pipeline = open_pipeline(config, model, device, precision, cache)
+        self.pipeline = open_pipeline(config, model, device, precision, cache, str(taxonomy))
+        self._taxonomy = taxonomy_name(str(taxonomy))
+        self.pipeline.postprocessor.labels_of(self._taxonomy)  # an unknown name fails here
         self._is_closed = False
         self._lock = threading.Lock()
         self._n_requests = self._n_cached = 0
@@ -87,8 +93,8 @@ class Classifier:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Names of the genres, in the model's order."""
-        return self.pipeline.postprocessor.labels.names
+        """Names of the genres of the answers, in the model's order."""
+        return self.pipeline.postprocessor.labels_of(self._taxonomy).names
 
     def classify(
         self,
@@ -113,7 +119,10 @@ class Classifier:
             InputError: the audio or an option is at fault.
             TypeError: `audio` is of another kind.
         """
-        options = RequestOptions(effort=effort, top_k=top_k, coverage=coverage, timeline=timeline)
+        options = RequestOptions(
+            effort=effort, top_k=top_k, coverage=coverage, timeline=timeline,
+            taxonomy=self._taxonomy,
+        )  # fmt: skip
         (outcome,) = self._evaluate([decode(self.pipeline.preprocessor, audio, options)])
         if isinstance(outcome, AcousticError):
             raise outcome
@@ -151,7 +160,10 @@ class Classifier:
             ValueError: `workers` is below 1.
             TypeError: while reading: an input is of an unknown kind; the iteration ends.
         """
-        options = RequestOptions(effort=effort, top_k=top_k, coverage=coverage, timeline=timeline)
+        options = RequestOptions(
+            effort=effort, top_k=top_k, coverage=coverage, timeline=timeline,
+            taxonomy=self._taxonomy,
+        )  # fmt: skip
         options.check_model(len(self.labels))
         if workers is not None and workers < 1:
             raise ValueError(f"workers is {workers}, must be 1 or more")
@@ -163,7 +175,9 @@ class Classifier:
 
     async def process_audio_batch(self, paths: Sequence[str | Path]) -> list[dict[str, Any]]:
         """The guide's call (its section 5.1): one `guide_row` per file, in order."""
-        results = await asyncio.to_thread(lambda: list(self._many(iter(paths), RequestOptions())))
+        results = await asyncio.to_thread(
+            lambda: list(self._many(iter(paths), RequestOptions(taxonomy=self._taxonomy)))
+        )
         return [guide_row(str(p), each) for p, each in zip(paths, results, strict=True)]
 
     def embed(self, audio: AudioInput, *, effort: Effort = "balanced") -> npt.NDArray[np.float32]:
@@ -271,3 +285,9 @@ def _absolute_cache(cache: CacheConfig | str | Path | None) -> CacheConfig | str
     if isinstance(cache, CacheConfig):
         return replace(cache, folder=os.path.abspath(cache.folder)) if cache.folder else cache
     return None if cache is None else os.path.abspath(cache)
+
+
+def _absolute_file(taxonomy: str | Path) -> str:
+    """A taxonomy's file by its absolute path; a name stays."""
+    name = str(taxonomy)
+    return str(Path(name).absolute()) if name.endswith(SUFFIXES) else name

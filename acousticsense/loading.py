@@ -9,6 +9,7 @@ from acoustic.classify.engine_config import Accelerator, Precision
 from acoustic.pipeline import Pipeline, PipelineConfig
 from acoustic.preprocess.cache import CacheConfig
 from deployments.config import BUILT_IN, load_config
+from deployments.taxonomies import with_taxonomy
 
 
 def open_pipeline(
@@ -17,6 +18,7 @@ def open_pipeline(
     device: Accelerator = "auto",
     precision: Precision = "auto",
     cache: CacheConfig | str | Path | None = None,
+    taxonomy: str = "",
 ) -> Pipeline:
     """The three stages as the service would run them.
 
@@ -26,6 +28,7 @@ def open_pipeline(
         device: "auto" for the settings' own.
         precision: "auto" for the settings' own.
         cache: see `Classifier`.
+        taxonomy: what the caller will ask for, by name or as a file.
 
     Raises:
         ConfigError: the settings cannot be used.
@@ -35,6 +38,7 @@ def open_pipeline(
     if model != BUILT_IN:
         settings = replace(settings, checkpoint=str(Path(model).absolute()))
     engine = settings.engine
+    postprocess = with_taxonomy(settings.postprocess, taxonomy)
     if device != "auto":
         engine = replace(engine, accelerator=device)
     if precision != "auto":
@@ -46,6 +50,6 @@ def open_pipeline(
             preprocess=settings.preprocess,
             cache=bounds,
             engine=engine,
-            postprocess=settings.postprocess,
+            postprocess=postprocess,
         ),
     )

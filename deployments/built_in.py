@@ -21,6 +21,7 @@ RULES = "configs/rules.yaml"
 GUIDE_RULES = "configs/rules-guide.yaml"
 GUIDE_FRONT_END = "configs/guide.yaml"
 LABEL_MAPS = "configs/labels"
+TAXONOMIES = "configs/taxonomies"
 SERVE_CONFIG = "serve_config.yaml"
 GRAFANA = "configs/grafana"
 

@@ -25,8 +25,9 @@ from acoustic.postprocess.rules import Rule
 from acoustic.preprocess.cache import CacheConfig
 from acoustic.preprocess.preprocessor import PreprocessConfig
 from acoustic.preprocess.segments import WINDOWS_BY_EFFORT
-from deployments.built_in import DEFAULT_CHECKPOINT, DEFAULT_SETTINGS, RULES, built_in
-from deployments.strict import parse_strict
+from deployments.built_in import DEFAULT_CHECKPOINT, DEFAULT_SETTINGS, RULES, TAXONOMIES, built_in
+from deployments.strict import parse_strict, read_yaml
+from deployments.taxonomies import load_taxonomies
 
 BUILT_IN = "default"
 """Names the built-in checkpoint or file of rules in place of a path."""
@@ -88,6 +89,8 @@ class ServiceConfig:
             one.
         rules: file of music-knowledge rules, relative to the settings file; "default" is the
             built-in one, "" for none.
+        taxonomies: folder of taxonomies, relative to the settings file; "default" is the built-in
+            one, "" for none.
         preprocess: stage 1; the checkpoint's geometry replaces `mel`.
         cache: bounds of the feature cache.
         engine: stage 2.
@@ -97,6 +100,7 @@ class ServiceConfig:
 
     checkpoint: str = BUILT_IN
     rules: str = BUILT_IN
+    taxonomies: str = BUILT_IN
     preprocess: PreprocessConfig = field(default_factory=PreprocessConfig)
     cache: CacheConfig = field(default_factory=CacheConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
@@ -125,6 +129,7 @@ class ServiceConfig:
         public = asdict(self)
         public["checkpoint"] = self.checkpoint_folder.name
         public["rules"] = Path(self.rules).name
+        public["taxonomies"] = Path(self.taxonomies).name
         public["cache"]["folder"] = bool(self.cache.folder)
         public["preprocess"].pop("mel")
         return public
@@ -148,6 +153,11 @@ def load_config(path: Path | None = None) -> ServiceConfig:
             raise ConfigError(f"{path.name}: rules stand both in {config.rules} and in postprocess")
         file = built_in(RULES) if config.rules == BUILT_IN else path.parent / config.rules
         config = replace(config, postprocess=replace(config.postprocess, rules=load_rules(file)))
+    if config.taxonomies:
+        known = config.taxonomies == BUILT_IN
+        folder = built_in(TAXONOMIES) if known else path.parent / config.taxonomies
+        found = load_taxonomies(folder)
+        config = replace(config, postprocess=replace(config.postprocess, taxonomies=found))
     checkpoint = os.environ.get(CHECKPOINT_VARIABLE)
     if checkpoint:
         return replace(config, checkpoint=_absolute(Path.cwd(), checkpoint))
@@ -199,21 +209,6 @@ def save_rules(path: Path, rules: tuple[Rule, ...], head: str = "") -> None:
     ]
     text = yaml.safe_dump({"rules": rows}, sort_keys=False, allow_unicode=True)
     path.write_text(head + text, encoding="utf-8")
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML file that holds a mapping.
-
-    Raises:
-        ConfigError: unreadable, not YAML, or not a mapping.
-    """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path.name} cannot be read: {error}") from error
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path.name} does not hold a mapping")
-    return content
 
 
 def merge_config(base: PostprocessConfig, changes: dict[str, Any]) -> PostprocessConfig:

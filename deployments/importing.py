@@ -21,9 +21,8 @@ from acoustic.labels import GENRES, Label, LabelSet
 from acoustic.postprocess.calibration import Calibration, WindowCalibration, save_calibration
 from acoustic.styles import Output, Styles
 from deployments.built_in import GUIDE_FRONT_END, built_in
-from deployments.config import read_yaml
 from deployments.label_maps import OWN, load_label_map, recognise
-from deployments.strict import parse_strict
+from deployments.strict import parse_strict, read_yaml
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 OWN_THRESHOLD = 0.1

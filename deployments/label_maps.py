@@ -11,8 +11,7 @@ from acoustic.errors import ConfigError
 from acoustic.labels import GENRES, LabelSet
 from acoustic.styles import Output, Styles
 from deployments.built_in import LABEL_MAPS, built_in
-from deployments.config import read_yaml
-from deployments.strict import parse_strict
+from deployments.strict import parse_strict, read_yaml
 
 OWN = "own"
 """Name of no file: every label of the model is a genre."""

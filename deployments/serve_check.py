@@ -20,7 +20,8 @@ from acoustic.errors import AcousticError, ConfigError
 from acoustic.postprocess.calibration import load_calibration
 from deployments.app import AppArgs
 from deployments.built_in import root
-from deployments.config import load_config, merge_config, read_yaml
+from deployments.config import load_config, merge_config
+from deployments.strict import read_yaml
 
 IMPORT_PATH = "deployments.app:build"
 DEPLOYMENTS = ("Ingress", "Preprocess", "Classify", "Postprocess")

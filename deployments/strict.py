@@ -8,8 +8,10 @@ import difflib
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
 
+import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from acoustic.errors import ConfigError
@@ -96,3 +98,18 @@ def _nested_dataclasses(hint: Any) -> Iterator[type]:
             yield from _nested_dataclasses(inner)
     for argument in get_args(hint):
         yield from _nested_dataclasses(argument)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML file that holds a mapping.
+
+    Raises:
+        ConfigError: unreadable, not YAML, or not a mapping.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path.name} cannot be read: {error}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path.name} does not hold a mapping")
+    return content

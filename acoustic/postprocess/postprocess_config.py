@@ -11,6 +11,7 @@ from acoustic.postprocess.aggregation import Aggregation
 from acoustic.postprocess.conformal import SET_METHODS, SetMethod
 from acoustic.postprocess.reasons import ReviewThresholds
 from acoustic.postprocess.rules import Rule
+from acoustic.postprocess.taxonomy import Taxonomy
 from acoustic.request import check_coverage
 
 
@@ -29,6 +30,7 @@ class PostprocessConfig:
             evaluates another round.
         rules: music-knowledge rules, in the order in which they are applied.
         review: thresholds of the review flag.
+        taxonomies: how genres are joined, renamed or left out, for callers who ask for one by name.
     """
 
     aggregation: Aggregation = "mean_probability"
@@ -38,6 +40,7 @@ class PostprocessConfig:
     auto_margin: float = 0.2
     rules: tuple[Rule, ...] = ()
     review: ReviewThresholds = field(default_factory=ReviewThresholds)
+    taxonomies: tuple[Taxonomy, ...] = ()
 
     def __post_init__(self) -> None:
         if self.aggregation not in get_args(Aggregation):
@@ -50,5 +53,8 @@ class PostprocessConfig:
             check_coverage(self.coverage)
         except InvalidOptionError as error:
             raise ValueError(error.message) from error
+        names = [taxonomy.name for taxonomy in self.taxonomies]
+        if len(set(names)) < len(names) or not all(names):
+            raise ValueError(f"taxonomies need different names, got {names}")
         if not 0 <= self.auto_margin <= 1:
             raise ValueError(f"auto_margin is {self.auto_margin}, limits are 0 to 1")

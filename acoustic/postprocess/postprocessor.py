@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from acoustic.checkpoint_folder import CheckpointFolder
 from acoustic.digest import config_digest
@@ -15,24 +13,24 @@ from acoustic.labels import LabelSet
 from acoustic.postprocess.aggregation import aggregate
 from acoustic.postprocess.calibration import (
     Calibration,
-    Logits,
     Probabilities,
     WindowCalibration,
     calibrated_probabilities,
     load_calibration,
-    sigmoid,
 )
 from acoustic.postprocess.conformal import prediction_sets
-from acoustic.postprocess.families import FamilyLimits, find_family
+from acoustic.postprocess.families import find_family
+from acoustic.postprocess.limits import family_limits, review_limits
 from acoustic.postprocess.postprocess_config import PostprocessConfig
 from acoustic.postprocess.reasons import (
     NOT_CALIBRATED,
     Evidence,
-    ReviewThresholds,
     find_reasons,
 )
 from acoustic.postprocess.rounds import RoundResult
 from acoustic.postprocess.rules import Rules
+from acoustic.postprocess.style_scores import best_styles, genre_scores
+from acoustic.postprocess.taxonomy import Shelves
 from acoustic.postprocess.uncertainty import measure_uncertainty
 from acoustic.prediction import (
     AppliedRule,
@@ -42,19 +40,15 @@ from acoustic.prediction import (
     Prediction,
     PredictionSet,
     Reason,
-    StyleScore,
     Uncertainty,
     WindowScore,
 )
 from acoustic.profiling import StageTimer
 from acoustic.request import RequestOptions
 from acoustic.styles import Styles
-from acoustic.types import TrackLogits
+from acoustic.types import TrackFacts, TrackLogits
 
 DEFAULT_TOP_K = 5
-MAX_STYLES = 10
-DEFAULT_MIN_CONFIDENCE = 0.5
-"""Confidence threshold when neither the settings nor the calibration set one."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -63,7 +57,7 @@ class _Answered:
 
     Attributes:
         scores: all genres, most probable first.
-        probabilities: (C,) after the rules.
+        left_out: probability of the genres that the taxonomy leaves out.
         rules_applied: rules that changed them.
         members: prediction set, None where there is no quantile.
         uncertainty: how unsure the model is.
@@ -73,7 +67,7 @@ class _Answered:
     """
 
     scores: tuple[GenreScore, ...]
-    probabilities: Probabilities
+    left_out: float
     rules_applied: tuple[AppliedRule, ...]
     members: PredictionSet | None
     uncertainty: Uncertainty
@@ -93,7 +87,7 @@ class Postprocessor:
         styles: the model's own labels, None if its labels are the genres.
 
     Raises:
-        ConfigError: a rule names a genre or a feature that does not exist.
+        ConfigError: a rule or a taxonomy names a genre or a feature that does not exist.
     """
 
     def __init__(
@@ -111,8 +105,11 @@ class Postprocessor:
         self.calibration = calibration.with_temperature(config.temperature)
         self._window_s = window_s
         self._rules = Rules(config.rules, labels)
+        self._genres = {"": Shelves(labels)}
+        for taxonomy in config.taxonomies:
+            self._genres[taxonomy.name] = Shelves(labels, taxonomy)
         enabled = tuple(rule for rule in config.rules if rule.enabled)
-        self._digest = config_digest(replace(config, rules=enabled), calibration)
+        self._digest = config_digest(replace(config, rules=enabled, taxonomies=()), calibration)
 
     @classmethod
     def from_folder(
@@ -155,28 +152,32 @@ class Postprocessor:
             InvalidOptionError: top_k above C, or a coverage that the calibration does not support.
         """
         options = options or RequestOptions()
-        options.check_model(len(self.labels))
+        genres = self._shelves(options.taxonomy)
+        options.check_model(len(genres.labels))
         timer = StageTimer()
         with timer.stage("postprocess"):
             track = replace(track, logits=self.calibration.standardised(track.logits))
             fitted = self.calibration.at(len(track.logits))
-            answered = self._answer(track, fitted, options.coverage)
-            limits = self._limits(fitted)
+            answered = self._answer(track, fitted, options.coverage, genres)
+            limits = review_limits(self.config.review, self.calibration, fitted)
             scores = answered.scores
             evidence = Evidence(
                 scores=scores,
                 uncertainty=answered.uncertainty,
                 facts=track.facts,
-                confusion=self._confusion(scores, answered.members),
+                confusion=self._confusion(scores, answered.members, genres),
                 window_s=self._window_s,
+                left_out=answered.left_out,
             )
             reasons = find_reasons(evidence, limits)
             if not self.calibration.is_fitted:
                 reasons = (NOT_CALIBRATED, *reasons)
             family = None
-            if not self._are_scores:
-                family = find_family(scores, self.labels, self._family_limits(fitted, limits))
-            windows = self._timeline(track, fitted.temperature) if options.timeline else None
+            if self._styles is None or self.calibration.is_fitted:  # scores do not add up
+                family = find_family(scores, genres.labels, family_limits(fitted, limits))
+            windows = (
+                self._timeline(track, fitted.temperature, genres) if options.timeline else None
+            )
         answered = replace(answered, reasons=reasons, family=family, timeline=windows)
         prediction = self._assemble(track, options, fitted, answered, timer.timings_ms)
         margin = scores[0].probability - scores[1].probability
@@ -192,6 +193,9 @@ class Postprocessor:
         timings_ms: dict[str, float],
     ) -> Prediction:
         facts, model, scores = track.facts, track.model, answered.scores
+        genres, styles = self._shelves(options.taxonomy), None
+        if self._styles is not None and track.styles is not None:
+            styles = best_styles(self._styles, track.styles, genres)
         return Prediction(
             file=options.file,
             duration_s=facts.info.duration_s,
@@ -217,38 +221,61 @@ class Postprocessor:
                 temperature=fitted.temperature,
                 calibrated=self.calibration.is_fitted,
             ),
-            config_digest=config_digest(facts.front_end_digest, self._digest),
+            config_digest=self._digest_of(facts, genres),
             content_sha256=facts.content_sha256,
             cached=facts.cached,
             timings_ms={**track.timings_ms, **timings_ms},
             timeline=answered.timeline,
-            styles=self._style_scores(track.styles),
+            styles=styles,
         )
 
-    @property
-    def _are_scores(self) -> bool:
-        """Whether the numbers are the model's scores: they belong to labels that do not add up."""
-        return self._styles is not None and not self.calibration.is_fitted
+    def labels_of(self, taxonomy: str) -> LabelSet:
+        """The genres of answers by a taxonomy; "" for the model's own.
+
+        Raises:
+            InvalidOptionError: there is no taxonomy of that name.
+        """
+        return self._shelves(taxonomy).labels
+
+    def _shelves(self, taxonomy: str) -> Shelves:
+        """The genres of the answer."""
+        if taxonomy not in self._genres:
+            known = ", ".join(name for name in self._genres if name) or "none"
+            raise InvalidOptionError(f"taxonomy is {taxonomy[:64]!r}, known are {known}")
+        return self._genres[taxonomy]
+
+    def _digest_of(self, facts: TrackFacts, genres: Shelves) -> str:
+        applied = () if genres.taxonomy is None else (genres.taxonomy,)
+        return config_digest(facts.front_end_digest, self._digest, *applied)
 
     def _answer(
-        self, track: TrackLogits, fitted: WindowCalibration, coverage: float | None
+        self,
+        track: TrackLogits,
+        fitted: WindowCalibration,
+        coverage: float | None,
+        genres: Shelves,
     ) -> _Answered:
         calibrated = aggregate(
             track.logits, fitted.temperature, self.config.aggregation, self.calibration.floor
         )
         probabilities, rules_applied = self._rules.apply(calibrated, track.facts)
-        shown = self._scores(track.logits) if self._are_scores else probabilities
+        left_out = genres.left_out(probabilities)
+        calibrated, probabilities = genres.possible(calibrated), genres.possible(probabilities)
+        joined = shown = genres.join(probabilities)
+        if self._styles is not None and not self.calibration.is_fitted:
+            shown = genres.join_scores(genre_scores(self._styles, track.logits))
         # stable, so that equal probabilities keep the model's order and answers are reproducible
         ranking = np.argsort(-shown, kind="stable")
         return _Answered(
             scores=tuple(
-                GenreScore(genre=self.labels.names[i], probability=float(shown[i])) for i in ranking
+                GenreScore(genre=genres.labels.names[i], probability=float(shown[i]))
+                for i in ranking
             ),
-            probabilities=probabilities,
+            left_out=left_out,
             rules_applied=rules_applied,
-            members=self._prediction_set(calibrated, probabilities, fitted, coverage),
+            members=self._prediction_set(calibrated, probabilities, fitted, coverage, genres),
             uncertainty=measure_uncertainty(
-                probabilities, track.logits, track.distance, track.music, fitted
+                joined, track.logits, track.distance, track.music, fitted
             ),
         )
 
@@ -258,6 +285,7 @@ class Postprocessor:
         probabilities: Probabilities,
         fitted: WindowCalibration,
         coverage: float | None,
+        genres: Shelves,
     ) -> PredictionSet | None:
         """The set by the probabilities before the rules, which the quantile was fitted to.
 
@@ -276,78 +304,44 @@ class Postprocessor:
             )
             raise InvalidOptionError(f"a coverage of {coverage:g} is not supported: {why}")
         members = prediction_sets(calibrated[None], quantile, method)[0]
-        members[probabilities.argmax()] = True
-        order = np.argsort(-probabilities, kind="stable")
-        genres = tuple(self.labels.names[i] for i in order if members[i])
-        return PredictionSet(coverage=round(wanted, 2), genres=genres)
-
-    def _scores(self, logits: Logits) -> Probabilities:
-        """(C,) mean scores of the genres in [0, 1], which do not sum to 1."""
-        assert self._styles is not None
-        of_windows = sigmoid(logits) if self._styles.output == "sigmoid" else np.exp(logits)
-        return np.asarray(of_windows.mean(axis=0), np.float64)
-
-    def _style_scores(
-        self, scores: npt.NDArray[np.float32] | None
-    ) -> tuple[StyleScore, ...] | None:
-        """The highest scores of styles that reach their threshold."""
-        styles = self._styles
-        if styles is None or scores is None:
-            return None
-        best = np.argsort(-scores, kind="stable")[:MAX_STYLES]
-        return tuple(
-            StyleScore(name=styles.names[i], score=float(scores[i]), genre=styles.genres[i])
-            for i in best
-            if scores[i] >= styles.thresholds[i]
-        )
+        joined, joined_members = genres.join(probabilities), genres.join_set(members)
+        joined_members[joined.argmax()] = True
+        order = np.argsort(-joined, kind="stable")
+        names = tuple(genres.labels.names[i] for i in order if joined_members[i])
+        return PredictionSet(coverage=round(wanted, 2), genres=names)
 
     def _basis(self) -> str:
         n = self.calibration.n_collections
         tracks = f"{self.calibration.n_tracks} tracks"
         return f"{tracks} of {n} collections" if n else tracks
 
-    def _limits(self, fitted: WindowCalibration) -> ReviewThresholds:
-        """The configured thresholds; where they are None, those of the calibration."""
-        configured = self.config.review
-        confidence, is_fitted = fitted.review_threshold, self.calibration.is_fitted
-        found: dict[str, Any] = {
-            "min_confidence": DEFAULT_MIN_CONFIDENCE if confidence is None else confidence,
-            "max_segment_disagreement": fitted.limits.get("segment_disagreement"),
-            "max_distance": fitted.limits.get("distance"),
-            "max_not_music": fitted.limits.get("not_music", None if is_fitted else 0.5),
-        }
-        missing = {k: v for k, v in found.items() if getattr(configured, k) is None}
-        return replace(configured, **missing)
-
-    def _family_limits(self, fitted: WindowCalibration, limits: ReviewThresholds) -> FamilyLimits:
-        """From which probability a genre, and a family, is a reliable answer."""
-        genre = limits.min_confidence or 0.0
-        fitted_family = fitted.family_threshold
-        return FamilyLimits(
-            genre=genre,
-            margin=limits.min_margin,
-            family=genre if fitted_family is None else fitted_family,
-        )
-
     def _confusion(
-        self, scores: tuple[GenreScore, ...], members: PredictionSet | None
+        self, scores: tuple[GenreScore, ...], members: PredictionSet | None, genres: Shelves
     ) -> tuple[str, float] | None:
-        """The likeliest mistake of this answer that the prediction set does not rule out."""
-        known = self.calibration.confusions.get(scores[0].genre, {})
+        """The likeliest mistake of this answer that the prediction set does not rule out.
+
+        It was counted for single genres: nothing is known about joined ones.
+        """
+        answered = genres.only_part(scores[0].genre)
+        known = self.calibration.confusions.get(answered or "", {})
         possible = members.genres if members else (scores[1].genre,)
-        found = [(share, genre) for genre, share in known.items() if genre in possible]
+        named = [(share, genres.name_of(genre)) for genre, share in known.items()]
+        found = [(share, name) for share, name in named if name is not None and name in possible]
         if not found:
             return None
         share, genre = max(found)
         return genre, share
 
-    def _timeline(self, track: TrackLogits, temperature: float) -> tuple[WindowScore, ...]:
-        windows = calibrated_probabilities(track.logits, temperature, self.calibration.floor)
+    def _timeline(
+        self, track: TrackLogits, temperature: float, genres: Shelves
+    ) -> tuple[WindowScore, ...]:
+        of_model = calibrated_probabilities(track.logits, temperature, self.calibration.floor)
+        windows = genres.join(genres.possible(of_model))
         return tuple(
             WindowScore(
                 start_s=segment.start_s,
                 end_s=segment.end_s,
-                genre=self.labels.names[int(row.argmax())],
+                genre=genres.labels.names[int(row.argmax())],
                 probability=float(row.max()),
             )
             for segment, row in zip(track.facts.segments, windows, strict=True)

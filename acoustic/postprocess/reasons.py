@@ -14,6 +14,7 @@ NARROW_BAND          upper edge of the spectrum, Hz               below
 NOISY                estimated signal-to-noise ratio, dB          below
 CHANNELS_CANCEL      share of power lost in the channels' average above
 LENGTH_MISMATCH      difference of stated and real length, ratio  above
+OUTSIDE_TAXONOMY     probability of genres that it leaves out     above
 
 Where the model does not tell music from other sounds, NOT_MUSIC is the distance, and there is no
 UNFAMILIAR. NOT_CALIBRATED is a reason of every answer of a checkpoint without calibration.
@@ -64,6 +65,7 @@ class ReviewThresholds:
             are averaged, in [0, 1]; stage 1 takes one channel alone above 0.99.
         max_length_mismatch: highest difference between the length that the file's headers state
             and the length of its audio, as a share of the stated one, in [0, 1].
+        max_left_out: highest probability of the genres that the taxonomy of the request leaves out.
         guide: the guide's review rule (its section 4.2): entropy in [0, 1] above which an answer
             is reviewed, 0.7 in the guide. Replaces the three reasons about the confidence; null
             keeps them.
@@ -81,6 +83,7 @@ class ReviewThresholds:
     min_snr_db: float = 7.7
     max_channel_cancellation: float = 0.99
     max_length_mismatch: float = 0.02
+    max_left_out: float = 0.5
     guide: float | None = None
 
     def __post_init__(self) -> None:
@@ -106,6 +109,7 @@ class Evidence:
         confusion: the genre of the prediction set that the best one is most often answered for,
             and the share of such answers; None if there is none.
         window_s: length of one model window, seconds.
+        left_out: probability of the genres that the taxonomy leaves out.
     """
 
     scores: tuple[GenreScore, ...]
@@ -113,6 +117,7 @@ class Evidence:
     facts: TrackFacts
     confusion: tuple[str, float] | None
     window_s: float
+    left_out: float = 0.0
 
 
 def find_reasons(evidence: Evidence, limits: ReviewThresholds) -> tuple[Reason, ...]:
@@ -151,6 +156,8 @@ def _of_the_answer(evidence: Evidence, limits: ReviewThresholds) -> list[Reason 
                limits.max_segment_disagreement,
                "Different parts of the track sound like different genres."),
         *_of_the_kind(uncertainty, limits),
+        _above("OUTSIDE_TAXONOMY", evidence.left_out, limits.max_left_out,
+               "This is probably of a genre that the taxonomy leaves out."),
     ]  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from acousticsense.cli.options import (
     Effort,
     EffortOption,
     Model,
+    TaxonomyName,
     quiet_decoders,
     readable_errors,
     require,
@@ -153,6 +154,7 @@ def batch(
     max_file_bytes: MaxFileBytes = 512 << 20,
     read: ReadValue = ReadOption.WHOLE,
     progress: Progress = ProgressOption.AUTO,
+    taxonomy: TaxonomyName = "",
     config: Config = None,
     model: Model = None,
     checkpoint: Checkpoint = None,
@@ -174,11 +176,15 @@ def batch(
         from deployments.batch.job import run_job
         from deployments.batch.job_options import JobOptions
         from deployments.batch.storage import StorageOptions
+        from deployments.taxonomies import taxonomy_name
 
         options = JobOptions(
             sources=tuple(sources), out=out, address=address, format=format.value,
             config=resolved(config), model=resolved(model or checkpoint),
-            request=RequestOptions(effort=effort.value, top_k=top_k, coverage=coverage),
+            request=RequestOptions(
+                effort=effort.value, top_k=top_k, coverage=coverage,
+                taxonomy=taxonomy_name(taxonomy),
+            ), taxonomy=taxonomy,
             partition_by_genre=partition_by is PartitionOption.GENRE, limit=limit, sample=sample,
             seed=seed, chunk_files=chunk, dry_run=dry_run, retry_errors=retry_errors,
             existing="resume" if resume else "skip" if skip_existing else "refuse",

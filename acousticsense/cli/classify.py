@@ -17,6 +17,7 @@ from acousticsense.cli.options import (
     Effort,
     EffortOption,
     Model,
+    TaxonomyName,
     quiet_decoders,
     readable_errors,
     require,
@@ -108,6 +109,7 @@ def classify(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Same as --format jsonl.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Same as --format csv.")] = False,
+    taxonomy: TaxonomyName = "",
     model: Model = None,
     config: Config = None,
 ) -> None:
@@ -130,8 +132,9 @@ def classify(
 
         inputs = _inputs(files)
         options = RequestOptions(
-            effort=effort.value, top_k=top_k, coverage=coverage, timeline=timeline
-        )
+            effort=effort.value, top_k=top_k, coverage=coverage, timeline=timeline,
+            taxonomy=taxonomy,
+        )  # fmt: skip
         n_failed = _classify(
             inputs, options, _Output(out, chosen, skip_existing), workers, model, config
         )
@@ -156,7 +159,7 @@ def _classify(
     has_header = output.path is not None and output.path.exists() and output.path.stat().st_size > 0
     n_failed = 0
     with (
-        Classifier(model or BUILT_IN, config=config) as classifier,
+        Classifier(model or BUILT_IN, taxonomy=options.taxonomy, config=config) as classifier,
         _opened(output, inputs, has_header, table, options, classifier.labels) as writer,
     ):
         outcomes = classifier.classify_many(

@@ -35,6 +35,14 @@ Model = Annotated[
     typer.Option(help="Checkpoint folder; the one of the settings by default.", show_default=False),
 ]
 Config = Annotated[Path | None, typer.Option(help="File of settings; the built-in one by default.")]
+TaxonomyName = Annotated[
+    str,
+    typer.Option(
+        "--taxonomy",
+        help="Genres of the answers: a name such as families, or a YAML file; the model's own by "
+        "default.",
+    ),
+]
 
 EXTRAS = {
     "batch": ("pyarrow", "jinja2"),

@@ -59,9 +59,9 @@ def serve(
     not ready within 5 minutes is stopped, with exit code 1.
     """
     from deployments.built_in import SERVE_CONFIG, built_in
-    from deployments.config import read_yaml
     from deployments.ray_address import check_address
     from deployments.serve_check import check_serve_config
+    from deployments.strict import read_yaml
 
     file = (file or built_in(SERVE_CONFIG)).absolute()
     problems = check_serve_config(file)

@@ -20,6 +20,7 @@ from acoustic.checkpoint_folder import CheckpointFolder
 from acoustic.classify.engine_config import EngineConfig
 from acoustic.errors import AcousticError, ConfigError, SourceForbiddenError, SourceUnavailableError
 from acoustic.postprocess.calibration import Calibration, load_calibration
+from acoustic.postprocess.postprocessor import Postprocessor
 from acoustic.preprocess.segments import WINDOWS_BY_EFFORT
 from deployments.batch.classify_stage import ClassifyStage
 from deployments.batch.job_options import JobOptions
@@ -39,6 +40,7 @@ from deployments.batch.schema import FILES
 from deployments.batch.source_file import SourceFile
 from deployments.config import ServiceConfig, load_config
 from deployments.ray_address import connect
+from deployments.taxonomies import with_taxonomy
 
 logger = logging.getLogger(__name__)
 
@@ -150,8 +152,11 @@ def _settings(options: JobOptions) -> ServiceConfig:
     config = load_config(options.config)
     if options.model is not None:
         config = replace(config, checkpoint=str(options.model.absolute()))
+    postprocess = with_taxonomy(config.postprocess, options.taxonomy)
+    config = replace(config, postprocess=postprocess)
     folder = CheckpointFolder.open(config.checkpoint_folder)
-    options.request.check_model(len(folder.labels))
+    stage = Postprocessor.from_folder(folder, postprocess)
+    options.request.check_model(len(stage.labels_of(options.request.taxonomy)))
     if options.request.coverage is not None:
         calibration = load_calibration(folder).with_temperature(config.postprocess.temperature)
         _check_supported(options.request.coverage, calibration, config)

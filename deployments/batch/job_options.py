@@ -25,7 +25,8 @@ class JobOptions:
         out: folder or object-store prefix for the results.
         config: settings of the three stages; None for the built-in ones.
         model: folder of the checkpoint; None for the one that the settings name.
-        request: effort, top_k and coverage of every file.
+        request: effort, top_k, coverage and taxonomy of every file.
+        taxonomy: file of that taxonomy, or its name.
         format: format of the part files.
         partition_by_genre: whether rows go to a folder per genre.
         limit: maximum number of files, None for all.
@@ -53,6 +54,7 @@ class JobOptions:
     config: Path | None = None
     model: Path | None = None
     request: RequestOptions = field(default_factory=RequestOptions)
+    taxonomy: str = ""
     format: Format = "parquet"
     partition_by_genre: bool = False
     limit: int | None = None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from acoustic.checkpoint_folder import CheckpointFolder
@@ -137,13 +137,17 @@ def _compare(options: JobOptions, config: ServiceConfig) -> None:
 def _identity(options: JobOptions, config: ServiceConfig) -> dict[str, Any]:
     folder = CheckpointFolder.open(config.checkpoint_folder)
     calibration = load_calibration(folder)
+    known, wanted = config.postprocess.taxonomies, options.request.taxonomy
+    applied = tuple(taxonomy for taxonomy in known if taxonomy.name == wanted)
+    postprocess = replace(config.postprocess, taxonomies=applied)
     return {
         "model": folder.digest,
-        "settings": config_digest(config.preprocess, config.postprocess, calibration),
+        "settings": config_digest(config.preprocess, postprocess, calibration),
         "read": options.read,
         "effort": options.request.effort,
         "top_k": options.request.top_k,
         "coverage": options.request.coverage,
+        "taxonomy": options.request.taxonomy or None,
         "format": options.format,
         "partition_by_genre": options.partition_by_genre,
     }

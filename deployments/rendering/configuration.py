@@ -18,8 +18,8 @@ from deployments.built_in import CHECKOUT
 from deployments.config import API_KEY_VARIABLE, CHECKPOINT_VARIABLE, ServiceConfig
 
 PAGE = CHECKOUT / "docs" / "configuration.md"
-LEFT_OUT = {"preprocess.mel", "postprocess.rules"}
-"""Not settings of this file: the checkpoint has the geometry, the file of rules the rules."""
+LEFT_OUT = {"preprocess.mel", "postprocess.rules", "postprocess.taxonomies"}
+"""Not settings of this file: the checkpoint has the geometry, files of their own the others."""
 
 LIVE = "postprocess"
 """The section that can change while the service runs."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from deployments.built_in import GRAFANA, built_in
-from deployments.config import read_yaml
+from deployments.strict import read_yaml
 
 FOLDER = built_in(GRAFANA)
 PANELS_FILE = "panels.yaml"

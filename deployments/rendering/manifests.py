@@ -14,7 +14,7 @@ import yaml
 
 from acoustic.errors import ConfigError
 from deployments.built_in import CHECKOUT, SERVE_CONFIG
-from deployments.config import read_yaml
+from deployments.strict import read_yaml
 
 PROFILES = CHECKOUT / "k8s" / "serve"
 CHANGES_FILE, PATCH_FILE = "changes.yaml", "serve-config.yaml"

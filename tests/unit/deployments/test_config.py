@@ -21,18 +21,25 @@ from deployments.config import (
 )
 from deployments.serve_check import check_serve_config
 from deployments.strict import parse_strict
+from deployments.taxonomies import load_taxonomies
 from tests.support.paths import ROOT
 
 DEFAULT = ROOT / "configs" / "default.yaml"
 SERVE = ROOT / "serve_config.yaml"
 
-FROM_ELSEWHERE = {"preprocess.mel", "engine.accelerator", "postprocess.rules"}
-"""Set by the checkpoint, serve_config.yaml and the rules file, so not in default.yaml."""
+FROM_ELSEWHERE = {
+    "preprocess.mel",
+    "engine.accelerator",
+    "postprocess.rules",
+    "postprocess.taxonomies",
+}
+"""Set by the checkpoint, serve_config.yaml and files of their own, so not in default.yaml."""
 
 
 def test_the_file_says_what_the_defaults_are() -> None:
     rules = load_rules(ROOT / "configs" / "rules.yaml")
-    postprocess = replace(PostprocessConfig(), rules=rules)
+    taxonomies = load_taxonomies(ROOT / "configs" / "taxonomies")
+    postprocess = replace(PostprocessConfig(), rules=rules, taxonomies=taxonomies)
     assert load_config(DEFAULT) == replace(ServiceConfig(), postprocess=postprocess)
 
 

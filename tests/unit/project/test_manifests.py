@@ -11,10 +11,10 @@ import pytest
 import yaml
 
 from acousticsense.cli.serve import HAPROXY_FLAGS, SERVE_FLAGS
-from deployments.config import read_yaml
 from deployments.rendering.dashboards import load_panels, render_dashboards
 from deployments.rendering.manifests import merge, render_patches
 from deployments.serve_check import check_serve_config
+from deployments.strict import read_yaml
 from tests.support.kuberay import (
     OVERLAYS,
     ROOT,

@@ -214,7 +214,7 @@ def test_the_record_says_what_rows_depend_on(options: JobOptions, config: Servic
     assert record.pop("settings")
     assert record == {
         "read": "whole", "effort": "auto", "top_k": 2, "coverage": None, "format": "parquet",
-        "partition_by_genre": False,
+        "partition_by_genre": False, "taxonomy": None,
     }  # fmt: skip
 
 
