@@ -20,7 +20,7 @@ from pathlib import Path
 from acoustic.checkpoint_folder import CheckpointFolder
 from acoustic.classify.classifier import Classifier
 from acoustic.classify.engine_config import EngineConfig
-from acoustic.errors import AcousticError, ClassificationError, InputError
+from acoustic.errors import AcousticError, ClassificationError, InputError, InvalidOptionError
 from acoustic.postprocess.postprocess_config import PostprocessConfig
 from acoustic.postprocess.postprocessor import Postprocessor
 from acoustic.postprocess.rounds import RoundResult, evaluate_in_rounds, merge_rounds
@@ -102,6 +102,10 @@ class Pipeline:
             InputError: the audio or an option is at fault.
         """
         options = options or RequestOptions()
+        if options.model not in ("", self.classifier.info.name):
+            raise InvalidOptionError(
+                f"model is {options.model!r}, this process has {self.classifier.info.name}"
+            )
         options.check_model(len(self.postprocessor.labels_of(options.taxonomy)))
 
         def features(round_number: int) -> TrackFeatures:

@@ -15,13 +15,16 @@ from ray.serve import Application
 from acoustic.checkpoint_folder import CheckpointFolder
 from acoustic.classify.engine_config import Accelerator
 from deployments.built_in import DEFAULT_SETTINGS, root
-from deployments.config import load_config
+from deployments.config import ServiceConfig, load_config
 from deployments.stages.classify import Classify
 from deployments.stages.ingress import Ingress
 from deployments.stages.postprocess import Postprocess
 from deployments.stages.preprocess import Preprocess
 
 logger = logging.getLogger(__name__)
+
+OF_OTHER_MODELS = {"max_ongoing_requests": 64, "max_queued_requests": 256}
+"""Limits of the stages of further models, unless the file sets the deployment."""
 
 
 class AppArgs(BaseModel):
@@ -32,6 +35,9 @@ class AppArgs(BaseModel):
             `acousticsense serve` looks beside the Serve configuration first.
         accelerator: device that runs the model; auto takes a GPU if the cluster has one.
         classify_cpus: CPUs reserved per Classify replica.
+        classify_gpus: GPUs reserved per Classify replica on GPUs; below 1, several share one.
+        other_cpus: CPUs reserved per replica of each stage of a further model, unless the file
+            sets the deployment, such as Classify-NAME.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -39,10 +45,12 @@ class AppArgs(BaseModel):
     config: str = DEFAULT_SETTINGS
     accelerator: Accelerator = "auto"
     classify_cpus: float = 1.0
+    classify_gpus: float = 1.0
+    other_cpus: float = 0.05
 
 
 def build(args: AppArgs) -> Application:
-    """Serve application of the four deployments.
+    """Serve application: the ingress, and three stages for each model.
 
     Args:
         args: `args` of the application in serve_config.yaml.
@@ -57,21 +65,36 @@ def build(args: AppArgs) -> Application:
     )
     engine = replace(config.engine, accelerator=accelerator)
     config = replace(config, engine=engine)
-    folder = config.checkpoint_folder
-    CheckpointFolder.open(folder)  # a bad folder ends the build here, not in every replica
+    for name in ("", *config.models):
+        CheckpointFolder.open(config.model_folder(name))  # a bad folder ends the build here
     logger.info("effective configuration: %s", config)
-    preprocess = serve.deployment(Preprocess).bind(folder, config.preprocess, config.cache)
-    classify = serve.deployment(
-        Classify,
-        ray_actor_options={
-            "num_cpus": args.classify_cpus,
-            "num_gpus": 1 if accelerator == "cuda" else 0,
-        },
-    ).bind(folder, engine)
-    postprocess = serve.deployment(Postprocess).bind(folder, config.postprocess)
+    default, *others = (_stages(name, config, args) for name in ("", *config.models))
     ingress = serve.deployment(serve.ingress()(Ingress))
-    application: Application = ingress.bind(preprocess, classify, postprocess, config)
+    application: Application = ingress.bind(
+        *default, config, dict(zip(config.models, others, strict=True))
+    )
     return application
+
+
+def _stages(name: str, config: ServiceConfig, args: AppArgs) -> tuple[Application, ...]:
+    """The three stages of a model; those of a further one are named Preprocess-NAME and so on."""
+    folder, suffix = config.model_folder(name), f"-{name}" if name else ""
+    limits = OF_OTHER_MODELS if name else {}
+    cpus = {"num_cpus": args.other_cpus} if name else {}
+
+    def deployment(cls: type, **actor: float) -> serve.Deployment:
+        options = {"ray_actor_options": actor} if actor else {}
+        return serve.deployment(cls, name=cls.__name__ + suffix, **limits, **options)
+
+    classify_cpus = cpus or {"num_cpus": args.classify_cpus}
+    is_gpu = config.engine.accelerator == "cuda"
+    return (
+        deployment(Preprocess, **cpus).bind(folder, config.preprocess, config.cache),
+        deployment(Classify, **classify_cpus, num_gpus=args.classify_gpus if is_gpu else 0).bind(
+            folder, config.engine
+        ),
+        deployment(Postprocess, **cpus).bind(folder, config.postprocess),
+    )
 
 
 def _resolve(accelerator: Accelerator) -> Accelerator:

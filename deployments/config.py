@@ -33,9 +33,11 @@ BUILT_IN = "default"
 """Names the built-in checkpoint or file of rules in place of a path."""
 
 CHECKPOINT_VARIABLE = "ACOUSTICSENSE_CHECKPOINT"
+MODELS_VARIABLE = "ACOUSTICSENSE_MODELS"
 API_KEY_VARIABLE = "ACOUSTICSENSE_API_KEY"
 
 
+MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9.]{0,31}")
 ORIGIN = re.compile(r"https?://[^/?#\s]+")
 
 
@@ -47,6 +49,8 @@ class HttpConfig:
         max_body_bytes: largest body, bytes.
         max_total_body_bytes: largest sum of the bodies of all requests that one ingress replica
             works on at a time, bytes.
+        max_total_window_bytes: largest sum of the windows of all requests between the stages,
+            bytes; it matters for models with long windows.
         max_files: largest number of files in one form.
         request_timeout_s: longest time from the complete body to the reply, seconds.
         min_bytes_per_s: slowest mean upload rate after the grace period, bytes per second.
@@ -60,6 +64,7 @@ class HttpConfig:
 
     max_body_bytes: int = 48 << 20
     max_total_body_bytes: int = 1 << 30
+    max_total_window_bytes: int = 512 << 20
     max_files: int = 16
     request_timeout_s: float = 60.0
     min_bytes_per_s: float = 2_000.0
@@ -87,6 +92,7 @@ class ServiceConfig:
     Attributes:
         checkpoint: folder of the model, relative to the settings file; "default" is the built-in
             one.
+        models: name → folder of further models, relative to the settings file; requests name one.
         rules: file of music-knowledge rules, relative to the settings file; "default" is the
             built-in one, "" for none.
         taxonomies: folder of taxonomies, relative to the settings file; "default" is the built-in
@@ -99,6 +105,7 @@ class ServiceConfig:
     """
 
     checkpoint: str = BUILT_IN
+    models: dict[str, str] = field(default_factory=dict)
     rules: str = BUILT_IN
     taxonomies: str = BUILT_IN
     preprocess: PreprocessConfig = field(default_factory=PreprocessConfig)
@@ -108,6 +115,11 @@ class ServiceConfig:
     http: HttpConfig = field(default_factory=HttpConfig)
 
     def __post_init__(self) -> None:
+        for name in self.models:
+            if not MODEL_NAME.fullmatch(name):
+                raise ValueError(
+                    f"models has {name!r}: names are 1 to 32 lower-case letters, digits and dots"
+                )
         if self.preprocess.mel != MelConfig():
             raise ValueError("preprocess.mel: the geometry belongs to the checkpoint")
         most_windows = max(WINDOWS_BY_EFFORT.values())
@@ -124,10 +136,15 @@ class ServiceConfig:
             return built_in(DEFAULT_CHECKPOINT)
         return Path(self.checkpoint).absolute()
 
+    def model_folder(self, name: str) -> Path:
+        """Absolute path of the checkpoint of a model; "" for the one that answers by default."""
+        return Path(self.models[name]).absolute() if name else self.checkpoint_folder
+
     def to_public_dict(self) -> dict[str, Any]:
         """For /v1/config: no secrets (there are none in here) and no machine paths."""
         public = asdict(self)
         public["checkpoint"] = self.checkpoint_folder.name
+        public["models"] = {name: Path(folder).name for name, folder in self.models.items()}
         public["rules"] = Path(self.rules).name
         public["taxonomies"] = Path(self.taxonomies).name
         public["cache"]["folder"] = bool(self.cache.folder)
@@ -158,10 +175,24 @@ def load_config(path: Path | None = None) -> ServiceConfig:
         folder = built_in(TAXONOMIES) if known else path.parent / config.taxonomies
         found = load_taxonomies(folder)
         config = replace(config, postprocess=replace(config.postprocess, taxonomies=found))
+    models = {name: _absolute(path.parent, each) for name, each in config.models.items()}
+    config = replace(config, models=models)
+    config = replace(config, models={**config.models, **_models_of_environment()})
     checkpoint = os.environ.get(CHECKPOINT_VARIABLE)
     if checkpoint:
         return replace(config, checkpoint=_absolute(Path.cwd(), checkpoint))
     return replace(config, checkpoint=_absolute(path.parent, config.checkpoint))
+
+
+def _models_of_environment() -> dict[str, str]:
+    """Further models of MODELS_VARIABLE, such as "ast=models/ast,maest=/data/maest"."""
+    found = {}
+    for each in filter(None, os.environ.get(MODELS_VARIABLE, "").split(",")):
+        name, _, folder = each.strip().partition("=")
+        if not MODEL_NAME.fullmatch(name) or not folder:
+            raise ConfigError(f"{MODELS_VARIABLE} has {each!r}, expected name=folder")
+        found[name] = _absolute(Path.cwd(), folder)
+    return found
 
 
 def _absolute(folder: Path, checkpoint: str) -> str:

@@ -20,7 +20,7 @@ from acoustic.errors import AcousticError, ConfigError
 from acoustic.postprocess.calibration import load_calibration
 from deployments.app import AppArgs
 from deployments.built_in import root
-from deployments.config import load_config, merge_config
+from deployments.config import ServiceConfig, load_config, merge_config
 from deployments.strict import read_yaml
 
 IMPORT_PATH = "deployments.app:build"
@@ -57,7 +57,7 @@ def _check_application(application: dict[str, Any], path: Path) -> list[str]:
     problems: list[str] = []
     for deployment in application.get("deployments") or []:
         name = deployment.get("name")
-        if name not in DEPLOYMENTS:
+        if str(name).partition("-")[0] not in DEPLOYMENTS:
             problems.append(f"deployments: unknown name {name!r}{_hint(str(name), DEPLOYMENTS)}")
     try:
         args = AppArgs.model_validate(application.get("args") or {})
@@ -65,13 +65,23 @@ def _check_application(application: dict[str, Any], path: Path) -> list[str]:
         return problems + [f"args.{_describe(problem)}" for problem in error.errors()]
     try:
         config = load_config(settings_file(path, args.config))
-        load_calibration(CheckpointFolder.open(config.checkpoint_folder))
+        for model in ("", *config.models):
+            load_calibration(CheckpointFolder.open(config.model_folder(model)))
+        problems += _unknown_models(application, config)
         for deployment in application.get("deployments") or []:
             if deployment.get("name") == "Postprocess":
                 merge_config(config.postprocess, deployment.get("user_config") or {})
     except AcousticError as error:
         problems.append(error.message)
     return problems
+
+
+def _unknown_models(application: dict[str, Any], config: ServiceConfig) -> Iterator[str]:
+    """Deployments of models that the settings do not have."""
+    for deployment in application.get("deployments") or []:
+        stage, _, model = str(deployment.get("name")).partition("-")
+        if model and (stage == "Ingress" or model not in config.models):
+            yield f"deployments: {stage}-{model}: the settings have no model {model!r}"
 
 
 def settings_file(serve_config: Path, name: str) -> Path:

@@ -8,7 +8,7 @@ import numpy as np
 
 from acoustic.checkpoint_folder import CheckpointFolder
 from acoustic.digest import config_digest
-from acoustic.errors import InvalidOptionError
+from acoustic.errors import ConfigError, InvalidOptionError
 from acoustic.labels import LabelSet
 from acoustic.postprocess.aggregation import aggregate
 from acoustic.postprocess.calibration import (
@@ -87,7 +87,7 @@ class Postprocessor:
         styles: the model's own labels, None if its labels are the genres.
 
     Raises:
-        ConfigError: a rule or a taxonomy names a genre or a feature that does not exist.
+        ConfigError: a rule names a genre or a feature that does not exist.
     """
 
     def __init__(
@@ -106,8 +106,12 @@ class Postprocessor:
         self._window_s = window_s
         self._rules = Rules(config.rules, labels)
         self._genres = {"": Shelves(labels)}
+        self._unfit: dict[str, str] = {}
         for taxonomy in config.taxonomies:
-            self._genres[taxonomy.name] = Shelves(labels, taxonomy)
+            try:
+                self._genres[taxonomy.name] = Shelves(labels, taxonomy)
+            except ConfigError as error:  # it may be made for another model of the service
+                self._unfit[taxonomy.name] = error.message
         enabled = tuple(rule for rule in config.rules if rule.enabled)
         self._digest = config_digest(replace(config, rules=enabled, taxonomies=()), calibration)
 
@@ -239,6 +243,8 @@ class Postprocessor:
 
     def _shelves(self, taxonomy: str) -> Shelves:
         """The genres of the answer."""
+        if taxonomy in self._unfit:
+            raise InvalidOptionError(self._unfit[taxonomy])
         if taxonomy not in self._genres:
             known = ", ".join(name for name in self._genres if name) or "none"
             raise InvalidOptionError(f"taxonomy is {taxonomy[:64]!r}, known are {known}")

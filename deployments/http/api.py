@@ -61,8 +61,11 @@ class Service(Protocol):
     async def stats(self) -> dict[str, Any]:
         """Totals of requests and answers since the start."""
 
-    def labels(self) -> list[dict[str, object]]:
-        """The genres, with aliases and parents."""
+    def labels(self, model: str = "") -> list[dict[str, object]]:
+        """The genres of a model, with aliases and parents; raises InvalidOptionError."""
+
+    def models(self) -> list[dict[str, Any]]:
+        """The models that requests may name."""
 
     def config(self) -> dict[str, Any]:
         """The effective configuration, without secrets."""
@@ -94,6 +97,7 @@ def create_app(
         routes=[
             Route("/v1/classify", handlers.classify, methods=["POST"]),
             Route("/v1/labels", handlers.labels),
+            Route("/v1/models", handlers.models),
             Route("/v1/config", handlers.config),
             Route("/v1/stats", handlers.stats),
             Route("/healthz", handlers.healthz),
@@ -175,7 +179,11 @@ class _Handlers:
             return error
 
     async def labels(self, request: Request) -> Response:
-        return json_reply({"labels": self._service.labels()})
+        model = request.query_params.get("model", "")
+        return json_reply({"labels": self._service.labels(model)})
+
+    async def models(self, request: Request) -> Response:
+        return json_reply({"models": self._service.models()})
 
     async def config(self, request: Request) -> Response:
         return json_reply(self._service.config())

@@ -45,6 +45,7 @@ def openapi_document() -> Schema:
         "paths": {
             "/v1/classify": {"post": _classify_operation()},
             "/v1/labels": _get("labels", "The genres, with aliases and parents."),
+            "/v1/models": _get("models", "The models that requests may name."),
             "/v1/config": _get("config", "The effective configuration, without secrets."),
             "/v1/stats": _get("stats", "Totals, latencies, batches and resources since the start."),
             "/healthz": _get("healthz", "Whether the process is alive."),

@@ -15,7 +15,12 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from acoustic.schema import attribute_descriptions
 from deployments.app import AppArgs
 from deployments.built_in import CHECKOUT
-from deployments.config import API_KEY_VARIABLE, CHECKPOINT_VARIABLE, ServiceConfig
+from deployments.config import (
+    API_KEY_VARIABLE,
+    CHECKPOINT_VARIABLE,
+    MODELS_VARIABLE,
+    ServiceConfig,
+)
 
 PAGE = CHECKOUT / "docs" / "configuration.md"
 LEFT_OUT = {"preprocess.mel", "postprocess.rules", "postprocess.taxonomies"}
@@ -51,6 +56,7 @@ ENVIRONMENT = f"""\
 | variable | meaning |
 |---|---|
 | `{CHECKPOINT_VARIABLE}` | folder of the model, instead of the settings' `checkpoint` |
+| `{MODELS_VARIABLE}` | further models as `name=folder`, separated by commas |
 | `{API_KEY_VARIABLE}` | secret that callers must send as `Authorization: Bearer …`; unset: open |
 | `RAY_ADDRESS` | Ray cluster to use; unset: a local one |
 | `RAY_SERVE_ENABLE_HA_PROXY` | 1 (set by `acousticsense serve` if unset) or 0 |

@@ -43,7 +43,7 @@ def merge(base: Any, changes: Any, where: str = "") -> Any:
     """The base with the changes merged into it.
 
     Mappings are merged, null removes a key, items of a list are matched by their name if all have
-    one, and anything else is replaced.
+    one, and anything else is replaced. A stage of a further model, such as Classify-NAME, is added.
 
     Args:
         base: content of serve_config.yaml, or a part of it.
@@ -60,10 +60,13 @@ def merge(base: Any, changes: Any, where: str = "") -> Any:
         return {key: value for key, value in merged.items() if value is not None}
     if _is_named(base) and _is_named(changes):
         by_name = {item["name"]: item for item in changes}
-        unknown = by_name.keys() - {item["name"] for item in base}
-        if unknown:
-            raise ConfigError(f"{where}{sorted(unknown)[0]}: serve_config.yaml has no such item")
-        return [merge(item, by_name.get(item["name"], {}), where) for item in base]
+        known = {item["name"] for item in base}
+        added = [item for item in changes if item["name"] not in known]
+        for item in added:
+            stage, _, model = item["name"].partition("-")
+            if not model or stage not in known:
+                raise ConfigError(f"{where}{item['name']}: serve_config.yaml has no such item")
+        return [*(merge(item, by_name.get(item["name"], {}), where) for item in base), *added]
     return changes
 
 

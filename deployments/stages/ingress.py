@@ -11,7 +11,8 @@ import logging
 import math
 import os
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from ray.exceptions import ObjectLostError, RayActorError, RayError, RayTaskError
@@ -28,6 +29,7 @@ from acoustic.checkpoint_folder import CheckpointFolder
 from acoustic.errors import (
     AcousticError,
     InputError,
+    InvalidOptionError,
     OverloadedError,
     RequestTimeoutError,
     ServiceError,
@@ -40,6 +42,7 @@ from acoustic.request import RequestOptions
 from acoustic.resources import snapshot
 from deployments.config import API_KEY_VARIABLE, ServiceConfig
 from deployments.http.api import create_app
+from deployments.stages.chain import Chain
 from deployments.telemetry.logs import use_serve_logger
 from deployments.telemetry.requests import RequestMetrics
 from deployments.telemetry.resources import ResourceMetrics
@@ -67,6 +70,7 @@ class Ingress:
         classify: handle to stage 2.
         postprocess: handle to stage 3.
         config: settings of the service.
+        others: name of a further model → handles to its stages, in their order.
     """
 
     def __init__(
@@ -75,15 +79,23 @@ class Ingress:
         classify: DeploymentHandle,
         postprocess: DeploymentHandle,
         config: ServiceConfig,
+        others: dict[str, tuple[DeploymentHandle, ...]] | None = None,
     ) -> None:
         use_serve_logger()
-        self._preprocess = preprocess
-        self._classify = classify
-        self._postprocess = postprocess
         self._config = config
-        folder = CheckpointFolder.open(config.checkpoint_folder)
-        self._labels = folder.labels
-        self._metrics = RequestMetrics(load_calibration(folder))
+        handles = {"": (preprocess, classify, postprocess), **(others or {})}
+        self._chains = {
+            name: Chain(
+                name=name,
+                folder=CheckpointFolder.open(config.model_folder(name)),
+                preprocess=first,
+                classify=second,
+                postprocess=third,
+            )
+            for name, (first, second, third) in handles.items()
+        }
+        self._window_bytes = 0
+        self._metrics = RequestMetrics(load_calibration(self._chains[""].folder))
         self._resources = ResourceMetrics()
         self._last_answer_s = -math.inf
 
@@ -100,9 +112,11 @@ class Ingress:
         """
         start_s = time.perf_counter()
         try:
-            options.check_model(len(self._labels))
-            async with asyncio.timeout(self._config.http.request_timeout_s):
-                prediction = await self._classify_with_retry(data, options)
+            chain = self._chain_of(options.model)
+            options.check_model(len(chain.folder.labels))
+            with self._windows_in_flight(chain.window_bytes(options.effort)):
+                async with asyncio.timeout(self._config.http.request_timeout_s):
+                    prediction = await self._classify_with_retry(chain, data, options)
         except TimeoutError as error:
             self._metrics.count_error(RequestTimeoutError.code)
             limit_s = self._config.http.request_timeout_s
@@ -111,18 +125,52 @@ class Ingress:
             self._metrics.count_error(error.code)
             raise
         self._last_answer_s = time.monotonic()
-        self._metrics.count_prediction(prediction, (time.perf_counter() - start_s) * 1e3)
+        total_ms = (time.perf_counter() - start_s) * 1e3
+        self._metrics.count_prediction(prediction, total_ms, is_default=not chain.name)
         return prediction
 
-    async def _classify_with_retry(self, data: bytes, options: RequestOptions) -> Prediction:
+    def _chain_of(self, name: str) -> Chain:
+        default = self._chains[""]
+        if name in ("", default.folder.manifest.name):
+            return default
+        if name not in self._chains:
+            known = ", ".join(
+                each.name or each.folder.manifest.name for each in self._chains.values()
+            )
+            raise InvalidOptionError(f"model is {name[:64]!r}, known are {known}")
+        return self._chains[name]
+
+    @contextmanager
+    def _windows_in_flight(self, n_bytes: int) -> Iterator[None]:
+        """Count the windows of a request while it runs; refuse it if memory might not suffice.
+
+        Queues are counted in requests, but one of a model with long windows holds as many bytes as
+        thirty of another.
+        """
+        limit = self._config.http.max_total_window_bytes
+        if self._window_bytes and self._window_bytes + n_bytes > limit:
+            raise OverloadedError(
+                f"the service is busy: windows of {limit:,} bytes are being evaluated; try again "
+                "later",
+                retry_after_s=self._config.http.retry_after_s,
+            )
+        self._window_bytes += n_bytes
+        try:
+            yield
+        finally:
+            self._window_bytes -= n_bytes
+
+    async def _classify_with_retry(
+        self, chain: Chain, data: bytes, options: RequestOptions
+    ) -> Prediction:
         for attempt in range(1, N_ATTEMPTS + 1):
             try:
-                return await self._chain(data, options)
+                return await self._answer(chain, data, options)
             except REPLICA_GONE as error:
                 logger.warning("replica died attempt=%d error=%s", attempt, type(error).__name__)
         raise UnavailableError("a stage died while processing this request; try again")
 
-    async def _chain(self, data: bytes, options: RequestOptions) -> Prediction:
+    async def _answer(self, chain: Chain, data: bytes, options: RequestOptions) -> Prediction:
         """One round, and for effort auto further ones while the answer is close."""
         rounds = evaluate_in_rounds()
         number = next(rounds)
@@ -130,7 +178,7 @@ class Ingress:
         outcome: RoundResult | InputError
         while True:
             try:
-                outcome = await self._evaluate_round(data, options, number, evaluated)
+                outcome = await self._evaluate_round(chain, data, options, number, evaluated)
             except InputError as error:
                 outcome = error
             try:
@@ -140,16 +188,21 @@ class Ingress:
                 return prediction
 
     async def _evaluate_round(
-        self, data: bytes, options: RequestOptions, number: int, evaluated: list[DeploymentResponse]
+        self,
+        chain: Chain,
+        data: bytes,
+        options: RequestOptions,
+        number: int,
+        evaluated: list[DeploymentResponse],
     ) -> RoundResult:
         """Evaluate one round and answer by it and all before it.
 
         Nothing is awaited in between, so features and logits do not travel through the ingress,
         unless the answer is late; see `_last_result`.
         """
-        features = self._preprocess.remote(data, options.effort, number)
-        evaluated.append(self._classify.remote(features))
-        answer = self._postprocess.remote(options, *evaluated)
+        features = chain.preprocess.remote(data, options.effort, number)
+        evaluated.append(chain.classify.remote(features))
+        answer = chain.postprocess.remote(options, *evaluated)
         try:
             result: RoundResult = await _last_result(features, evaluated[-1], answer)
         except asyncio.CancelledError:
@@ -203,19 +256,32 @@ class Ingress:
             logger.warning("stage facts not available error=%s", type(error).__name__)
         return {**self._metrics.to_dict(), "replicas": facts, "resources": snapshot()}
 
-    def labels(self) -> list[dict[str, object]]:
-        """The genres in the model's order."""
-        return [label.to_dict() for label in self._labels.labels]
+    def labels(self, model: str = "") -> list[dict[str, object]]:
+        """The genres of a model, in its order.
+
+        Raises:
+            InvalidOptionError: there is no such model.
+        """
+        return [label.to_dict() for label in self._chain_of(model).folder.labels.labels]
+
+    def models(self) -> list[dict[str, Any]]:
+        """The models that requests may name; the first answers by default."""
+        return [chain.to_dict() for chain in self._chains.values()]
 
     def config(self) -> dict[str, Any]:
-        """The effective settings."""
-        return self._config.to_public_dict()
+        """The effective settings, and the licences of the models."""
+        licences = {
+            each["name"]: {k: each[k] for k in ("licence", "non_commercial")}
+            for each in self.models()
+        }
+        return {**self._config.to_public_dict(), "licences": licences}
 
     async def _facts(self) -> dict[str, dict[str, object]]:
+        """Facts of one replica of each stage; those of further models as "classify-NAME"."""
         handles = {
-            "preprocess": self._preprocess,
-            "classify": self._classify,
-            "postprocess": self._postprocess,
+            f"{stage}-{chain.name}" if chain.name else stage: handle
+            for chain in self._chains.values()
+            for stage, handle in chain.handles.items()
         }
         async with asyncio.timeout(READY_TIMEOUT_S):
             answers = await asyncio.gather(*(h.facts.remote() for h in handles.values()))

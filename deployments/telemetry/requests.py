@@ -44,18 +44,22 @@ class RequestMetrics:
         self._drift = ConfidenceDrift(calibration)
         self._series = _Series()
 
-    def count_prediction(self, prediction: Prediction, total_ms: float) -> None:
+    def count_prediction(
+        self, prediction: Prediction, total_ms: float, *, is_default: bool = True
+    ) -> None:
         """Record one answer.
 
         Args:
             prediction: answer that was returned.
             total_ms: time of the whole request, in ms.
+            is_default: whether the model answered whose calibration is the reference of the drift.
         """
         self._count("ok")
         self._genres[prediction.top_genre] += 1
         self._n_cached += prediction.cached
         self._n_review += prediction.needs_review
-        self._drift.add(prediction.confidence, len(prediction.segments))
+        if is_default:
+            self._drift.add(prediction.confidence, len(prediction.segments))
         stages_ms = {**prediction.timings_ms, "total": total_ms}
         for stage, ms in stages_ms.items():
             self._recent_ms.setdefault(stage, deque(maxlen=N_RECENT)).append(ms)

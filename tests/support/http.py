@@ -44,7 +44,10 @@ class InProcess:
     async def stats(self) -> dict[str, Any]:
         return {"requests": {}}
 
-    def labels(self) -> list[dict[str, object]]:
+    def models(self) -> list[dict[str, Any]]:
+        return [{"name": self.pipeline.classifier.manifest.name, "is_default": True}]
+
+    def labels(self, model: str = "") -> list[dict[str, object]]:
         return [label.to_dict() for label in self.pipeline.classifier.manifest.labels.labels]
 
     def config(self) -> dict[str, Any]:

@@ -28,6 +28,9 @@ SERVICES = [name for name in OVERLAYS if not name.startswith("batch")]
 
 SECRET_NAMES = re.compile("PASSWORD|SECRET|TOKEN|KEY")
 
+VOLUMES = ("emptyDir", "configMap", "projected", "persistentVolumeClaim")
+READ_ONLY = {"readOnly": True}
+
 PORT = 8000
 
 
@@ -60,6 +63,22 @@ def test_a_change_to_what_is_not_there_is_an_error() -> None:
     assert merge(base, changes) == {"deployments": [{"name": "A", "m": {"x": 1, "y": 3}}], "new": 1}
     with pytest.raises(Exception, match="has no such item"):
         merge(base, {"deployments": [{"name": "B"}]})
+    added = {"name": "A-ast", "n": 2}
+    assert merge(base, {"deployments": [added]})["deployments"][1] == added
+
+
+def test_every_file_of_the_settings_is_where_the_service_looks_for_it() -> None:
+    (content,) = (each for each in manifests("cpu") if each["kind"] == "ConfigMap")
+    (_, pod), *_ = pod_templates(find("cpu", "RayService"))
+    (volume,) = (each for each in pod["volumes"] if each["name"] == "configs")
+    items = volume["configMap"]["items"]
+    assert {each["key"] for each in items} == set(content["data"])
+    for each in items:
+        assert (ROOT / "configs" / each["path"]).read_text() == content["data"][each["key"]]
+    served = (*(ROOT / "configs").glob("*.yaml"), *(ROOT / "configs" / "taxonomies").glob("*"))
+    assert {each["path"] for each in items} == {
+        str(path.relative_to(ROOT / "configs")) for path in served
+    } - {"kustomization.yaml"}
 
 
 @pytest.mark.parametrize("overlay", SERVICES)
@@ -156,7 +175,8 @@ def test_every_container_is_restricted(overlay: str) -> None:
             assert pod["automountServiceAccountToken"] is False, where
             assert not pod.keys() & {"hostNetwork", "hostPID", "hostIPC"}, where
             for volume in pod.get("volumes", []):
-                assert not volume.keys() - {"name", "emptyDir", "configMap", "projected"}, where
+                assert not volume.keys() - {"name", *VOLUMES}, where
+                assert volume.get("persistentVolumeClaim", READ_ONLY)["readOnly"], where
             for container in [*pod["containers"], *pod.get("initContainers", [])]:
                 _check_container(container, where)
         if manifest["kind"] == "RayService":

@@ -171,6 +171,11 @@ def test_probes(client: TestClient, service: InProcess) -> None:
     check_error(client.get("/readyz"), 503, "unavailable")
 
 
+def test_models(client: TestClient) -> None:
+    (model,) = client.get("/v1/models").json()["models"]
+    assert model == {"name": "tiny", "is_default": True}
+
+
 def test_labels_config_stats_openapi(client: TestClient) -> None:
     labels = client.get("/v1/labels").json()["labels"]
     assert len(labels) == 16

@@ -15,6 +15,7 @@ VALUES: dict[str, list[tuple[str, Any]]] = {
     "effort": [(effort, effort) for effort in EFFORTS],
     "top_k": [("1", 1), ("16", 16), (str(MAX_TOP_K), MAX_TOP_K)],
     "coverage": [(f"{coverage:.2f}", coverage) for coverage in COVERAGES],
+    "model": [("", ""), ("ast", "ast")],
     "taxonomy": [("", ""), ("families", "families")],
     "timeline": [("true", True), ("false", False), ("1", True), ("0", False)],
     "file": [("", ""), ("ä b.wav", "ä b.wav"), ("x" * MAX_NAME_CHARACTERS,) * 2, ("007", "007")],

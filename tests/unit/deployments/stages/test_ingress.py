@@ -58,9 +58,12 @@ class Graph:
         self.preprocess = Handle(self.pipeline.preprocessor.process)
         self.classify = Handle(lambda features: self.pipeline.classifier.classify([features])[0])
         self.postprocess = Handle(self._postprocess)
-        config = ServiceConfig(checkpoint=str(checkpoint), http=http)
+        config = ServiceConfig(
+            checkpoint=str(checkpoint), models={"other": str(checkpoint)}, http=http
+        )
         handles: Any = (self.preprocess, self.classify, self.postprocess)
-        self.ingress = Ingress(*handles, config)
+        self.other: Any = tuple(Handle(handle.work) for handle in handles)
+        self.ingress = Ingress(*handles, config, {"other": self.other})
 
     def _postprocess(self, options: RequestOptions, *rounds: Any) -> RoundResult:
         config = PostprocessConfig(auto_margin=self.margin)
@@ -320,6 +323,49 @@ def test_stats_have_the_totals_even_without_the_stages(graph: Graph) -> None:
     graph.run()
     stats = asyncio.run(graph.ingress.stats())
     assert stats["requests"] == {"ok": 1}
-    assert set(stats["replicas"]) == {"preprocess", "classify", "postprocess"}
+    stages = {"preprocess", "classify", "postprocess"}
+    assert set(stats["replicas"]) == stages | {f"{stage}-other" for stage in stages}
     graph.postprocess.facts_work = fail_times(dict, BackPressureError(9, 9))
     assert asyncio.run(graph.ingress.stats())["replicas"] is None
+
+
+def test_a_request_may_name_a_model(graph: Graph) -> None:
+    graph.run(RequestOptions(model="other"))
+    assert [len(handle.calls) for handle in graph.other] == [1, 1, 1]
+    assert not graph.preprocess.calls
+    graph.run(RequestOptions(model="tiny"))  # the name of the one that answers by default
+    assert len(graph.preprocess.calls) == 1
+    with pytest.raises(InvalidOptionError, match="model is 'none', known are tiny, other"):
+        graph.run(RequestOptions(model="none"))
+
+
+def test_models_and_their_licences_are_listed(graph: Graph) -> None:
+    first, second = graph.ingress.models()
+    assert (first["name"], first["is_default"]) == ("tiny", True)
+    assert (second["name"], second["is_default"]) == ("other", False)
+    assert first["window_bytes"] == 128 * 144
+    licences = graph.ingress.config()["licences"]
+    assert licences["other"] == {"licence": None, "non_commercial": False}
+    assert len(graph.ingress.labels("other")) == 16
+    with pytest.raises(InvalidOptionError, match="known are"):
+        graph.ingress.labels("none")
+
+
+def test_windows_in_flight_are_bounded_in_bytes(make: Callable[..., Graph]) -> None:
+    """Three windows of 18 KiB a request: the third request at a time is refused."""
+    graph = make(max_total_window_bytes=2 * 3 * 128 * 144)
+
+    async def run() -> list[Any]:
+        requests = (graph.ingress.classify(WAV, RequestOptions()) for _ in range(4))
+        first = await asyncio.gather(*requests, return_exceptions=True)
+        return [*first, await graph.ingress.classify(WAV, RequestOptions())]
+
+    found = asyncio.run(run())
+    refused = [each for each in found if isinstance(each, OverloadedError)]
+    assert [isinstance(each, Prediction) for each in found] == [True, True, False, False, True]
+    assert len(refused) == 2
+    assert "110,592 bytes" in refused[0].message
+
+
+def test_one_request_is_never_too_large_for_the_bound(make: Callable[..., Graph]) -> None:
+    assert make(max_total_window_bytes=1).run().top_genre

@@ -1,0 +1,64 @@
+"""One model of the service: handles to its three stages, and what the ingress knows about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ray.serve.handle import DeploymentHandle
+
+from acoustic.checkpoint_folder import CheckpointFolder
+from acoustic.postprocess.calibration import load_calibration
+from acoustic.preprocess.segments import WINDOWS_BY_EFFORT
+from acoustic.request import Effort
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Chain:
+    """Handles to the stages of one model.
+
+    Attributes:
+        name: name by which requests ask for the model, "" for the one that answers by default.
+        folder: its checkpoint.
+        preprocess: handle to stage 1.
+        classify: handle to stage 2.
+        postprocess: handle to stage 3.
+    """
+
+    name: str
+    folder: CheckpointFolder
+    preprocess: DeploymentHandle
+    classify: DeploymentHandle
+    postprocess: DeploymentHandle
+
+    @property
+    def handles(self) -> dict[str, DeploymentHandle]:
+        """The stages by name."""
+        return {
+            "preprocess": self.preprocess,
+            "classify": self.classify,
+            "postprocess": self.postprocess,
+        }
+
+    def window_bytes(self, effort: Effort) -> int:
+        """Most bytes of windows that a request holds between the stages."""
+        return WINDOWS_BY_EFFORT[effort] * self.folder.mel.window_bytes
+
+    def to_dict(self) -> dict[str, Any]:
+        """What /v1/models says about the model."""
+        manifest, mel = self.folder.manifest, self.folder.mel
+        source = manifest.source
+        return {
+            "name": self.name or manifest.name,
+            "is_default": not self.name,
+            "checkpoint": manifest.name,
+            "version": manifest.version,
+            "digest": manifest.digest,
+            "n_genres": len(manifest.labels),
+            "n_styles": 0 if manifest.styles is None else len(manifest.styles["names"]),
+            "window_s": round(mel.window_s, 3),
+            "window_bytes": mel.window_bytes,
+            "calibrated": load_calibration(self.folder).is_fitted,
+            "licence": source.get("licence"),
+            "non_commercial": bool(source.get("non_commercial", False)),
+        }
