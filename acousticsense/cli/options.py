@@ -47,6 +47,7 @@ TaxonomyName = Annotated[
 EXTRAS = {
     "batch": ("pyarrow", "jinja2"),
     "train": ("sklearn", "matplotlib", "jinja2", "pyarrow"),
+    "hub": ("huggingface_hub",),
     "reference": ("librosa",),
 }
 """Extra of the package → modules that it installs."""

@@ -16,9 +16,9 @@ from ray import serve
 
 from acoustic.pipeline import Pipeline
 from acoustic.request import RequestOptions
+from benchmarks.hub_models import label_list, save_ast, tiny_ast
 from deployments.app import AppArgs, build
 from deployments.importing import import_checkpoint
-from tests.support.hub import label_list, save_ast, tiny_ast
 from tests.support.sounds import encode, noise, sweep
 
 SOUNDS = [encode(noise(20.0, seed=seed) + sweep(20.0) * seed, 22_050, "flac") for seed in range(4)]

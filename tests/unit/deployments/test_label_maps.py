@@ -8,8 +8,8 @@ import pytest
 
 from acoustic.errors import ConfigError
 from acoustic.labels import GENRES
+from benchmarks.hub_models import label_list
 from deployments.label_maps import load_label_map, recognise
-from tests.support.hub import label_list
 
 LISTS = {"audioset_527": 527, "discogs_400": 400, "discogs_519": 519}
 

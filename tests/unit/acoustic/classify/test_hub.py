@@ -17,8 +17,8 @@ from acoustic.classify.checkpoint import load_checkpoint
 from acoustic.classify.hub import read_hub_folder
 from acoustic.errors import CheckpointError
 from acoustic.preprocess.mel import MelSpectrogram, model_values
+from benchmarks.hub_models import ast_input, label_list, maest_input, save_ast, save_maest, tiny_ast
 from deployments.importing import ImportOptions, import_checkpoint
-from tests.support.hub import ast_input, label_list, maest_input, save_ast, save_maest, tiny_ast
 
 Reference = Callable[[npt.NDArray[np.float32], int, int], torch.Tensor]
 
@@ -192,3 +192,39 @@ def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
         import_checkpoint("nowhere", tmp_path / "out")
     with pytest.raises(CheckpointError, match=r"no config\.json"):
         import_checkpoint(str(tmp_path), tmp_path / "out")
+
+
+def test_an_id_that_cannot_be_fetched_is_said_in_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def offline(*_: object, **__: object) -> str:
+        raise ConnectionError("no route to host")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", offline)
+    with pytest.raises(CheckpointError, match=r"cannot be downloaded .* or give a folder"):
+        import_checkpoint("MIT/ast", tmp_path / "out")
+
+
+def test_an_id_is_fetched_and_named_as_the_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = save_ast(tmp_path / "hub", tiny_ast(NAMES, max_length=64))
+    asked: list[tuple[str, str | None]] = []
+
+    def fetch(name: str, revision: str | None, allow_patterns: list[str]) -> str:
+        asked.append((name, revision))
+        assert "*.py" not in allow_patterns  # no code comes along
+        return str(folder)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fetch)
+    manifest = import_checkpoint("MIT/ast", tmp_path / "out", ImportOptions(revision="v1"))
+    assert asked == [("MIT/ast", "v1")]
+    assert (manifest.name, manifest.source["name"]) == ("ast", "MIT/ast")
+
+
+def test_a_code_in_a_pickle_is_refused(tmp_path: Path) -> None:
+    folder = save_ast(tmp_path / "hub", tiny_ast(NAMES, max_length=64))
+    (folder / "model.safetensors").unlink()
+    torch.save({"state_dict": Path("/")}, folder / "pytorch_model.bin")
+    with pytest.raises(CheckpointError, match="objects are refused"):
+        read_hub_folder(folder)

@@ -16,8 +16,8 @@ from acoustic.data.dataset import Clip
 from acoustic.errors import ConfigError
 from acoustic.training.batches import BatchConfig, Batches
 from acoustic.training.probe import fit_probe, freeze
+from benchmarks.hub_models import save_ast, tiny_ast
 from deployments.importing import import_checkpoint
-from tests.support.hub import save_ast, tiny_ast
 
 N_FRAMES = 64
 
