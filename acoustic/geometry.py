@@ -87,6 +87,15 @@ class MelConfig:
         return self.algorithm != "log_mel"
 
     @property
+    def shortest_s(self) -> float:
+        """Length of a track below which an answer is doubtful, seconds.
+
+        A short track is repeated until it fills a window; models of absolute levels, whose windows
+        are long, were trained on windows that end in silence.
+        """
+        return self.window_s / 2 if self.is_absolute else self.window_s
+
+    @property
     def window_bytes(self) -> int:
         """Size of one window of values, bytes."""
         return self.n_mels * self.n_frames * (2 if self.is_absolute else 1)

@@ -13,7 +13,15 @@ import yaml
 from acoustic.checkpoint_folder import CARD_FILE, CheckpointFolder, Manifest
 from acoustic.classify.checkpoint import load_checkpoint, save_checkpoint
 from acoustic.classify.foreign import import_vit, load_state
-from acoustic.classify.hub import CONFIG, PREPROCESSOR, HubModel, is_hub_folder, read_hub_folder
+from acoustic.classify.hub import (
+    CONFIG,
+    PREPROCESSOR,
+    HubModel,
+    find_weights,
+    is_hub_folder,
+    is_image_model,
+    read_hub_folder,
+)
 from acoustic.classify.normalise import Scaling
 from acoustic.errors import CheckpointError
 from acoustic.geometry import MelConfig
@@ -84,7 +92,10 @@ def import_checkpoint(source: str, out: Path, options: ImportOptions | None = No
                 f"{source!r} has no {CONFIG} of a transformers model; bare weights are imported "
                 "as a file"
             )
-        manifest = _import_folder(folder, source, out, options)
+        if is_image_model(folder):
+            manifest = _import_weights(find_weights(folder), out, options)
+        else:
+            manifest = _import_folder(folder, source, out, options)
     calibration = Calibration(
         windows={1: WindowCalibration(temperature=1.0)},
         checkpoint_digest=manifest.digest,

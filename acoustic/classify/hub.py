@@ -25,7 +25,7 @@ from acoustic.errors import CheckpointError
 from acoustic.geometry import MelConfig
 from acoustic.styles import Output
 
-AST = "audio-spectrogram-transformer"
+AST, IMAGE = "audio-spectrogram-transformer", "vit"
 CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 
@@ -71,6 +71,23 @@ def is_hub_folder(path: Path) -> bool:
     """Whether a folder has the config.json of a transformers model."""
     config = path / CONFIG
     return config.is_file() and "model_type" in _read_json(config)
+
+
+def is_image_model(path: Path) -> bool:
+    """Whether a hub folder has a plain ViT, which knows neither sound nor front end."""
+    return _read_json(path / CONFIG).get("model_type") == IMAGE
+
+
+def find_weights(path: Path) -> Path:
+    """The file of weights in a hub folder.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    for name in WEIGHTS:
+        if (path / name).is_file():
+            return path / name
+    raise CheckpointError(f"{path.name!r} has neither {' nor '.join(WEIGHTS)}")
 
 
 def read_hub_folder(path: Path) -> HubModel:
@@ -242,10 +259,7 @@ def _normalisation(kind: str, preprocessor: dict[str, Any]) -> tuple[float, floa
 
 
 def _weights(path: Path) -> State:
-    for name in WEIGHTS:
-        if (path / name).is_file():
-            return load_state(path / name)
     shards = sorted(path.glob("model-*-of-*.safetensors"))
     if not shards:
-        raise CheckpointError(f"{path.name!r} has neither {' nor '.join(WEIGHTS)}")
+        return load_state(find_weights(path))
     return {name: tensor for shard in shards for name, tensor in load_state(shard).items()}

@@ -82,7 +82,7 @@ class Postprocessor:
     Args:
         labels: the C genres in the order of the logits.
         calibration: calibration of the model that made the logits.
-        window_s: length of one model window, seconds.
+        shortest_s: length of a track below which an answer is doubtful, seconds.
         config: settings.
         styles: the model's own labels, None if its labels are the genres.
 
@@ -94,7 +94,7 @@ class Postprocessor:
         self,
         labels: LabelSet,
         calibration: Calibration,
-        window_s: float,
+        shortest_s: float,
         config: PostprocessConfig,
         styles: Styles | None = None,
     ) -> None:
@@ -103,7 +103,7 @@ class Postprocessor:
         self.labels = labels
         self._fitted = calibration
         self.calibration = calibration.with_temperature(config.temperature)
-        self._window_s = window_s
+        self._shortest_s = shortest_s
         self._rules = Rules(config.rules, labels)
         self._genres = {"": Shelves(labels)}
         self._unfit: dict[str, str] = {}
@@ -129,7 +129,7 @@ class Postprocessor:
         stored = folder.manifest.styles
         styles = None if stored is None else Styles.from_dict(stored)
         config = config or PostprocessConfig()
-        return cls(folder.labels, calibration, folder.mel.window_s, config, styles)
+        return cls(folder.labels, calibration, folder.mel.shortest_s, config, styles)
 
     def with_config(self, config: PostprocessConfig) -> Postprocessor:
         """The same checkpoint with other settings; nothing is read again.
@@ -137,7 +137,7 @@ class Postprocessor:
         Raises:
             ConfigError: a rule names a genre or a feature that does not exist.
         """
-        return Postprocessor(self.labels, self._fitted, self._window_s, config, self._styles)
+        return Postprocessor(self.labels, self._fitted, self._shortest_s, config, self._styles)
 
     def process(self, track: TrackLogits, options: RequestOptions | None = None) -> Prediction:
         """Prediction of one track; see `process_round`."""
@@ -170,7 +170,7 @@ class Postprocessor:
                 uncertainty=answered.uncertainty,
                 facts=track.facts,
                 confusion=self._confusion(scores, answered.members, genres),
-                window_s=self._window_s,
+                shortest_s=self._shortest_s,
                 left_out=answered.left_out,
             )
             reasons = find_reasons(evidence, limits)

@@ -7,7 +7,7 @@ KNOWN_CONFUSION      share of such answers that were the rival    above
 SEGMENTS_DISAGREE    disagreement between segments of the track   above
 NOT_MUSIC            how unlike music it sounds                   above
 UNFAMILIAR           distance from the training data              above
-TOO_SHORT            seconds of audio, against one model window   below
+TOO_SHORT            seconds of audio                             below
 MOSTLY_SILENT        share of silent frames                       above
 CLIPPED              share of samples at full scale               above
 NARROW_BAND          upper edge of the spectrum, Hz               below
@@ -108,7 +108,7 @@ class Evidence:
         facts: facts of the container and quality of the sound.
         confusion: the genre of the prediction set that the best one is most often answered for,
             and the share of such answers; None if there is none.
-        window_s: length of one model window, seconds.
+        shortest_s: length of a track below which an answer is doubtful, seconds.
         left_out: probability of the genres that the taxonomy leaves out.
     """
 
@@ -116,7 +116,7 @@ class Evidence:
     uncertainty: Uncertainty
     facts: TrackFacts
     confusion: tuple[str, float] | None
-    window_s: float
+    shortest_s: float
     left_out: float = 0.0
 
 
@@ -186,7 +186,7 @@ def _of_the_sound(evidence: Evidence, limits: ReviewThresholds) -> list[Reason |
     # the headers may state 0 s; then all of the audio is unstated
     mismatch = abs((duration_s or 0.0) - stated_s) / max(stated_s, 1e-3) if stated_s else None
     return [
-        _below("TOO_SHORT", duration_s, evidence.window_s,
+        _below("TOO_SHORT", duration_s, evidence.shortest_s,
                f"There are only {duration_s or 0:.1f} s of audio."),
         _above("MOSTLY_SILENT", quality.silence_ratio, limits.max_silence_ratio,
                f"{quality.silence_ratio:.0%} of the evaluated audio is silence."),

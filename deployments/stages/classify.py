@@ -42,7 +42,9 @@ class Classify:
         self._coalescer: Coalescer[TrackFeatures, TrackLogits] = Coalescer(
             self._classifier.classify,
             lambda track: track.n_windows,
-            config.batch_sizes[-1],
+            # one track at a time where the model takes one window at a time: a call of more would
+            # only keep the first answers waiting for the last
+            self._classifier.engine.max_batch,
             BatchMetrics().count,
         )
         self._resources = ResourceMetrics(self._classifier.engine.plan.device.startswith("cuda"))

@@ -41,7 +41,7 @@ class Coalescer(Generic[Item, Result]):
     Args:
         run: turns items into as many results in the same order; called from one thread at a time.
         size: returns the size of one item, in the unit of `max_size`.
-        max_size: largest total size of one call; a single item never exceeds it.
+        max_size: largest total size of one call; a larger item has a call of its own.
         observe: called with the facts of every call, on the event loop.
     """
 

@@ -10,15 +10,21 @@ from typing import Any
 import httpx
 import numpy as np
 import psutil
+import pyarrow.parquet
 import pytest
 import yaml
 from ray import serve
 
-from acoustic.pipeline import Pipeline
+from acoustic.pipeline import Pipeline, PipelineConfig
+from acoustic.postprocess.postprocess_config import PostprocessConfig
 from acoustic.request import RequestOptions
 from benchmarks.hub_models import label_list, save_ast, tiny_ast
 from deployments.app import AppArgs, build
+from deployments.batch.job import run_job
+from deployments.batch.job_options import JobOptions
+from deployments.built_in import TAXONOMIES, built_in
 from deployments.importing import import_checkpoint
+from deployments.taxonomies import load_taxonomies
 from tests.support.sounds import encode, noise, sweep
 
 SOUNDS = [encode(noise(20.0, seed=seed) + sweep(20.0) * seed, 22_050, "flac") for seed in range(4)]
@@ -117,3 +123,23 @@ def test_taxonomies_and_styles_come_through(client: httpx.Client) -> None:
     scores = [style["score"] for style in found["styles"]]
     assert scores == sorted(scores, reverse=True)
     assert np.all(np.array(scores) >= 0.1)
+
+
+def test_a_batch_job_gives_the_same_rows(cluster: int, ast: Path, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for i, sound in enumerate(SOUNDS[:2]):
+        (tmp_path / "in" / f"{i}.flac").write_bytes(sound)
+    options = JobOptions(
+        sources=(str(tmp_path / "in"),), out=str(tmp_path / "out"), model=ast, chunk_files=4,
+        preprocess_actors=1, classify_actors=1, progress="quiet", taxonomy="gtzan",
+        request=RequestOptions(taxonomy="gtzan"),
+    )  # fmt: skip
+    assert run_job(options) == 0
+    parts = [pyarrow.parquet.read_table(path) for path in (tmp_path / "out").rglob("part-*")]
+    rows = {Path(row["uri"]).name: row for part in parts for row in part.to_pylist()}
+    config = PostprocessConfig(taxonomies=load_taxonomies(built_in(TAXONOMIES)))
+    pipeline = Pipeline.from_folder(ast, PipelineConfig(postprocess=config))
+    for i, sound in enumerate(SOUNDS[:2]):
+        answer = pipeline.classify(sound, RequestOptions(taxonomy="gtzan")).to_dict()
+        for name in ("top_genre", "predictions", "styles", "uncertainty"):
+            assert rows[f"{i}.flac"][name] == answer[name]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,7 @@ from acoustic.checkpoint_folder import CheckpointFolder
 from acoustic.classify import engine as engine_module
 from acoustic.classify.checkpoint import load_checkpoint
 from acoustic.classify.engine import (
+    MANY_TOKENS,
     Engine,
     ExecutionPlan,
     cpu_has_bf16,
@@ -24,7 +26,7 @@ from acoustic.classify.engine_config import Backend, EngineConfig
 from acoustic.classify.normalise import Scaling
 from acoustic.errors import ConfigError
 from deployments.built_in import built_in
-from tests.support.models import tiny_model
+from tests.support.models import TINY, tiny_model
 
 SHAPE = (128, 144)
 BF16_PROBABILITY_TOLERANCE = 0.05
@@ -245,3 +247,25 @@ def test_bf16_detection_is_a_fact() -> None:
 def test_batch_sizes_must_rise(bad: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="positive and rising"):
         EngineConfig(batch_sizes=bad)
+
+
+def test_batches_are_bounded_in_bytes() -> None:
+    window_bytes = SHAPE[0] * SHAPE[1]
+    for limit, largest in ((window_bytes * 9, 8), (window_bytes, 1), (1, 1)):
+        config = EngineConfig(accelerator="cpu", precision="fp32", max_batch_bytes=limit)
+        engine = Engine(tiny_model(), Scaling(), SHAPE, config)
+        assert engine.max_batch == largest
+        engine.close()
+
+
+def test_a_cpu_takes_one_window_at_a_time_of_a_model_with_many_tokens() -> None:
+    many = replace(TINY, patch_strides=(6, 6), statistics=0)
+    assert many.n_patches >= MANY_TOKENS
+    config = EngineConfig(accelerator="cpu", precision="fp32")
+    engine = Engine(tiny_model(many), Scaling(), SHAPE, config)
+    assert engine.max_batch == 1
+    windows = np.random.default_rng(0).integers(0, 256, (3, *SHAPE), np.uint8)
+    together = engine.logits(windows)
+    alone = np.concatenate([engine.logits(each[None]) for each in windows])
+    np.testing.assert_array_equal(together, alone)
+    engine.close()

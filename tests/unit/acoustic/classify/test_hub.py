@@ -11,14 +11,17 @@ import numpy.typing as npt
 import pytest
 import torch
 from safetensors.torch import save_file
+from transformers import ViTConfig, ViTForImageClassification
 
 from acoustic.checkpoint_folder import CheckpointFolder
 from acoustic.classify.checkpoint import load_checkpoint
 from acoustic.classify.hub import read_hub_folder
 from acoustic.errors import CheckpointError
+from acoustic.pipeline import Pipeline
 from acoustic.preprocess.mel import MelSpectrogram, model_values
 from benchmarks.hub_models import ast_input, label_list, maest_input, save_ast, save_maest, tiny_ast
 from deployments.importing import ImportOptions, import_checkpoint
+from tests.support.sounds import encode, noise
 
 Reference = Callable[[npt.NDArray[np.float32], int, int], torch.Tensor]
 
@@ -228,3 +231,23 @@ def test_a_code_in_a_pickle_is_refused(tmp_path: Path) -> None:
     torch.save({"state_dict": Path("/")}, folder / "pytorch_model.bin")
     with pytest.raises(CheckpointError, match="objects are refused"):
         read_hub_folder(folder)
+
+
+def test_a_folder_of_a_plain_vit_is_imported_with_a_front_end(tmp_path: Path) -> None:
+    config = ViTConfig(
+        hidden_size=64, num_hidden_layers=1, num_attention_heads=1, intermediate_size=128,
+        image_size=224, num_labels=16,
+    )  # fmt: skip
+    ViTForImageClassification(config).save_pretrained(tmp_path / "vit")
+    manifest = import_checkpoint(str(tmp_path / "vit"), tmp_path / "out")
+    assert manifest.mel.n_mels == 40  # the guide's, where no other is stated
+    assert len(manifest.labels) == 16
+
+
+def test_an_answer_about_half_a_window_is_not_doubted_for_its_length(tmp_path: Path) -> None:
+    theirs = tiny_ast(NAMES, max_length=1024, frequency_stride=16, time_stride=16)
+    import_checkpoint(str(save_ast(tmp_path / "hub", theirs)), tmp_path / "out")
+    pipeline = Pipeline.from_folder(tmp_path / "out")
+    for seconds, is_short in ((4.0, True), (6.0, False)):
+        answer = pipeline.classify(encode(noise(seconds), 22_050))
+        assert ("TOO_SHORT" in {reason.code for reason in answer.reasons}) == is_short

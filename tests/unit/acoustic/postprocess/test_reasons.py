@@ -55,7 +55,7 @@ def evidence(
         ),
         facts=replace(facts, quality=quality),
         confusion=("Blues", confusion),
-        window_s=WINDOW_S,
+        shortest_s=WINDOW_S,
     )
 
 
@@ -199,7 +199,7 @@ def codes_of(
         uncertainty=uncertainty,
         facts=facts,
         confusion=confusion,
-        window_s=6.0,
+        shortest_s=6.0,
     )
     found = find_reasons(evidence, limits)
     assert all(reason.message.endswith(".") for reason in found)

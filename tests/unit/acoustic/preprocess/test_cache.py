@@ -53,6 +53,16 @@ def test_memory_round_trip() -> None:
     assert cache.get(features(2).facts.content_sha256, "fast") is None
 
 
+def test_absolute_levels_keep_their_dtype(tmp_path: Path) -> None:
+    stored = replace(features(1), log_mel=features(1).log_mel.astype(np.float16))
+    config = CacheConfig(memory_bytes=0, folder=str(tmp_path))
+    FeatureCache(config, "d").put("fast", stored)
+    found = FeatureCache(config, "d").get(stored.facts.content_sha256, "fast")
+    assert found is not None
+    assert found.log_mel.dtype == np.float16
+    np.testing.assert_array_equal(found.log_mel, stored.log_mel)
+
+
 def test_memory_is_bounded_and_the_oldest_use_goes_first() -> None:
     cache = FeatureCache(CacheConfig(memory_bytes=3 * ENTRY_BYTES), "d")
     for seed in (1, 2, 3):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,14 @@ from acoustic.checkpoint_folder import CheckpointFolder
 from acoustic.classify.checkpoint import Checkpoint, load_checkpoint
 from acoustic.classify.engine import Engine
 from acoustic.classify.engine_config import EngineConfig
-from acoustic.data.dataset import Clip
+from acoustic.data.dataset import Clip, Dataset
 from acoustic.errors import ConfigError
+from acoustic.geometry import MelConfig
+from acoustic.labels import Label, LabelSet
 from acoustic.training.batches import BatchConfig, Batches
+from acoustic.training.job import Job, train_checkpoint
 from acoustic.training.probe import fit_probe, freeze
+from acoustic.training.trainer import Recipe
 from benchmarks.hub_models import save_ast, tiny_ast
 from deployments.importing import import_checkpoint
 
@@ -97,3 +102,40 @@ def test_a_model_with_two_heads_is_refused(tiny_checkpoint: Path) -> None:
     start = load_checkpoint(CheckpointFolder.open(tiny_checkpoint))
     with pytest.raises(ConfigError, match="two heads"):
         fit_probe(start, clips(2), 2, penalty=1, accelerator="cpu", n_threads=1)
+
+
+def trained(start: Checkpoint, out: Path, **changes: object) -> Checkpoint:
+    fields: dict[str, object] = {
+        "out": out, "name": "probe", "version": "1", "variant": "vit_nano", "mel": MelConfig(),
+        "start_from": start, "device": "cpu", "probe": True,
+        "recipe": Recipe(n_crops=8, precision="fp32", batches=BatchConfig(batch_size=4)),
+    }  # fmt: skip
+    labels = LabelSet([Label(name="Low"), Label(name="High")])
+    held_out = [replace(each, split="valid", group="v") for each in clips(2, seed=9)]
+    dataset = Dataset(labels=labels, clips=[*clips(12), *held_out], skipped=[])
+    train_checkpoint(dataset, [], Job(**{**fields, **changes}))  # type: ignore[arg-type]
+    return load_checkpoint(CheckpointFolder.open(out))
+
+
+def test_a_probe_becomes_a_checkpoint_of_the_own_genres(ast: Checkpoint, tmp_path: Path) -> None:
+    made = trained(ast, tmp_path / "probe")
+    assert made.manifest.labels.names == ("Low", "High")
+    assert made.styles is None
+    assert made.manifest.mel == ast.manifest.mel
+    assert made.folder.read_json("training.json")["variant"] == "probe"
+
+
+def test_unfreezing_moves_the_last_block_alone(ast: Checkpoint, tmp_path: Path) -> None:
+    made = trained(ast, tmp_path / "unfrozen", unfreeze=1).model.state_dict()
+    half = {k: v.half().float() for k, v in ast.model.state_dict().items()}  # as it is stored
+    assert torch.equal(made["blocks.0.attn.qkv.weight"], half["blocks.0.attn.qkv.weight"])
+    assert torch.equal(made["pos_embed"], half["pos_embed"])
+    assert not torch.equal(made["blocks.1.attn.qkv.weight"], half["blocks.1.attn.qkv.weight"])
+
+
+def test_a_probe_needs_a_model_to_start_from(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="need a checkpoint to start from"):
+        Job(
+            out=tmp_path, name="", version="", variant="vit_nano", mel=MelConfig(),
+            start_from=None, recipe=Recipe(), device="cpu", probe=True,
+        )  # fmt: skip
