@@ -8,8 +8,9 @@ The choice is made in `plan_execution` and nowhere else:
     cpu           bf16, if native   eager      2 × FP32 where AVX512-BF16 or AMX exists
     cpu           fp32              eager      FP16 on a CPU is five times slower than FP32
 
-Batches are padded to a few sizes; compiled code is run once in each before the engine is ready, so
-that no request compiles anything. Tests compare every path with FP32 eager.
+Compiled code has a few batch sizes: batches are padded to them, and each is run once before the
+engine is ready, so that no request compiles anything. Eager code takes batches as they come. Tests
+compare every path with FP32 eager.
 
 Shapes: N windows, M mel bands, T frames, C classes, D features, L styles.
 """
@@ -110,14 +111,12 @@ def cpu_has_bf16() -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
-def padded_sizes(plan: ExecutionPlan, batch_sizes: tuple[int, ...]) -> tuple[int, ...]:
-    """Batch sizes in windows that the engine pads to, rising.
+def padded_sizes(batch_sizes: tuple[int, ...]) -> tuple[int, ...]:
+    """The batch sizes that a CPU may use in bf16, rising.
 
-    On a CPU in bf16 the sizes below N_WINDOWS_OF_ONE_KERNEL are left out, where a larger one
-    exists: an answer must not depend on how many windows happened to share its batch.
+    Those below N_WINDOWS_OF_ONE_KERNEL are left out, where a larger one exists: an answer must not
+    depend on how many windows happened to share its batch.
     """
-    if plan.device != "cpu" or plan.precision != "bf16":
-        return batch_sizes
     return tuple(size for size in batch_sizes if size >= N_WINDOWS_OF_ONE_KERNEL) or batch_sizes
 
 
@@ -170,9 +169,18 @@ class Engine:
         largest = config.max_batch_bytes // (
             math.prod(input_shape) * np.dtype(self._window_dtype).itemsize
         )
-        sizes = padded_sizes(self.plan, config.batch_sizes)
+        # On a CPU only a pre-trained trunk gets the lower precision: bf16 products of as few tokens
+        # as follow it depend on how many windows share the batch.
+        self._only_trunk = self.plan.device == "cpu" and isinstance(
+            model.patch_embed, MobileNetStem
+        )
+        sizes = config.batch_sizes
+        self._smallest = 1
+        if not self._only_trunk and self.plan.device == "cpu" and self.plan.precision == "bf16":
+            sizes = padded_sizes(sizes)
+            self._smallest = sizes[0]
         if self.plan.device == "cpu" and model.config.n_patches >= MANY_TOKENS:
-            sizes = (1,)
+            sizes, self._smallest = (1,), 1
         self._sizes = tuple(size for size in sizes if size <= largest) or sizes[:1]
         self._dtype = DTYPES[self.plan.precision]
         self._n_classes, self._width = model.config.n_classes, model.config.width
@@ -244,10 +252,8 @@ class Engine:
         if self.plan.device == "cpu":
             torch.set_num_threads(self.config.n_threads)  # a per-thread setting
         model = model.to(self.plan.device)
-        # On a CPU only a pre-trained trunk gets the lower precision: bf16 products of as few tokens
-        # as follow it depend on how many windows share the batch.
-        trunk = isinstance(model.patch_embed, MobileNetStem) and self.plan.device == "cpu"
-        (cast(MobileNetStem, model.patch_embed).trunk if trunk else model).to(self._dtype)
+        lower = cast(MobileNetStem, model.patch_embed).trunk if self._only_trunk else model
+        lower.to(self._dtype)
         model.head_norm.float()
         model.head.float()  # the last products stay exact; see rowwise
         if model.tags is not None:
@@ -298,7 +304,12 @@ class Engine:
         return rows[: len(windows)].float().cpu().numpy()
 
     def _pad(self, windows: WindowValues) -> WindowValues:
-        size = next(size for size in self._sizes if size >= len(windows))
+        if self.plan.backend == "compile":
+            size = next(size for size in self._sizes if size >= len(windows))
+        else:
+            size = max(len(windows), self._smallest)
+        if size == len(windows):
+            return windows
         padding = np.zeros((size - len(windows), *self.input_shape), windows.dtype)
         return np.concatenate([windows, padding])
 

@@ -19,7 +19,8 @@ class EngineConfig:
         accelerator: device to run on; "auto" takes the first available of cuda, mps and cpu.
         precision: number format of the model; "auto" follows the table in `engine`.
         backend: eager or compiled execution; "auto" follows the table in `engine`.
-        batch_sizes: padded batch sizes in windows, rising; the last one is the largest batch.
+        batch_sizes: batch sizes in windows that compiled code is padded to, rising; the last one is
+            the largest batch.
         max_batch_bytes: largest batch in bytes of windows; larger padded sizes are left out, except
             the smallest. It bounds the memory of models whose windows are long.
         n_threads: CPU threads of one model call, ≥ 1; more replicas beat more threads.
