@@ -55,6 +55,8 @@ class HttpConfig:
         request_timeout_s: longest time from the complete body to the reply, seconds.
         min_bytes_per_s: slowest mean upload rate after the grace period, bytes per second.
         slow_body_grace_s: seconds before the slowest upload rate applies.
+        max_wait_s: longest expected wait of a request that is admitted, seconds; beyond it callers
+            are refused at once with the time after which to try again.
         retry_after_s: seconds in the Retry-After header of callers that are rejected when the
             queues are full.
         max_query_bytes: longest query string, bytes.
@@ -69,6 +71,7 @@ class HttpConfig:
     request_timeout_s: float = 60.0
     min_bytes_per_s: float = 2_000.0
     slow_body_grace_s: float = 10.0
+    max_wait_s: float = 3.0
     retry_after_s: float = 1.0
     max_query_bytes: int = 4_096
     allow_origins: tuple[str, ...] = ()

@@ -55,6 +55,9 @@ class Service(Protocol):
     async def classify(self, data: bytes, options: RequestOptions) -> Prediction:
         """Classify one file; raises AcousticError."""
 
+    def admit(self, options: RequestOptions) -> None:
+        """Return if a request may send its body; raises OverloadedError, InvalidOptionError."""
+
     async def ready(self) -> None:
         """Return when every stage answers; raises UnavailableError otherwise."""
 
@@ -140,6 +143,7 @@ class _Handlers:
         if content_type == "application/json":
             return await self._classify_json(request)
         options = parse_options(request.query_params)
+        self._service.admit(options)
         body = await request.body()
         check_curl_data(content_type, body)
         return prediction_reply(await self._service.classify(body, options))

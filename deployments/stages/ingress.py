@@ -42,6 +42,7 @@ from acoustic.request import RequestOptions
 from acoustic.resources import snapshot
 from deployments.config import API_KEY_VARIABLE, ServiceConfig
 from deployments.http.api import create_app
+from deployments.stages.admission import Admission
 from deployments.stages.chain import Chain
 from deployments.telemetry.logs import use_serve_logger
 from deployments.telemetry.requests import RequestMetrics
@@ -94,6 +95,7 @@ class Ingress:
             )
             for name, (first, second, third) in handles.items()
         }
+        self._admission = {name: Admission(config.http.max_wait_s) for name in self._chains}
         self._window_bytes = 0
         self._metrics = RequestMetrics(load_calibration(self._chains[""].folder))
         self._resources = ResourceMetrics()
@@ -114,7 +116,10 @@ class Ingress:
         try:
             chain = self._chain_of(options.model)
             options.check_model(len(chain.folder.labels))
-            with self._windows_in_flight(chain.window_bytes(options.effort)):
+            with (
+                self._admission[chain.name].admitted(),
+                self._windows_in_flight(chain.window_bytes(options.effort)),
+            ):
                 async with asyncio.timeout(self._config.http.request_timeout_s):
                     prediction = await self._classify_with_retry(chain, data, options)
         except TimeoutError as error:
@@ -128,6 +133,19 @@ class Ingress:
         total_ms = (time.perf_counter() - start_s) * 1e3
         self._metrics.count_prediction(prediction, total_ms, is_default=not chain.name)
         return prediction
+
+    def admit(self, options: RequestOptions) -> None:
+        """Refuse a request before its body is read, if it would wait too long.
+
+        Raises:
+            OverloadedError: it would; the error says when to try again.
+            InvalidOptionError: there is no such model.
+        """
+        try:
+            self._admission[self._chain_of(options.model).name].check()
+        except AcousticError as error:
+            self._metrics.count_error(error.code)
+            raise
 
     def _chain_of(self, name: str) -> Chain:
         default = self._chains[""]

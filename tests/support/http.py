@@ -6,6 +6,7 @@ from typing import Any
 
 import httpx
 
+from acoustic.errors import OverloadedError
 from acoustic.pipeline import Pipeline
 from acoustic.prediction import Prediction
 from acoustic.request import RequestOptions
@@ -36,6 +37,10 @@ class InProcess:
         if self.error:
             raise self.error
         return self.pipeline.classify(data, options)
+
+    def admit(self, options: RequestOptions) -> None:
+        if isinstance(self.error, OverloadedError):
+            raise self.error
 
     async def ready(self) -> None:
         if self.error:

@@ -1,0 +1,156 @@
+"""Offered load above capacity: what is answered, what is refused, and how long both take.
+
+    python -m benchmarks.overload --url http://127.0.0.1:8000 [--seconds 15]
+
+First the capacity of a running service, with 32 requests at a time; then as many requests a second
+as 1.5 and 5 times that, whether or not earlier ones were answered. Every file is a different one of
+10 s to the service (MP3 with other bytes behind it), so that nothing comes from its cache. Goodput
+counts answers inside the period of sending. The client runs on the same machine and takes some of
+its cores. Only loopback addresses are accepted. The result goes into docs/benchmarks.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import io
+import json
+import os
+import time
+from collections import Counter
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import numpy as np
+import soundfile as sf
+
+from acoustic.example import example_waveform
+from benchmarks.document import markdown_table, write_section
+
+COMMAND = "python -m benchmarks.overload"
+FACTORS = (1.5, 5.0)
+MAX_REQUESTS = 20_000
+PATH = "/v1/classify"
+
+
+class Load:
+    """Sends files and notes what came back.
+
+    Args:
+        client: of the service.
+    """
+
+    def __init__(self, client: httpx.AsyncClient) -> None:
+        self._client = client
+        self._file = _mp3(10.0)
+        self.done: list[tuple[str, float, float]] = []
+
+    async def one(self) -> None:
+        """Send one file; note status, seconds taken, and when it ended."""
+        body = self._file + os.urandom(16)
+        begun_s = time.perf_counter()
+        try:
+            response = await self._client.post(PATH, content=body)
+            status = str(response.status_code)
+        except httpx.HTTPError as error:
+            status = type(error).__name__
+        now_s = time.perf_counter()
+        self.done.append((status, now_s - begun_s, now_s))
+
+    async def closed(self, concurrency: int, seconds: float) -> float:
+        """Answers a second with so many requests at a time."""
+        until_s = time.perf_counter() + seconds
+        self.done.clear()
+
+        async def worker() -> None:
+            while time.perf_counter() < until_s:
+                await self.one()
+
+        await asyncio.gather(*(worker() for _ in range(concurrency)))
+        return sum(status == "200" for status, _, _ in self.done) / seconds
+
+    async def open(self, rate: float, seconds: float) -> dict[str, Any]:
+        """Send at a rate, and wait for all replies."""
+        n = min(round(rate * seconds), MAX_REQUESTS)
+        self.done.clear()
+        begun_s = time.perf_counter()
+        tasks = []
+        for i in range(n):
+            await asyncio.sleep(max(0.0, begun_s + i / rate - time.perf_counter()))
+            tasks.append(asyncio.create_task(self.one()))
+        end_s = time.perf_counter()
+        await asyncio.gather(*tasks)
+        counts = Counter(status for status, _, _ in self.done)
+        answered = [took for status, took, _ in self.done if status == "200"]
+        refused = [took for status, took, _ in self.done if status == "429"]
+        inside = sum(status == "200" and at <= end_s for status, _, at in self.done)
+        return {
+            "offered_per_s": round(n / (end_s - begun_s), 1),
+            "goodput_per_s": round(inside / (end_s - begun_s), 1),
+            "refused": round(counts["429"] / n, 3),
+            "refused_s": _quantiles(refused),
+            "answered_s": _quantiles(answered),
+            "other": {k: v for k, v in counts.items() if k not in ("200", "429")},
+        }
+
+
+def _quantiles(values: list[float]) -> list[float]:
+    return [round(float(np.quantile(values, q)), 3) for q in (0.5, 0.99)] if values else []
+
+
+def _mp3(seconds: float) -> bytes:
+    file = io.BytesIO()
+    sf.write(file, example_waveform(seconds, 44_100), 44_100, format="MP3")
+    return file.getvalue()
+
+
+async def measure(url: str, seconds: float) -> dict[str, Any]:
+    """Capacity, then every factor of it."""
+    limits = httpx.Limits(max_connections=2_000, max_keepalive_connections=200)
+    async with httpx.AsyncClient(base_url=url, timeout=120, limits=limits) as client:
+        load = Load(client)
+        await load.closed(32, seconds / 3)  # warm
+        capacity = await load.closed(32, seconds)
+        found: dict[str, Any] = {"capacity_per_s": round(capacity, 1), "factors": {}}
+        for factor in FACTORS:
+            found["factors"][str(factor)] = await load.open(factor * capacity, seconds)
+            await asyncio.sleep(2)
+        return found
+
+
+def main() -> None:
+    """Measure and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--url", default="http://127.0.0.1:8000")
+    parser.add_argument("--seconds", type=float, default=15.0)
+    arguments = parser.parse_args()
+    if urlsplit(arguments.url).hostname not in ("127.0.0.1", "localhost", "::1"):
+        parser.error("only loopback addresses: this is a load test")
+    if not 1 <= arguments.seconds <= 120:
+        parser.error("seconds are 1 to 120")
+    report = asyncio.run(measure(arguments.url, arguments.seconds))
+    capacity = report["capacity_per_s"]
+    rows = [
+        [
+            f"{factor} ×",
+            f"{each['offered_per_s']:.0f}/s",
+            f"{each['goodput_per_s']:.1f}/s ({each['goodput_per_s'] / capacity:.2f})",
+            f"{each['refused']:.0%}",
+            " / ".join(f"{value:.2f}" for value in each["refused_s"]),
+            " / ".join(f"{value:.1f}" for value in each["answered_s"]),
+            str(sum(each["other"].values())),
+        ]
+        for factor, each in report["factors"].items()
+    ]
+    header = [
+        "offered", "requests", "answered (of capacity)", "refused", "refusal p50 / p99, s",
+        "answer p50 / p99, s", "errors",
+    ]  # fmt: skip
+    body = f"Capacity with 32 at a time: {capacity:.1f} requests/s.\n\n"
+    write_section("Overload", COMMAND, body + markdown_table(header, rows))
+    print(json.dumps(report))
+
+
+if __name__ == "__main__":
+    main()
