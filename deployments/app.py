@@ -12,10 +12,9 @@ from pydantic import BaseModel, ConfigDict
 from ray import serve
 from ray.serve import Application
 
-from acoustic.checkpoint_folder import CheckpointFolder
 from acoustic.classify.engine_config import Accelerator
 from deployments.built_in import DEFAULT_SETTINGS, root
-from deployments.config import ServiceConfig, load_config
+from deployments.config import ServiceConfig, check_models, load_config
 from deployments.stages.classify import Classify
 from deployments.stages.ingress import Ingress
 from deployments.stages.postprocess import Postprocess
@@ -23,7 +22,7 @@ from deployments.stages.preprocess import Preprocess
 
 logger = logging.getLogger(__name__)
 
-OF_OTHER_MODELS = {"max_ongoing_requests": 64, "max_queued_requests": 256}
+OF_OTHER_MODELS = {"max_ongoing_requests": 16, "max_queued_requests": 64}
 """Limits of the stages of further models, unless the file sets the deployment."""
 
 
@@ -65,8 +64,7 @@ def build(args: AppArgs) -> Application:
     )
     engine = replace(config.engine, accelerator=accelerator)
     config = replace(config, engine=engine)
-    for name in ("", *config.models):
-        CheckpointFolder.open(config.model_folder(name))  # a bad folder ends the build here
+    check_models(config)  # a bad folder ends the build here
     logger.info("effective configuration: %s", config)
     default, *others = (_stages(name, config, args) for name in ("", *config.models))
     ingress = serve.deployment(serve.ingress()(Ingress))

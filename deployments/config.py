@@ -17,6 +17,7 @@ from typing import Any
 
 import yaml
 
+from acoustic.checkpoint_folder import CheckpointFolder
 from acoustic.classify.engine_config import EngineConfig
 from acoustic.errors import ConfigError
 from acoustic.geometry import MelConfig
@@ -141,7 +142,10 @@ class ServiceConfig:
 
     def model_folder(self, name: str) -> Path:
         """Absolute path of the checkpoint of a model; "" for the one that answers by default."""
-        return Path(self.models[name]).absolute() if name else self.checkpoint_folder
+        if not name:
+            return self.checkpoint_folder
+        folder = self.models[name]
+        return built_in(DEFAULT_CHECKPOINT) if folder == BUILT_IN else Path(folder).absolute()
 
     def to_public_dict(self) -> dict[str, Any]:
         """For /v1/config: no secrets (there are none in here) and no machine paths."""
@@ -185,6 +189,20 @@ def load_config(path: Path | None = None) -> ServiceConfig:
     if checkpoint:
         return replace(config, checkpoint=_absolute(Path.cwd(), checkpoint))
     return replace(config, checkpoint=_absolute(path.parent, config.checkpoint))
+
+
+def check_models(config: ServiceConfig) -> None:
+    """Open the checkpoints of all models.
+
+    Raises:
+        CheckpointError: one cannot be used.
+        ConfigError: a further model has the name of the default one.
+    """
+    default = CheckpointFolder.open(config.checkpoint_folder).manifest.name
+    for name in config.models:
+        CheckpointFolder.open(config.model_folder(name))
+        if name == default:
+            raise ConfigError(f"models has {name!r}, which is the name of the default model")
 
 
 def _models_of_environment() -> dict[str, str]:

@@ -93,7 +93,8 @@ def import_checkpoint(source: str, out: Path, options: ImportOptions | None = No
                 "as a file"
             )
         if is_image_model(folder):
-            manifest = _import_weights(find_weights(folder), out, options)
+            origin = _source(_origin(source, folder), _licence(folder / CARD_FILE) or NOT_STATED)
+            manifest = _import_weights(find_weights(folder), out, options, origin)
         else:
             manifest = _import_folder(folder, source, out, options)
     calibration = Calibration(
@@ -108,7 +109,16 @@ def import_checkpoint(source: str, out: Path, options: ImportOptions | None = No
     return manifest
 
 
-def _import_weights(weights: Path, out: Path, options: ImportOptions) -> Manifest:
+def _origin(source: str, folder: Path) -> str:
+    """The id on the hub, or the name of the folder."""
+    return (
+        source if HUB_ID.fullmatch(source) and not Path(source).is_dir() else folder.resolve().name
+    )
+
+
+def _import_weights(
+    weights: Path, out: Path, options: ImportOptions, source: dict[str, Any] | None = None
+) -> Manifest:
     front_end = options.front_end or built_in(GUIDE_FRONT_END)
     settings = parse_strict(FrontEnd, read_yaml(front_end), front_end.name)
     shape = settings.scaling.resize_to or (settings.mel.n_mels, settings.mel.n_frames)
@@ -126,13 +136,14 @@ def _import_weights(weights: Path, out: Path, options: ImportOptions) -> Manifes
         labels=LabelSet(_known_label(label) for label in settings.labels),
         mel=settings.mel,
         scaling=settings.scaling,
+        source=source,
     )
 
 
 def _import_folder(folder: Path, source: str, out: Path, options: ImportOptions) -> Manifest:
     found = read_hub_folder(folder)
     styles, labels = _labels(found, options)
-    origin = source if HUB_ID.fullmatch(source) else folder.resolve().name
+    origin = _origin(source, folder)
     licence = _licence(folder / CARD_FILE) or NOT_STATED
     manifest = save_checkpoint(
         out,
@@ -161,7 +172,12 @@ def _labels(found: HubModel, options: ImportOptions) -> tuple[Styles | None, Lab
     output: Output = options.output or found.output or ("softmax" if chosen is None else "sigmoid")
     if chosen is not None:
         return chosen.styles(found.names, output)
-    labels = LabelSet(_known_label(name) for name in found.names)
+    try:
+        labels = LabelSet(_known_label(name) for name in found.names)
+    except ValueError as error:
+        raise CheckpointError(
+            f"the labels cannot be genres: {error}; give --labels FILE"
+        ) from error
     if output == "softmax":
         return None, labels
     return (
@@ -191,16 +207,21 @@ def _licence(card: Path) -> str | None:
         head = yaml.safe_load(parts[0]) if parts else None
     except yaml.YAMLError:
         return None
-    licence = head.get("license") if isinstance(head, dict) else None
-    return ", ".join(licence) if isinstance(licence, list) else licence
+    if not isinstance(head, dict) or not head.get("license"):
+        return None
+    # an unusual licence is "other", with its name beside it
+    stated = [head["license"], head.get("license_name")]
+    flat = [each for item in stated for each in (item if isinstance(item, list) else [item])]
+    return ", ".join(str(each) for each in flat if each is not None)
 
 
 def _source(origin: str, licence: str) -> dict[str, Any]:
-    parts = re.split(r"[^a-z]+", licence.lower())
+    words = f" {re.sub('[^a-z]+', ' ', licence.lower())} "
+    forbidden = (" nc ", " noncommercial ", " non commercial ")
     return {
         "name": origin,
         "licence": licence,
-        "non_commercial": "nc" in parts or "noncommercial" in parts,
+        "non_commercial": any(word in words for word in forbidden),
     }
 
 

@@ -20,7 +20,7 @@ from acoustic.errors import AcousticError, ConfigError
 from acoustic.postprocess.calibration import load_calibration
 from deployments.app import AppArgs
 from deployments.built_in import root
-from deployments.config import ServiceConfig, load_config, merge_config
+from deployments.config import ServiceConfig, check_models, load_config, merge_config
 from deployments.strict import read_yaml
 
 IMPORT_PATH = "deployments.app:build"
@@ -65,11 +65,12 @@ def _check_application(application: dict[str, Any], path: Path) -> list[str]:
         return problems + [f"args.{_describe(problem)}" for problem in error.errors()]
     try:
         config = load_config(settings_file(path, args.config))
+        check_models(config)
         for model in ("", *config.models):
             load_calibration(CheckpointFolder.open(config.model_folder(model)))
         problems += _unknown_models(application, config)
         for deployment in application.get("deployments") or []:
-            if deployment.get("name") == "Postprocess":
+            if str(deployment.get("name")).partition("-")[0] == "Postprocess":
                 merge_config(config.postprocess, deployment.get("user_config") or {})
     except AcousticError as error:
         problems.append(error.message)

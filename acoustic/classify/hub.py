@@ -13,10 +13,11 @@ Supervised Training of Audio Transformers for Music Representation Learning (202
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from acoustic.classify.foreign import State, import_ast, load_state
 from acoustic.classify.normalise import Scaling
@@ -98,20 +99,21 @@ def read_hub_folder(path: Path) -> HubModel:
 
     Raises:
         CheckpointError: a file is missing or cannot be read, the model is of another kind, or its
-            front end is none that exists here.
+            front end is not known here.
     """
     config = _read_json(path / CONFIG)
     _check_kind(config)
     names = _label_names(config)
     mel, scaling = _front_end(_read_json(path / PREPROCESSOR), config)
     problem = config.get("problem_type")
+    output = PROBLEM_TYPES.get(problem) if isinstance(problem, str) else None
     model = import_ast(_weights(path), _architecture(config, len(names)))
     return HubModel(
         model=model,
         names=names,
         mel=mel,
         scaling=scaling,
-        output=None if problem is None else PROBLEM_TYPES.get(problem),
+        output=output,
     )
 
 
@@ -147,115 +149,162 @@ def _label_names(config: dict[str, Any]) -> tuple[str, ...]:
         raise CheckpointError(f"{CONFIG} has no label number {error} in id2label") from error
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Network:
+    """The fields of config.json that are read, with the defaults of transformers' ASTConfig."""
+
+    hidden_size: int = 768
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    intermediate_size: int = 3072
+    num_mel_bins: int = 128
+    max_length: int = 1024
+    patch_size: int = 16
+    frequency_stride: int = 10
+    time_stride: int = 10
+    layer_norm_eps: float = 1e-12
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Extractor:
+    """The fields of preprocessor_config.json that are read; None for the kind's default."""
+
+    sampling_rate: int = 16_000
+    n_fft: int = 512
+    hop_length: int = 256
+    mean: float | None = None
+    std: float | None = None
+    do_normalize: bool = True
+    log_compression: str = "logC"
+
+
+Fields = TypeVar("Fields", _Network, _Extractor)
+
+
+def _read_fields(cls: type[Fields], content: dict[str, Any], file: str) -> Fields:
+    """The known fields of a JSON object, each of the type of its default or null where it may be.
+
+    Raises:
+        CheckpointError: a value of another type, or a number that is not finite.
+    """
+    found = {}
+    for field in fields(cls):
+        if field.name not in content:
+            continue
+        value, default = content[field.name], field.default
+        wanted = float if default is None else type(default)
+        is_number = wanted is float and isinstance(value, int) and not isinstance(value, bool)
+        fits = type(value) is wanted or is_number or (default is None and value is None)
+        if not fits or (isinstance(value, float) and not math.isfinite(value)):
+            raise CheckpointError(
+                f"{file}: {field.name} is {value!r}, a {wanted.__name__} is needed"
+            )
+        found[field.name] = value
+    return cls(**found)
+
+
+def _network(config: dict[str, Any]) -> _Network:
+    patch = config.get("patch_size")
+    if isinstance(patch, list):
+        if len(set(map(str, patch))) != 1:
+            raise CheckpointError(f"patches are {patch}, only square ones can be imported")
+        config = {**config, "patch_size": patch[0]}
+    return _read_fields(_Network, config, CONFIG)
+
+
 def _architecture(config: dict[str, Any], n_classes: int) -> VitConfig:
     activation = config.get("hidden_act", "gelu")
     if activation != "gelu":
         raise CheckpointError(f"the activation is {activation!r}, only gelu can be imported")
-    # what a config leaves out is the default of transformers' ASTConfig
-    patch, width = config.get("patch_size", 16), config.get("hidden_size", 768)
-    if not isinstance(patch, int):
-        if len(set(patch)) != 1:
-            raise CheckpointError(f"patches are {patch}, only square ones can be imported")
-        patch = patch[0]
+    network = _network(config)
     try:
         return VitConfig(
-            input_height=config.get("num_mel_bins", 128),
-            input_width=config.get("max_length", 1024),
-            patch_size=patch,
-            patch_strides=(config.get("frequency_stride", 10), config.get("time_stride", 10)),
-            width=width,
-            depth=config.get("num_hidden_layers", 12),
-            heads=config.get("num_attention_heads", 12),
-            mlp_ratio=config.get("intermediate_size", 3072) / width,
+            input_height=network.num_mel_bins,
+            input_width=network.max_length,
+            patch_size=network.patch_size,
+            patch_strides=(network.frequency_stride, network.time_stride),
+            width=network.hidden_size,
+            depth=network.num_hidden_layers,
+            heads=network.num_attention_heads,
+            mlp_ratio=network.intermediate_size / network.hidden_size,
             stem="linear",
             pool="cls_distill",
             head_norm=True,
             n_classes=n_classes,
-            layer_norm_eps=config.get("layer_norm_eps", 1e-12),
+            layer_norm_eps=network.layer_norm_eps,
         )
-    except (TypeError, ValueError, ZeroDivisionError) as error:
+    except (ValueError, ZeroDivisionError) as error:
         raise CheckpointError(f"{CONFIG} cannot be used: {error}") from error
 
 
 def _front_end(preprocessor: dict[str, Any], config: dict[str, Any]) -> tuple[MelConfig, Scaling]:
-    kind = preprocessor.get("feature_extractor_type")
+    kind = str(preprocessor.get("feature_extractor_type"))
     if kind not in _FRONT_ENDS:
         raise CheckpointError(
             f"the front end is {kind!r}, known are {', '.join(sorted(_FRONT_ENDS))}"
         )
-    for name, default in (("num_mel_bins", 128), ("max_length", 1024)):
-        found, wanted = preprocessor.get(name), config.get(name, default)
+    network = _network(config)
+    for name in ("num_mel_bins", "max_length"):
+        found, wanted = preprocessor.get(name), getattr(network, name)
         if found is not None and found != wanted:
             raise CheckpointError(f"{name} is {found} in {PREPROCESSOR}, {wanted} in {CONFIG}")
+    extractor = _read_fields(_Extractor, preprocessor, PREPROCESSOR)
+    if extractor.sampling_rate != 16_000:
+        raise CheckpointError(
+            f"sampling_rate is {extractor.sampling_rate} Hz, only 16000 Hz is known"
+        )
+    make, (mean, std) = _FRONT_ENDS[kind]
     try:
-        mel = _FRONT_ENDS[kind](preprocessor, config)
-        mean, std = _normalisation(kind, preprocessor)
-        scaling = Scaling(kind="absolute", top_db=mel.top_db, mean=mean, std=std)
-    except (TypeError, ValueError) as error:
+        mel = make(extractor, network)
+        scaling = Scaling(kind="absolute", top_db=mel.top_db)
+        if extractor.do_normalize:
+            scaling = replace(
+                scaling,
+                mean=mean if extractor.mean is None else extractor.mean,
+                # both divide by twice the deviation
+                std=2 * (std if extractor.std is None else extractor.std),
+            )
+    except ValueError as error:
         raise CheckpointError(f"{PREPROCESSOR} cannot be used: {error}") from error
     return mel, scaling
 
 
-def _kaldi_fbank(preprocessor: dict[str, Any], config: dict[str, Any]) -> MelConfig:
+def _kaldi_fbank(extractor: _Extractor, network: _Network) -> MelConfig:
     """ASTFeatureExtractor of transformers, which has frames of 400 samples every 160."""
-    rate = _rate(preprocessor)
     return MelConfig(
-        sample_rate=rate,
+        sample_rate=extractor.sampling_rate,
         n_fft=512,
         win_length=400,
         hop_length=160,
-        n_mels=config.get("num_mel_bins", 128),
+        n_mels=network.num_mel_bins,
         f_min=20.0,
-        f_max=rate / 2,
-        n_frames=config.get("max_length", 1024),
+        f_max=extractor.sampling_rate / 2,
+        n_frames=network.max_length,
         bands="kaldi",
         algorithm="kaldi_fbank",
     )
 
 
-def _log_mel_absolute(preprocessor: dict[str, Any], config: dict[str, Any]) -> MelConfig:
+def _log_mel_absolute(extractor: _Extractor, network: _Network) -> MelConfig:
     """MAESTFeatureExtractor, which comes with the published models."""
-    compression = preprocessor.get("log_compression", "logC")
-    if compression != "logC":
-        raise ValueError(f"log_compression is {compression!r}, only logC is known")
-    rate = _rate(preprocessor)
+    if extractor.log_compression != "logC":
+        raise ValueError(f"log_compression is {extractor.log_compression!r}, only logC is known")
     return MelConfig(
-        sample_rate=rate,
-        n_fft=preprocessor.get("n_fft", 512),
-        hop_length=preprocessor.get("hop_length", 256),
-        n_mels=config.get("num_mel_bins", 96),
-        f_max=rate / 2,
-        n_frames=config.get("max_length", 1876),
+        sample_rate=extractor.sampling_rate,
+        n_fft=extractor.n_fft,
+        hop_length=extractor.hop_length,
+        n_mels=network.num_mel_bins,
+        f_max=extractor.sampling_rate / 2,
+        n_frames=network.max_length,
         algorithm="log_mel_absolute",
     )
 
 
-_FRONT_ENDS: dict[str, Callable[[dict[str, Any], dict[str, Any]], MelConfig]] = {
-    "ASTFeatureExtractor": _kaldi_fbank,
-    "MAESTFeatureExtractor": _log_mel_absolute,
+_FRONT_ENDS: dict[str, tuple[Callable[[_Extractor, _Network], MelConfig], tuple[float, float]]] = {
+    "ASTFeatureExtractor": (_kaldi_fbank, (-4.2677393, 4.5689974)),
+    "MAESTFeatureExtractor": (_log_mel_absolute, (2.06755686098554, 1.268292820667291)),
 }
-
-# mean and deviation where preprocessor_config.json leaves them out
-_STATISTICS = {
-    "ASTFeatureExtractor": (-4.2677393, 4.5689974),
-    "MAESTFeatureExtractor": (2.06755686098554, 1.268292820667291),
-}
-
-
-def _rate(preprocessor: dict[str, Any]) -> int:
-    rate = preprocessor.get("sampling_rate", 16_000)
-    if rate != 16_000:
-        raise ValueError(f"sampling_rate is {rate} Hz, only 16000 Hz is known")
-    return int(rate)
-
-
-def _normalisation(kind: str, preprocessor: dict[str, Any]) -> tuple[float, float]:
-    """What the input is shifted and divided by."""
-    if not preprocessor.get("do_normalize", True):
-        return 0.0, 1.0
-    mean, std = _STATISTICS[kind]
-    # both divide by twice the deviation
-    return preprocessor.get("mean", mean), 2 * preprocessor.get("std", std)
+"""Kind → its geometry, and its mean and deviation where the file leaves them out."""
 
 
 def _weights(path: Path) -> State:

@@ -235,6 +235,11 @@ def _load_pack(folder: Path, mel: MelConfig) -> LogMel:
             spectrograms = pack["X"]
     except (OSError, KeyError, ValueError, BadZipFile) as error:
         raise ConfigError(f"{MEL_PACK_FILE} of {folder.name} cannot be read: {error}") from error
+    if mel.is_absolute:
+        raise ConfigError(
+            f"{folder.name} has levels relative to a maximum, but the model's are absolute: give "
+            "it the audio"
+        )
     if spectrograms.dtype != np.uint8 or spectrograms.ndim != 3:
         raise ConfigError(
             f"X of {folder.name} is {spectrograms.dtype} with {spectrograms.ndim} axes, not uint8 "

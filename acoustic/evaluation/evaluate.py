@@ -17,7 +17,7 @@ from acoustic.classify.engine import Engine
 from acoustic.data.dataset import Clip, Dataset
 from acoustic.data.groups import refuse_trained_on, without_repeats
 from acoustic.data.outliers import Outlier
-from acoustic.data.unseen import report_unseen, trained_collections
+from acoustic.data.unseen import is_published, report_unseen, trained_collections
 from acoustic.errors import CheckpointError, ConfigError, InvalidOptionError
 from acoustic.evaluation.baselines import measure_baselines
 from acoustic.evaluation.faults import N_CASES, measure_faults
@@ -35,6 +35,7 @@ from acoustic.fitting.calibrate import (
     CalibrationConfig,
     apply_calibration,
     cross_fit,
+    fit_config,
 )
 from acoustic.fitting.intervals import leave_one_out_folds
 from acoustic.fitting.temperature import track_probabilities
@@ -105,7 +106,7 @@ def evaluate(
         raise CheckpointError(
             f"checkpoint {folder.path} is not calibrated: run `acousticsense calibrate` first"
         )
-    valid = dataset.split("valid")
+    valid = dataset.clips if is_published(folder) else dataset.split("valid")
     if not valid:
         raise ConfigError("the valid split has no recordings to evaluate on")
     refuse_trained_on(folder, valid)
@@ -180,11 +181,7 @@ def _evaluate_valid(
     seen = bool(set(tracks.groups) & set(calibration.groups))
     if seen or config.leave_collection_out:
         target = calibration.review_accuracy or CalibrationConfig().review_accuracy
-        fit = CalibrationConfig(
-            review_accuracy=target,
-            with_floor=calibration.floor > 0,
-            standardise=folder.manifest.styles is not None,
-        )
+        fit = fit_config(folder, review_accuracy=target, with_floor=calibration.floor > 0)
         folds = leave_one_out_folds(tracks) if config.leave_collection_out else None
         calibrated = cross_fit(tracks, labels, N_WINDOWS, coverage, fit, unique, folds)
     else:

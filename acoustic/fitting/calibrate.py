@@ -19,6 +19,8 @@ from datetime import UTC, datetime
 import numpy as np
 import numpy.typing as npt
 
+from acoustic.checkpoint_folder import CheckpointFolder
+from acoustic.data.unseen import MIN_COLLECTIONS
 from acoustic.errors import ConfigError
 from acoustic.fitting.intervals import collection_weights, group_folds
 from acoustic.fitting.scores import adaptive_ece, negative_log_likelihood
@@ -42,8 +44,6 @@ from acoustic.postprocess.conformal import (
 from acoustic.postprocess.families import family_probabilities
 
 MIN_TRACKS = 20
-MIN_COLLECTIONS = 5
-"""Fewest unseen collections to fit on alone; with fewer, all valid tracks are used."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,6 +64,17 @@ class CalibrationConfig:
     def __post_init__(self) -> None:
         if not 0 < self.review_accuracy <= 1:
             raise ValueError(f"review accuracy is {self.review_accuracy}, limits are 0 to 1")
+
+
+def fit_config(
+    folder: CheckpointFolder, *, review_accuracy: float = 0.8, with_floor: bool = False
+) -> CalibrationConfig:
+    """What to fit for a checkpoint: logits of styles are put on one scale first."""
+    return CalibrationConfig(
+        review_accuracy=review_accuracy,
+        with_floor=with_floor,
+        standardise=folder.manifest.styles is not None,
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

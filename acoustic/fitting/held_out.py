@@ -11,6 +11,7 @@ from acoustic.classify.checkpoint import Checkpoint, load_checkpoint
 from acoustic.classify.engine import Engine
 from acoustic.data.dataset import Clip, Dataset, read_dataset
 from acoustic.data.groups import refuse_trained_on, trained_groups, without_repeats
+from acoustic.data.unseen import is_published
 from acoustic.fitting.tracks import open_engine
 
 
@@ -69,12 +70,14 @@ def open_held_out(
         trained_groups=trained_groups(folder),
         is_held_out=True,
     )
-    valid = without_repeats(dataset.split("valid"))
+    # published weights were trained on none of it: there is no train split to keep apart
+    clips = dataset.clips if is_published(folder) else dataset.split("valid")
+    valid = without_repeats(clips)
     refuse_trained_on(folder, valid)
     return HeldOut(
         checkpoint=loaded,
         engine=open_engine(loaded, n_threads),
         dataset=dataset,
         valid=valid,
-        train=without_repeats(dataset.split("train")),
+        train=[] if is_published(folder) else without_repeats(dataset.split("train")),
     )

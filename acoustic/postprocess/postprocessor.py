@@ -30,8 +30,8 @@ from acoustic.postprocess.reasons import (
 from acoustic.postprocess.rounds import RoundResult
 from acoustic.postprocess.rules import Rules
 from acoustic.postprocess.style_scores import best_styles, genre_scores
-from acoustic.postprocess.taxonomy import Shelves
-from acoustic.postprocess.uncertainty import measure_uncertainty
+from acoustic.postprocess.taxonomy import GenreMap
+from acoustic.postprocess.uncertainty import inverse_margin, measure_uncertainty
 from acoustic.prediction import (
     AppliedRule,
     CalibratedModel,
@@ -105,11 +105,11 @@ class Postprocessor:
         self.calibration = calibration.with_temperature(config.temperature)
         self._shortest_s = shortest_s
         self._rules = Rules(config.rules, labels)
-        self._genres = {"": Shelves(labels)}
+        self._genres = {"": GenreMap(labels)}
         self._unfit: dict[str, str] = {}
         for taxonomy in config.taxonomies:
             try:
-                self._genres[taxonomy.name] = Shelves(labels, taxonomy)
+                self._genres[taxonomy.name] = GenreMap(labels, taxonomy)
             except ConfigError as error:  # it may be made for another model of the service
                 self._unfit[taxonomy.name] = error.message
         enabled = tuple(rule for rule in config.rules if rule.enabled)
@@ -156,7 +156,7 @@ class Postprocessor:
             InvalidOptionError: top_k above C, or a coverage that the calibration does not support.
         """
         options = options or RequestOptions()
-        genres = self._shelves(options.taxonomy)
+        genres = self._genre_map(options.taxonomy)
         options.check_model(len(genres.labels))
         timer = StageTimer()
         with timer.stage("postprocess"):
@@ -177,7 +177,7 @@ class Postprocessor:
             if not self.calibration.is_fitted:
                 reasons = (NOT_CALIBRATED, *reasons)
             family = None
-            if self._styles is None or self.calibration.is_fitted:  # scores do not add up
+            if not self._are_scores:  # scores do not add up
                 family = find_family(scores, genres.labels, family_limits(fitted, limits))
             windows = (
                 self._timeline(track, fitted.temperature, genres) if options.timeline else None
@@ -197,7 +197,7 @@ class Postprocessor:
         timings_ms: dict[str, float],
     ) -> Prediction:
         facts, model, scores = track.facts, track.model, answered.scores
-        genres, styles = self._shelves(options.taxonomy), None
+        genres, styles = self._genre_map(options.taxonomy), None
         if self._styles is not None and track.styles is not None:
             styles = best_styles(self._styles, track.styles, genres)
         return Prediction(
@@ -239,9 +239,9 @@ class Postprocessor:
         Raises:
             InvalidOptionError: there is no taxonomy of that name.
         """
-        return self._shelves(taxonomy).labels
+        return self._genre_map(taxonomy).labels
 
-    def _shelves(self, taxonomy: str) -> Shelves:
+    def _genre_map(self, taxonomy: str) -> GenreMap:
         """The genres of the answer."""
         if taxonomy in self._unfit:
             raise InvalidOptionError(self._unfit[taxonomy])
@@ -250,7 +250,7 @@ class Postprocessor:
             raise InvalidOptionError(f"taxonomy is {taxonomy[:64]!r}, known are {known}")
         return self._genres[taxonomy]
 
-    def _digest_of(self, facts: TrackFacts, genres: Shelves) -> str:
+    def _digest_of(self, facts: TrackFacts, genres: GenreMap) -> str:
         applied = () if genres.taxonomy is None else (genres.taxonomy,)
         return config_digest(facts.front_end_digest, self._digest, *applied)
 
@@ -259,24 +259,19 @@ class Postprocessor:
         track: TrackLogits,
         fitted: WindowCalibration,
         coverage: float | None,
-        genres: Shelves,
+        genres: GenreMap,
     ) -> _Answered:
         calibrated = aggregate(
             track.logits, fitted.temperature, self.config.aggregation, self.calibration.floor
         )
+        if self._are_scores:
+            return self._answer_by_scores(track, fitted, genres)
         probabilities, rules_applied = self._rules.apply(calibrated, track.facts)
         left_out = genres.left_out(probabilities)
-        calibrated, probabilities = genres.possible(calibrated), genres.possible(probabilities)
-        joined = shown = genres.join(probabilities)
-        if self._styles is not None and not self.calibration.is_fitted:
-            shown = genres.join_scores(genre_scores(self._styles, track.logits))
-        # stable, so that equal probabilities keep the model's order and answers are reproducible
-        ranking = np.argsort(-shown, kind="stable")
+        probabilities = genres.possible(probabilities)
+        joined = genres.join(probabilities)
         return _Answered(
-            scores=tuple(
-                GenreScore(genre=genres.labels.names[i], probability=float(shown[i]))
-                for i in ranking
-            ),
+            scores=_ranked(joined, genres),
             left_out=left_out,
             rules_applied=rules_applied,
             members=self._prediction_set(calibrated, probabilities, fitted, coverage, genres),
@@ -285,13 +280,34 @@ class Postprocessor:
             ),
         )
 
+    @property
+    def _are_scores(self) -> bool:
+        """Whether the numbers are the scores of labels, which are no probabilities yet."""
+        return self._styles is not None and not self.calibration.is_fitted
+
+    def _answer_by_scores(
+        self, track: TrackLogits, fitted: WindowCalibration, genres: GenreMap
+    ) -> _Answered:
+        """Rules and sets need probabilities; what is uncertain is read from the scores' shares."""
+        assert self._styles is not None
+        scores = genres.join_scores(genre_scores(self._styles, track.logits))
+        shares = scores / max(float(scores.sum()), 1e-12)
+        uncertainty = measure_uncertainty(shares, track.logits, track.distance, track.music, fitted)
+        return _Answered(
+            scores=_ranked(scores, genres),
+            left_out=0.0,
+            rules_applied=(),
+            members=None,
+            uncertainty=replace(uncertainty, margin=inverse_margin(scores)),
+        )
+
     def _prediction_set(
         self,
         calibrated: Probabilities,
         probabilities: Probabilities,
         fitted: WindowCalibration,
         coverage: float | None,
-        genres: Shelves,
+        genres: GenreMap,
     ) -> PredictionSet | None:
         """The set by the probabilities before the rules, which the quantile was fitted to.
 
@@ -309,7 +325,9 @@ class Postprocessor:
                 else f"the temperature is fixed at {self.config.temperature:g}"
             )
             raise InvalidOptionError(f"a coverage of {coverage:g} is not supported: {why}")
+        # with fewer genres possible a set may lose one by the cumulative methods: keep it
         members = prediction_sets(calibrated[None], quantile, method)[0]
+        members |= prediction_sets(genres.possible(calibrated)[None], quantile, method)[0]
         joined, joined_members = genres.join(probabilities), genres.join_set(members)
         joined_members[joined.argmax()] = True
         order = np.argsort(-joined, kind="stable")
@@ -322,7 +340,7 @@ class Postprocessor:
         return f"{tracks} of {n} collections" if n else tracks
 
     def _confusion(
-        self, scores: tuple[GenreScore, ...], members: PredictionSet | None, genres: Shelves
+        self, scores: tuple[GenreScore, ...], members: PredictionSet | None, genres: GenreMap
     ) -> tuple[str, float] | None:
         """The likeliest mistake of this answer that the prediction set does not rule out.
 
@@ -339,10 +357,15 @@ class Postprocessor:
         return genre, share
 
     def _timeline(
-        self, track: TrackLogits, temperature: float, genres: Shelves
+        self, track: TrackLogits, temperature: float, genres: GenreMap
     ) -> tuple[WindowScore, ...]:
-        of_model = calibrated_probabilities(track.logits, temperature, self.calibration.floor)
-        windows = genres.join(genres.possible(of_model))
+        if self._are_scores:
+            assert self._styles is not None
+            rows = [genre_scores(self._styles, row[None]) for row in track.logits]
+            windows = np.stack([genres.join_scores(row) for row in rows])
+        else:
+            of_model = calibrated_probabilities(track.logits, temperature, self.calibration.floor)
+            windows = genres.join(genres.possible(of_model))
         return tuple(
             WindowScore(
                 start_s=segment.start_s,
@@ -352,3 +375,11 @@ class Postprocessor:
             )
             for segment, row in zip(track.facts.segments, windows, strict=True)
         )
+
+
+def _ranked(values: Probabilities, genres: GenreMap) -> tuple[GenreScore, ...]:
+    """All genres, best first; stable, so that equal ones keep the model's order."""
+    return tuple(
+        GenreScore(genre=genres.labels.names[i], probability=float(values[i]))
+        for i in np.argsort(-values, kind="stable")
+    )

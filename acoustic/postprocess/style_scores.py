@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from acoustic.postprocess.calibration import Logits, Probabilities, sigmoid
-from acoustic.postprocess.taxonomy import Shelves
+from acoustic.postprocess.taxonomy import GenreMap
 from acoustic.prediction import StyleScore
 from acoustic.styles import Styles
 
@@ -23,7 +23,7 @@ def genre_scores(styles: Styles, logits: Logits) -> Probabilities:
 
 
 def best_styles(
-    styles: Styles, scores: npt.NDArray[np.float32], genres: Shelves
+    styles: Styles, scores: npt.NDArray[np.float32], genres: GenreMap
 ) -> tuple[StyleScore, ...]:
     """The highest of the (L,) scores that reach their threshold, with the genre that each is of."""
 

@@ -2,8 +2,7 @@
 
 Joining adds probabilities, and a joined genre is in a prediction set if any of its parts is: the
 set keeps its coverage. Genres that are left out are taken to be impossible: the probabilities of
-the others are divided by their sum, before the prediction set is read from them, so that it only
-grows.
+the others are divided by their sum, and the prediction set holds what it would without that too.
 
 Shapes: C genres of the model, K genres of the taxonomy.
 """
@@ -49,7 +48,7 @@ class Taxonomy:
             raise ValueError(f"taxonomy {self.name!r}: {empty[0]!r} joins no genre")
 
 
-class Shelves:
+class GenreMap:
     """A taxonomy over the genres of one model; without a taxonomy the genres themselves.
 
     Args:
@@ -60,8 +59,8 @@ class Shelves:
         labels: the K genres of the taxonomy, in the order of their first part.
 
     Raises:
-        ConfigError: the taxonomy names a genre that is neither the model's nor a known one, gives
-            one name to two genres, or leaves fewer than two.
+        ConfigError: the taxonomy names a genre that is neither the model's nor a known one, or
+            leaves fewer than two. A name that the model has joins that genre as well.
     """
 
     def __init__(self, labels: LabelSet, taxonomy: Taxonomy | None = None) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from acoustic.geometry import MelConfig
-from acoustic.preprocess.mel import mel_band_edges_hz
+from acoustic.preprocess.mel import mel_band_edges_hz, pre_emphasis_gain
 from acoustic.types import Descriptors
 
 LogMelDb = npt.NDArray[np.float32]
@@ -96,7 +96,10 @@ def low_frequency_ratio(log_mel_db: LogMelDb, mel: MelConfig) -> float:
     power = np.power(10.0, log_mel_db / 10).mean(axis=(0, 2))
     # Slaney's filters are area-normalised (power per Hz): a band's energy is power × width. The
     # square of a sum of magnitudes grows with the square of the width: energy is power / width.
-    energy = power * widths_hz if mel.bands == "slaney" else power / widths_hz
+    # Triangles of height 1 over the power (Kaldi's) sum up the energy itself.
+    energy = power * {"slaney": widths_hz, "htk": 1 / widths_hz, "kaldi": 1.0}[mel.bands]
+    if mel.algorithm == "kaldi_fbank":
+        energy = energy / pre_emphasis_gain(centres_hz, mel.sample_rate)
     return float(energy[centres_hz < LOW_HZ].sum() / energy.sum())
 
 

@@ -286,11 +286,29 @@ def model_values(spectrogram: MelSpectrogram, power: npt.NDArray[np.float32]) ->
     return np.pad(values, ((0, 0), (0, n_missing))).astype(np.float16)
 
 
+def pre_emphasis_gain(
+    frequencies_hz: npt.NDArray[np.float64], sample_rate: int
+) -> npt.NDArray[np.float64]:
+    """Factor of the power that the pre-emphasis of Kaldi's filter bank makes at each frequency."""
+    angle = 2 * np.pi * frequencies_hz / sample_rate
+    return np.asarray(1 + PRE_EMPHASIS**2 - 2 * PRE_EMPHASIS * np.cos(angle))
+
+
 def relative_db(windows: WindowValues, mel: MelConfig) -> npt.NDArray[np.float32]:
-    """Decibels in [-top_db, 0] relative to each window's maximum, of windows (S, M, T)."""
+    """Decibels in [-top_db, 0] relative to each window's maximum, of windows (S, M, T).
+
+    The zeros behind a short track of absolute levels are replaced by its own sound, as where levels
+    are relative.
+    """
     if mel.algorithm == "log_mel":
         return np.asarray(dequantise(windows.astype(np.float32), mel.top_db), np.float32)
-    values = windows.astype(np.float32)
+    return np.stack([_level_db(each.astype(np.float32), mel) for each in windows])
+
+
+def _level_db(values: npt.NDArray[np.float32], mel: MelConfig) -> npt.NDArray[np.float32]:
     is_kaldi = mel.algorithm == "kaldi_fbank"
     power = np.exp(values) if is_kaldi else (10**values - 1) / ABSOLUTE_GAIN
-    return np.stack([power_to_db(each, mel.top_db) for each in power])
+    sound = values.any(axis=0)
+    if sound.any():
+        power = power[:, sound]
+    return power_to_db(tile_frames(power, mel.n_frames), mel.top_db)

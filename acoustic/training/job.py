@@ -159,6 +159,7 @@ def train_checkpoint(
         mel=mel,
         scaling=scaling,
         half=True,
+        source=start.manifest.source if start else None,
     )
     facts = _facts(dataset, outliers, job, model, history, cpu_minutes)
     _write_json(job.out / TRAINING_FILE, facts)

@@ -83,7 +83,7 @@ def fit_probe(
 
 
 def freeze(model: VisionTransformer, n_blocks: int) -> None:
-    """Leave only the last blocks, the norm after them and the head to be trained.
+    """Leave only the last blocks, the norm after them and the heads to be trained.
 
     Args:
         model: changed in place.
@@ -95,8 +95,10 @@ def freeze(model: VisionTransformer, n_blocks: int) -> None:
     if n_blocks > len(model.blocks):
         raise ConfigError(f"the model has {len(model.blocks)} blocks, fewer than {n_blocks}")
     model.requires_grad_(False)
-    for part in (*model.blocks[len(model.blocks) - n_blocks :], model.norm, model.head):
-        part.requires_grad_(True)
+    heads = (model.norm, model.head_norm, model.head, model.statistics, model.tags)
+    for part in (*model.blocks[len(model.blocks) - n_blocks :], *heads):
+        if part is not None:
+            part.requires_grad_(True)
 
 
 def _features(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -71,14 +70,14 @@ def fit(
     """
     from acoustic.classify.neighbours import save_neighbours
     from acoustic.data.unseen import report_unseen, trained_collections
-    from acoustic.fitting.calibrate import CalibrationConfig, fit_calibration
+    from acoustic.fitting.calibrate import CalibrationConfig, fit_calibration, fit_config
     from acoustic.fitting.held_out import open_held_out
     from acoustic.fitting.references import find_references
     from acoustic.fitting.tracks import evaluate_clips
     from acoustic.postprocess.calibration import save_calibration
 
     with settings():
-        config = CalibrationConfig(review_accuracy=review_accuracy, with_floor=floor)
+        CalibrationConfig(review_accuracy=review_accuracy)  # refused before anything is read
     held_out = open_held_out(
         checkpoint, data, valid_ratio=valid_ratio, seed=seed, n_threads=n_threads(threads),
         collection=collection,
@@ -88,7 +87,7 @@ def fit(
     trained = trained_collections(folder)
     tracks = evaluate_clips(engine, held_out.valid, neighbours, trained)
     report_unseen([clip.collection for clip in held_out.valid], trained)
-    config = replace(config, standardise=folder.manifest.styles is not None)
+    config = fit_config(folder, review_accuracy=review_accuracy, with_floor=floor)
     fitted = fit_calibration(tracks, folder.digest, folder.labels, config)
     if neighbours is not None:
         save_neighbours(checkpoint, neighbours, folder.digest)

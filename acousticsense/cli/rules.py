@@ -52,7 +52,7 @@ def fit(
     log_to_stderr(logging.WARNING)
     with readable_errors(), quiet_decoders():
         from acoustic.data.unseen import trained_collections
-        from acoustic.fitting.calibrate import CalibrationConfig, cross_fit
+        from acoustic.fitting.calibrate import cross_fit, fit_config
         from acoustic.fitting.held_out import open_held_out
         from acoustic.fitting.rule_fit import describe_clips, fit_rules
         from acoustic.fitting.tracks import evaluate_clips
@@ -72,7 +72,7 @@ def fit(
         trained = trained_collections(held_out.checkpoint.folder)
         tracks = evaluate_clips(held_out.engine, held_out.valid, trained=trained)
         n_windows = WINDOWS_BY_EFFORT["thorough"]
-        config = CalibrationConfig(with_floor=floor > 0)
+        config = fit_config(held_out.checkpoint.folder, with_floor=floor > 0)
         probabilities = cross_fit(
             tracks, manifest.labels, n_windows, COVERAGE, config
         ).probabilities

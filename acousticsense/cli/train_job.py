@@ -58,6 +58,11 @@ def make_job(
     from acoustic.training.trunk import read_trunk
 
     _refuse_unused(start_from, variant, window_s, trunk)
+    if probe and unfreeze is None and (resume or crops or max_minutes):
+        raise ValueError(
+            "a probe has no schedule: --resume, --crops and --max-minutes are for training, with "
+            "--unfreeze"
+        )
     if (probe or unfreeze is not None) and not start_from:
         raise ValueError("--probe and --unfreeze need a checkpoint: give it with --from")
     if not start_from and not variant:

@@ -44,7 +44,9 @@ def openapi_document() -> Schema:
         },
         "paths": {
             "/v1/classify": {"post": _classify_operation()},
-            "/v1/labels": _get("labels", "The genres, with aliases and parents."),
+            "/v1/labels": _with_model(
+                _get("labels", "The genres of a model, with aliases and parents.")
+            ),
             "/v1/models": _get("models", "The models that requests may name."),
             "/v1/config": _get("config", "The effective configuration, without secrets."),
             "/v1/stats": _get("stats", "Totals, latencies, batches and resources since the start."),
@@ -171,6 +173,11 @@ def _base64() -> Schema:
 def _get(operation: str, summary: str) -> Schema:
     ok = {"description": "OK", "content": _json({"type": "object"})}
     return {"get": {"operationId": operation, "summary": summary, "responses": {"200": ok}}}
+
+
+def _with_model(path: Schema) -> Schema:
+    model = {"name": "model", "in": "query", "required": False, "schema": {"type": "string"}}
+    return {"get": {**path["get"], "parameters": [model]}}
 
 
 def _json(schema: Schema) -> Schema:

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 
 from acoustic.errors import OverloadedError
 
-ALWAYS_ADMITTED = 32
+ALWAYS_ADMITTED = 16
 """So many requests in flight are never refused: the estimate needs answers to correct itself."""
 
 FEW = 4

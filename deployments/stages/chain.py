@@ -8,9 +8,9 @@ from typing import Any
 from ray.serve.handle import DeploymentHandle
 
 from acoustic.checkpoint_folder import CheckpointFolder
-from acoustic.postprocess.calibration import load_calibration
+from acoustic.postprocess.postprocessor import Postprocessor
 from acoustic.preprocess.segments import WINDOWS_BY_EFFORT
-from acoustic.request import Effort
+from acoustic.request import Effort, RequestOptions
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -23,10 +23,12 @@ class Chain:
         preprocess: handle to stage 1.
         classify: handle to stage 2.
         postprocess: handle to stage 3.
+        answers: stage 3 with the settings of the file, for what can be said before it runs.
     """
 
     name: str
     folder: CheckpointFolder
+    answers: Postprocessor
     preprocess: DeploymentHandle
     classify: DeploymentHandle
     postprocess: DeploymentHandle
@@ -39,6 +41,14 @@ class Chain:
             "classify": self.classify,
             "postprocess": self.postprocess,
         }
+
+    def check(self, options: RequestOptions) -> None:
+        """Refuse what no answer of this model can have, before anything is decoded.
+
+        Raises:
+            InvalidOptionError: an unknown taxonomy, or more genres than there are.
+        """
+        options.check_model(len(self.answers.labels_of(options.taxonomy)))
 
     def window_bytes(self, effort: Effort) -> int:
         """Most bytes of windows that a request holds between the stages."""
@@ -58,7 +68,7 @@ class Chain:
             "n_styles": 0 if manifest.styles is None else len(manifest.styles["names"]),
             "window_s": round(mel.window_s, 3),
             "window_bytes": mel.window_bytes,
-            "calibrated": load_calibration(self.folder).is_fitted,
+            "calibrated": self.answers.calibration.is_fitted,
             "licence": source.get("licence"),
             "non_commercial": bool(source.get("non_commercial", False)),
         }

@@ -35,7 +35,7 @@ from acoustic.errors import (
     ServiceError,
     UnavailableError,
 )
-from acoustic.postprocess.calibration import load_calibration
+from acoustic.postprocess.postprocessor import Postprocessor
 from acoustic.postprocess.rounds import RoundResult, evaluate_in_rounds
 from acoustic.prediction import Prediction
 from acoustic.request import RequestOptions
@@ -88,16 +88,18 @@ class Ingress:
         self._chains = {
             name: Chain(
                 name=name,
-                folder=CheckpointFolder.open(config.model_folder(name)),
+                folder=folder,
+                answers=Postprocessor.from_folder(folder, config.postprocess),
                 preprocess=first,
                 classify=second,
                 postprocess=third,
             )
             for name, (first, second, third) in handles.items()
+            for folder in (CheckpointFolder.open(config.model_folder(name)),)
         }
         self._admission = {name: Admission(config.http.max_wait_s) for name in self._chains}
         self._window_bytes = 0
-        self._metrics = RequestMetrics(load_calibration(self._chains[""].folder))
+        self._metrics = RequestMetrics(self._chains[""].answers.calibration)
         self._resources = ResourceMetrics()
         self._last_answer_s = -math.inf
 
@@ -115,7 +117,7 @@ class Ingress:
         start_s = time.perf_counter()
         try:
             chain = self._chain_of(options.model)
-            options.check_model(len(chain.folder.labels))
+            chain.check(options)
             with (
                 self._admission[chain.name].admitted(),
                 self._windows_in_flight(chain.window_bytes(options.effort)),
@@ -131,7 +133,9 @@ class Ingress:
             raise
         self._last_answer_s = time.monotonic()
         total_ms = (time.perf_counter() - start_s) * 1e3
-        self._metrics.count_prediction(prediction, total_ms, is_default=not chain.name)
+        self._metrics.count_prediction(
+            prediction, total_ms, is_reference=not (chain.name or options.taxonomy)
+        )
         return prediction
 
     def admit(self, options: RequestOptions) -> None:
@@ -139,18 +143,19 @@ class Ingress:
 
         Raises:
             OverloadedError: it would; the error says when to try again.
-            InvalidOptionError: there is no such model.
+            InvalidOptionError: there is no such model, or it cannot answer like that.
         """
         try:
-            self._admission[self._chain_of(options.model).name].check()
+            chain = self._chain_of(options.model)
+            chain.check(options)
+            self._admission[chain.name].check()
         except AcousticError as error:
             self._metrics.count_error(error.code)
             raise
 
     def _chain_of(self, name: str) -> Chain:
-        default = self._chains[""]
-        if name in ("", default.folder.manifest.name):
-            return default
+        if name == self._chains[""].folder.manifest.name:
+            return self._chains[""]
         if name not in self._chains:
             known = ", ".join(
                 each.name or each.folder.manifest.name for each in self._chains.values()

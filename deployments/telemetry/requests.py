@@ -45,20 +45,21 @@ class RequestMetrics:
         self._series = _Series()
 
     def count_prediction(
-        self, prediction: Prediction, total_ms: float, *, is_default: bool = True
+        self, prediction: Prediction, total_ms: float, *, is_reference: bool = True
     ) -> None:
         """Record one answer.
 
         Args:
             prediction: answer that was returned.
             total_ms: time of the whole request, in ms.
-            is_default: whether the model answered whose calibration is the reference of the drift.
+            is_reference: whether its confidence may be compared with the calibration: an answer
+                of the default model about its own genres.
         """
         self._count("ok")
         self._genres[prediction.top_genre] += 1
         self._n_cached += prediction.cached
         self._n_review += prediction.needs_review
-        if is_default:
+        if is_reference:
             self._drift.add(prediction.confidence, len(prediction.segments))
         stages_ms = {**prediction.timings_ms, "total": total_ms}
         for stage, ms in stages_ms.items():

@@ -15,6 +15,7 @@ from acoustic.postprocess.postprocess_config import PostprocessConfig
 from deployments.config import (
     CHECKPOINT_VARIABLE,
     ServiceConfig,
+    check_models,
     load_config,
     load_rules,
     merge_config,
@@ -196,3 +197,25 @@ def test_a_missing_checkpoint_is_found(
     monkeypatch.setenv(CHECKPOINT_VARIABLE, str(tmp_path / "nowhere"))
     (problem,) = check(tmp_path, serve_config)
     assert "checkpoint 'nowhere' has no config.json" in problem
+
+
+def test_further_models_are_found_and_no_two_have_one_name(
+    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(CHECKPOINT_VARIABLE, raising=False)
+    path = tmp_path / "settings.yaml"
+    path.write_text(
+        f"checkpoint: {tiny_checkpoint}\nmodels: {{built: default, a.1: {tiny_checkpoint}}}"
+    )
+    monkeypatch.setenv("ACOUSTICSENSE_MODELS", f"env={tiny_checkpoint}")
+    config = load_config(path)
+    assert set(config.models) == {"built", "a.1", "env"}
+    assert config.model_folder("built").name == "default"
+    check_models(config)
+    monkeypatch.setenv("ACOUSTICSENSE_MODELS", f"tiny={tiny_checkpoint}")
+    with pytest.raises(ConfigError, match="'tiny', which is the name of the default model"):
+        check_models(load_config(path))
+    for wrong in ("tiny", "A=x", "a="):
+        monkeypatch.setenv("ACOUSTICSENSE_MODELS", wrong)
+        with pytest.raises(ConfigError, match="expected name=folder"):
+            load_config(path)

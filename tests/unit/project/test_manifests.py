@@ -67,18 +67,23 @@ def test_a_change_to_what_is_not_there_is_an_error() -> None:
     assert merge(base, {"deployments": [added]})["deployments"][1] == added
 
 
-def test_every_file_of_the_settings_is_where_the_service_looks_for_it() -> None:
-    (content,) = (each for each in manifests("cpu") if each["kind"] == "ConfigMap")
-    (_, pod), *_ = pod_templates(find("cpu", "RayService"))
-    (volume,) = (each for each in pod["volumes"] if each["name"] == "configs")
-    items = volume["configMap"]["items"]
-    assert {each["key"] for each in items} == set(content["data"])
-    for each in items:
-        assert (ROOT / "configs" / each["path"]).read_text() == content["data"][each["key"]]
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_every_file_of_the_settings_is_where_the_service_looks_for_it(overlay: str) -> None:
+    data = find(overlay, "ConfigMap")["data"]
     served = (*(ROOT / "configs").glob("*.yaml"), *(ROOT / "configs" / "taxonomies").glob("*"))
-    assert {each["path"] for each in items} == {
-        str(path.relative_to(ROOT / "configs")) for path in served
-    } - {"kustomization.yaml"}
+    names = {str(path.relative_to(ROOT / "configs")) for path in served} - {"kustomization.yaml"}
+    volumes = [
+        volume["configMap"]
+        for manifest in manifests(overlay)
+        for _, pod in pod_templates(manifest)
+        for volume in pod.get("volumes", [])
+        if volume["name"] == "configs"
+    ]
+    assert volumes
+    for volume in volumes:
+        assert {each["path"] for each in volume["items"]} == names
+        for each in volume["items"]:
+            assert (ROOT / "configs" / each["path"]).read_text() == data[each["key"]]
 
 
 @pytest.mark.parametrize("overlay", SERVICES)

@@ -12,16 +12,27 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from transformers import ViTConfig, ViTForImageClassification
+from typer.testing import CliRunner
 
 from acoustic.checkpoint_folder import CheckpointFolder
 from acoustic.classify.checkpoint import load_checkpoint
 from acoustic.classify.hub import read_hub_folder
 from acoustic.errors import CheckpointError
 from acoustic.pipeline import Pipeline
-from acoustic.preprocess.mel import MelSpectrogram, model_values
+from acoustic.postprocess.calibration import load_calibration
+from acoustic.preprocess.descriptors import low_frequency_ratio
+from acoustic.preprocess.mel import (
+    MelSpectrogram,
+    model_values,
+    power_to_db,
+    relative_db,
+    tile_frames,
+)
+from acoustic.request import RequestOptions
+from acousticsense.cli.main import app
 from benchmarks.hub_models import ast_input, label_list, maest_input, save_ast, save_maest, tiny_ast
 from deployments.importing import ImportOptions, import_checkpoint
-from tests.support.sounds import encode, noise
+from tests.support.sounds import encode, noise, tone
 
 Reference = Callable[[npt.NDArray[np.float32], int, int], torch.Tensor]
 
@@ -163,6 +174,13 @@ def test_a_label_map_of_ones_own(tmp_path: Path) -> None:
         ("config.json", {"num_hidden_layers": 3}, "do not fit"),
         ("config.json", {"id2label": {}}, "names no labels"),
         ("config.json", {"patch_size": [16, 8]}, "only square ones"),
+        ("config.json", {"patch_size": None}, "patch_size is None, a int is needed"),
+        ("config.json", {"hidden_size": 64.0}, r"hidden_size is 64\.0"),
+        ("config.json", {"layer_norm_eps": None}, "layer_norm_eps is None"),
+        ("config.json", {"num_attention_heads": "2"}, "num_attention_heads is '2'"),
+        ("preprocessor_config.json", {"mean": "x"}, "mean is 'x', a float"),
+        ("preprocessor_config.json", {"std": float("nan")}, "std is nan"),
+        ("preprocessor_config.json", {"do_normalize": 1}, "do_normalize is 1"),
         (
             "preprocessor_config.json",
             {"feature_extractor_type": "ClapFeatureExtractor"},
@@ -251,3 +269,81 @@ def test_an_answer_about_half_a_window_is_not_doubted_for_its_length(tmp_path: P
     for seconds, is_short in ((4.0, True), (6.0, False)):
         answer = pipeline.classify(encode(noise(seconds), 22_050))
         assert ("TOO_SHORT" in {reason.code for reason in answer.reasons}) == is_short
+
+
+@pytest.mark.parametrize(
+    ("head", "licence", "is_forbidden"),
+    [
+        ("license: cc-by-nc-4.0", "cc-by-nc-4.0", True),
+        ("license: Non-Commercial", "Non-Commercial", True),
+        ("license: other\nlicense_name: acme-nc-1", "other, acme-nc-1", True),
+        ("license: [mit, apache-2.0]", "mit, apache-2.0", False),
+        ("license: 3", "3", False),
+        ("tags: [music]", "not stated", False),
+        ("license: [", "not stated", False),
+    ],
+)
+def test_the_licence_is_what_the_card_says(
+    head: str, licence: str, is_forbidden: bool, tmp_path: Path
+) -> None:
+    folder = save_ast(tmp_path / "hub", tiny_ast(NAMES, max_length=64))
+    (folder / "README.md").write_text(f"---\n{head}\n---\n# Model\n")
+    source = import_checkpoint(str(folder), tmp_path / "out").source
+    assert (source["licence"], source["non_commercial"]) == (licence, is_forbidden)
+
+
+def test_labels_that_are_one_genre_are_refused(tmp_path: Path) -> None:
+    folder = save_ast(tmp_path / "hub", tiny_ast(["blues", "Blues", "c"], max_length=64))
+    with pytest.raises(CheckpointError, match="cannot be genres"):
+        import_checkpoint(str(folder), tmp_path / "out")
+
+
+def test_noise_has_its_share_of_low_frequencies_by_every_front_end(tmp_path: Path) -> None:
+    """White noise has 200 of 8,000 Hz below 200 Hz."""
+    for kind, (save, _, n_mels, _) in FRONT_ENDS.items():
+        theirs = tiny_ast(NAMES, num_mel_bins=n_mels, max_length=512)
+        found = read_hub_folder(save(tmp_path / kind, theirs))
+        spectrogram = MelSpectrogram(found.mel)
+        power = spectrogram.power(sounds(5.0)["noise"])[:, : found.mel.n_frames]
+        windows = model_values(spectrogram, power)[None]
+        share = low_frequency_ratio(relative_db(windows, found.mel), found.mel)
+        assert share == pytest.approx(0.025, abs=0.01), kind
+
+
+def test_zeros_behind_a_short_track_are_not_its_sound(tmp_path: Path) -> None:
+    theirs = tiny_ast(NAMES, max_length=1024, frequency_stride=16, time_stride=16)
+    mel = read_hub_folder(save_ast(tmp_path / "hub", theirs)).mel
+    spectrogram = MelSpectrogram(mel)
+    power = spectrogram.power(sounds(3.0)["noise"])
+    found = relative_db(model_values(spectrogram, power)[None], mel)
+    expected = power_to_db(tile_frames(power, mel.n_frames), mel.top_db)
+    np.testing.assert_allclose(found[0, 40:], expected[40:], atol=0.1)  # above the floor
+
+
+def test_a_published_model_is_calibrated_and_evaluated_on_one_folder(tmp_path: Path) -> None:
+    """One folder of genres is one collection; all of its tracks are used, none was trained on."""
+    theirs = tiny_ast(
+        label_list("audioset_527"), max_length=128, frequency_stride=16, time_stride=16
+    )
+    out = tmp_path / "out"
+    import_checkpoint(str(save_ast(tmp_path / "hub", theirs)), out)
+    for i, genre in enumerate(("Jazz", "Rock", "Folk")):
+        (tmp_path / "songs" / genre).mkdir(parents=True)
+        for k in range(12):
+            sound = noise(2.0, seed=k) * 0.2 + tone(200.0 * (i + 1) + 7 * k, 2.0)
+            (tmp_path / "songs" / genre / f"{k}.wav").write_bytes(encode(sound, 16_000))
+    arguments = [str(out), str(tmp_path / "songs"), "--threads", "1"]
+    result = CliRunner().invoke(app, ["calibrate", *arguments])
+    assert result.exit_code == 0, result.output
+    fitted = load_calibration(CheckpointFolder.open(out))
+    assert (fitted.n_tracks, fitted.n_collections, len(fitted.means)) == (36, 0, 16)
+    song = (tmp_path / "songs" / "Jazz" / "1.wav").read_bytes()
+    answer = Pipeline.from_folder(out).classify(song, RequestOptions(coverage=0.9))
+    assert answer.prediction_set is not None
+    assert answer.model.calibrated
+    assert sum(p.probability for p in answer.predictions) <= 1 + 1e-6
+    report = ["--out", str(tmp_path / "report"), "--no-corruptions"]
+    result = CliRunner().invoke(app, ["evaluate", *arguments, *report])
+    assert result.exit_code == 0, result.output
+    result = CliRunner().invoke(app, ["rules", "fit", *arguments])
+    assert result.exit_code == 0, result.output

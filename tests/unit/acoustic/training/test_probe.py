@@ -123,6 +123,7 @@ def test_a_probe_becomes_a_checkpoint_of_the_own_genres(ast: Checkpoint, tmp_pat
     assert made.styles is None
     assert made.manifest.mel == ast.manifest.mel
     assert made.folder.read_json("training.json")["variant"] == "probe"
+    assert made.manifest.source == ast.manifest.source  # the licence goes with the weights
 
 
 def test_unfreezing_moves_the_last_block_alone(ast: Checkpoint, tmp_path: Path) -> None:
@@ -139,3 +140,11 @@ def test_a_probe_needs_a_model_to_start_from(tmp_path: Path) -> None:
             out=tmp_path, name="", version="", variant="vit_nano", mel=MelConfig(),
             start_from=None, recipe=Recipe(), device="cpu", probe=True,
         )  # fmt: skip
+
+
+def test_every_head_is_trained(tiny_checkpoint: Path) -> None:
+    model = load_checkpoint(CheckpointFolder.open(tiny_checkpoint)).model
+    freeze(model, 1)
+    trained = {name for name, p in model.named_parameters() if p.requires_grad}
+    assert {"statistics.fc2.weight", "head.weight"} <= trained
+    assert "blocks.0.attn.qkv.weight" not in trained

@@ -85,7 +85,7 @@ def test_a_few_are_always_admitted_and_the_estimate_recovers() -> None:
     assert service.n_refused > 0
     service.period_s = PERIOD_S
     service.load(20, 60, start_s=300)
-    for at_s in (400.0, 500.0):
+    for at_s in (400.0, 500.0, 600.0, 700.0):
         n_refused = service.n_refused
         for _ in range(60):
             service.arrive(at_s)
