@@ -72,7 +72,7 @@ class HttpConfig:
     request_timeout_s: float = 60.0
     min_bytes_per_s: float = 2_000.0
     slow_body_grace_s: float = 10.0
-    max_wait_s: float = 3.0
+    max_wait_s: float = 10.0
     retry_after_s: float = 1.0
     max_query_bytes: int = 4_096
     allow_origins: tuple[str, ...] = ()

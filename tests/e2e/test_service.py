@@ -55,7 +55,11 @@ async def post_all(url: str, bodies: list[bytes]) -> list[httpx.Response]:
 
         async def post(i: int) -> httpx.Response:
             async with slots:
-                return await client.post("/v1/classify", content=bodies[i % len(bodies)])
+                while True:
+                    reply = await client.post("/v1/classify", content=bodies[i % len(bodies)])
+                    if reply.status_code != 429:  # refused: the machine is slow at the moment
+                        return reply
+                    await asyncio.sleep(float(reply.headers["retry-after"]))
 
         return await asyncio.gather(*(post(i) for i in range(N_REQUESTS)))
 
