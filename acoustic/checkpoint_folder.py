@@ -105,7 +105,7 @@ class CheckpointFolder:
                 fields that are missing, unknown or out of range.
         """
         path = Path(path)
-        content = _read_json(path, CONFIG_FILE)
+        content = read_json_object(path, CONFIG_FILE)
         version = content.pop("format", None)
         if version != FORMAT_VERSION:
             raise CheckpointError(
@@ -149,10 +149,15 @@ class CheckpointFolder:
         Raises:
             CheckpointError: missing, unreadable or not a JSON object.
         """
-        return _read_json(self.path, name)
+        return read_json_object(self.path, name)
 
 
-def _read_json(folder: Path, name: str) -> dict[str, Any]:
+def read_json_object(folder: Path, name: str) -> dict[str, Any]:
+    """The JSON object in a file of a model's folder.
+
+    Raises:
+        CheckpointError: missing, unreadable or not a JSON object.
+    """
     try:
         content = json.loads((folder / name).read_text(encoding="utf-8"))
     except FileNotFoundError as error:

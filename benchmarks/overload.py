@@ -59,7 +59,7 @@ class Load:
         self.done.append((status, now_s - begun_s, now_s))
 
     async def closed(self, concurrency: int, seconds: float) -> float:
-        """Answers a second with so many requests at a time."""
+        """Number of answers per second with `concurrency` requests at a time."""
         until_s = time.perf_counter() + seconds
         self.done.clear()
 

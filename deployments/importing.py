@@ -241,7 +241,9 @@ def _card(manifest: Manifest, origin: str, licence: str) -> str:
 def _download(hub_id: str, revision: str | None) -> Path:
     """Folder of a model on the Hugging Face hub, from the local cache or the network."""
     if not HUB_ID.fullmatch(hub_id):
-        raise CheckpointError(f"{hub_id!r} is no file, folder or id on the Hugging Face hub")
+        raise CheckpointError(
+            f"{hub_id!r} is neither a file, nor a folder, nor an id on the Hugging Face hub"
+        )
     try:
         from huggingface_hub import snapshot_download
     except ImportError as error:

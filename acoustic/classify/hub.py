@@ -12,13 +12,13 @@ Supervised Training of Audio Transformers for Music Representation Learning (202
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from acoustic.checkpoint_folder import read_json_object
 from acoustic.classify.foreign import State, import_ast, load_state
 from acoustic.classify.normalise import Scaling
 from acoustic.classify.vit import VisionTransformer, VitConfig
@@ -70,13 +70,12 @@ class HubModel:
 
 def is_hub_folder(path: Path) -> bool:
     """Whether a folder has the config.json of a transformers model."""
-    config = path / CONFIG
-    return config.is_file() and "model_type" in _read_json(config)
+    return (path / CONFIG).is_file() and "model_type" in read_json_object(path, CONFIG)
 
 
 def is_image_model(path: Path) -> bool:
     """Whether a hub folder has a plain ViT, which knows neither sound nor front end."""
-    return _read_json(path / CONFIG).get("model_type") == IMAGE
+    return read_json_object(path, CONFIG).get("model_type") == IMAGE
 
 
 def find_weights(path: Path) -> Path:
@@ -101,10 +100,10 @@ def read_hub_folder(path: Path) -> HubModel:
         CheckpointError: a file is missing or cannot be read, the model is of another kind, or its
             front end is not known here.
     """
-    config = _read_json(path / CONFIG)
+    config = read_json_object(path, CONFIG)
     _check_kind(config)
     names = _label_names(config)
-    mel, scaling = _front_end(_read_json(path / PREPROCESSOR), config)
+    mel, scaling = _front_end(read_json_object(path, PREPROCESSOR), config)
     problem = config.get("problem_type")
     output = PROBLEM_TYPES.get(problem) if isinstance(problem, str) else None
     model = import_ast(_weights(path), _architecture(config, len(names)))
@@ -115,18 +114,6 @@ def read_hub_folder(path: Path) -> HubModel:
         scaling=scaling,
         output=output,
     )
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path.parent.name!r} has no {path.name}") from error
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path.name} of {path.parent.name!r} cannot be read") from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path.name} of {path.parent.name!r} is not a JSON object")
-    return content
 
 
 def _check_kind(config: dict[str, Any]) -> None:

@@ -72,7 +72,9 @@ def _index(labels: LabelSet, genre: str) -> int:
     try:
         return labels.index(genre)
     except KeyError:
-        raise ValueError(f"a style belongs to {genre!r}, which is no genre of the model") from None
+        raise ValueError(
+            f"a style belongs to {genre!r}, which is not a genre of the model"
+        ) from None
 
 
 def _log_softmax(logits: FloatArray) -> FloatArray:

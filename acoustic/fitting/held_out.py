@@ -70,7 +70,7 @@ def open_held_out(
         trained_groups=trained_groups(folder),
         is_held_out=True,
     )
-    # published weights were trained on none of it: there is no train split to keep apart
+    # published weights were not trained on any of these clips: all of them are held out
     clips = dataset.clips if is_published(folder) else dataset.split("valid")
     valid = without_repeats(clips)
     refuse_trained_on(folder, valid)

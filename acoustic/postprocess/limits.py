@@ -13,7 +13,7 @@ DEFAULT_MIN_CONFIDENCE = 0.5
 """Confidence threshold when neither the settings nor the calibration set one."""
 
 DEFAULT_MAX_NOT_MUSIC = 0.5
-"""The same for the probability that a sound is no music, of a model without calibration."""
+"""Largest probability of not being music, of a model without calibration."""
 
 
 def review_limits(

@@ -261,11 +261,11 @@ class Postprocessor:
         coverage: float | None,
         genres: GenreMap,
     ) -> _Answered:
+        if self._are_scores:
+            return self._answer_by_scores(track, fitted, coverage, genres)
         calibrated = aggregate(
             track.logits, fitted.temperature, self.config.aggregation, self.calibration.floor
         )
-        if self._are_scores:
-            return self._answer_by_scores(track, fitted, genres)
         probabilities, rules_applied = self._rules.apply(calibrated, track.facts)
         left_out = genres.left_out(probabilities)
         probabilities = genres.possible(probabilities)
@@ -282,14 +282,22 @@ class Postprocessor:
 
     @property
     def _are_scores(self) -> bool:
-        """Whether the numbers are the scores of labels, which are no probabilities yet."""
+        """Whether the numbers are scores of labels, because no probabilities were fitted."""
         return self._styles is not None and not self.calibration.is_fitted
 
     def _answer_by_scores(
-        self, track: TrackLogits, fitted: WindowCalibration, genres: GenreMap
+        self,
+        track: TrackLogits,
+        fitted: WindowCalibration,
+        coverage: float | None,
+        genres: GenreMap,
     ) -> _Answered:
         """Rules and sets need probabilities; what is uncertain is read from the scores' shares."""
         assert self._styles is not None
+        if coverage is not None:
+            raise InvalidOptionError(
+                f"a coverage of {coverage:g} is not supported: the model is not calibrated"
+            )
         scores = genres.join_scores(genre_scores(self._styles, track.logits))
         shares = scores / max(float(scores.sum()), 1e-12)
         uncertainty = measure_uncertainty(shares, track.logits, track.distance, track.music, fitted)

@@ -118,7 +118,7 @@ def training_distance(
 def unlike_music(music: float | None, calibration: WindowCalibration) -> float | None:
     """How unlike music a track is, in [0, 1] on the scale of calibration tracks; None if unknown.
 
-    Without such a scale it is the probability that the sound is no music.
+    Without such a scale it is the probability that the sound is not music.
 
     Args:
         music: mean log-odds of music over other sounds.

@@ -17,10 +17,10 @@ from contextlib import contextmanager
 from acoustic.errors import OverloadedError
 
 ALWAYS_ADMITTED = 16
-"""So many requests in flight are never refused: the estimate needs answers to correct itself."""
+"""Up to this many requests in flight none is refused: the estimate corrects itself by answers."""
 
 FEW = 4
-"""With fewer others in flight a request tells the base, not the period."""
+"""A request with fewer others in flight updates the base; with more, the period."""
 
 MEMORY = 0.1
 """Weight of the newest answer in the moving averages."""

@@ -209,7 +209,7 @@ def test_a_missing_file_is_named(file: str, tmp_path: Path) -> None:
 
 
 def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="no file, folder or id"):
+    with pytest.raises(CheckpointError, match="neither a file, nor a folder"):
         import_checkpoint("nowhere", tmp_path / "out")
     with pytest.raises(CheckpointError, match=r"no config\.json"):
         import_checkpoint(str(tmp_path), tmp_path / "out")

@@ -66,7 +66,7 @@ def test_a_window_does_not_depend_on_the_others() -> None:
 
 
 def test_a_style_of_an_unknown_genre_is_refused() -> None:
-    with pytest.raises(ValueError, match="'Rock', which is no genre"):
+    with pytest.raises(ValueError, match="'Rock', which is not a genre"):
         StyleHead(styles("sigmoid"), LabelSet([Label(name="Jazz"), Label(name="Folk")]))
 
 

@@ -207,3 +207,5 @@ def test_scores_of_styles_are_joined_by_the_largest_and_no_rule_changes_them() -
     assert answer.uncertainty.margin == pytest.approx(1 - (expit(2.0) - 0.5))
     assert {window.genre for window in answer.timeline or ()} == {"Heavy"}
     assert not answer.model.calibrated
+    with pytest.raises(InvalidOptionError, match="the model is not calibrated"):
+        stage.process(track_logits(logits), RequestOptions(coverage=0.9))
