@@ -269,6 +269,8 @@ def merge_config(base: PostprocessConfig, changes: dict[str, Any]) -> Postproces
     Raises:
         ConfigError: an unknown field or a value out of range.
     """
+    if "taxonomies" in changes:  # the ingress checks requests against those of the start
+        raise ConfigError("user_config: taxonomies are read at the start, from their folder")
     merged: dict[str, Any] = asdict(base)
     for key, value in changes.items():
         if isinstance(merged.get(key), dict):

@@ -50,7 +50,7 @@ def _review(pyplot: Any, report: Report) -> Any:
     axes.set_ylim(0.6, 1.02)
     axes.grid(alpha=0.3)
     axes.set_title("Accuracy of unreviewed tracks, by review policy")
-    axes.legend(loc="lower right")
+    axes.legend(loc="upper left")
     return figure
 
 

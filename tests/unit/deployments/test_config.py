@@ -219,3 +219,8 @@ def test_further_models_are_found_and_no_two_have_one_name(
         monkeypatch.setenv("ACOUSTICSENSE_MODELS", wrong)
         with pytest.raises(ConfigError, match="expected name=folder"):
             load_config(path)
+
+
+def test_taxonomies_do_not_change_while_the_service_runs() -> None:
+    with pytest.raises(ConfigError, match="taxonomies are read at the start"):
+        merge_config(PostprocessConfig(), {"taxonomies": []})
