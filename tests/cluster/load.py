@@ -1,7 +1,8 @@
 """Sends classification requests at a steady rate from a host: `python -m tests.cluster.load`.
 
 Every request has a different sound, so that no answer comes from a cache. The URLs are used in
-turn; no request is retried.
+turn. A request that is refused for overload is sent again after the service's `Retry-After`, for
+`--retry-s` seconds; nothing else is retried.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, required=True)
     parser.add_argument("--rate", type=float, required=True)
     parser.add_argument("--timeout", type=float, default=10.0)
+    parser.add_argument("--retry-s", type=float, default=0.0)
     parser.add_argument("--effort", default="fast")
     parser.add_argument("--sound-s", type=float, default=2.0)
     asyncio.run(run(parser.parse_args()))
@@ -51,7 +53,8 @@ async def run(arguments: argparse.Namespace) -> None:
             delay_s = begun_s + i / arguments.rate - time.monotonic()
             await asyncio.sleep(max(0.0, delay_s))
             body = encode(np.roll(sound, i), RATE_HZ, "wav")
-            task = asyncio.create_task(_ask(client, urls[i % len(urls)], body, begun_s))
+            url = urls[i % len(urls)]
+            task = asyncio.create_task(_ask(client, url, body, begun_s, arguments.retry_s))
             task.add_done_callback(lambda done: outcomes.append(done.result()))
             tasks.append(task)
             if i % 10 == 0:
@@ -63,22 +66,33 @@ async def run(arguments: argparse.Namespace) -> None:
         {
             "n_done": len(outcomes),
             "lost": [each for each in outcomes if each["outcome"] != "200"],
+            "n_refused": sum(each["n_refused"] for each in outcomes),
             "p50_s": latencies_s[len(latencies_s) // 2],
             "max_s": latencies_s[-1],
         },
     )
 
 
-async def _ask(client: httpx.AsyncClient, url: str, body: bytes, begun_s: float) -> dict[str, Any]:
+async def _ask(
+    client: httpx.AsyncClient, url: str, body: bytes, begun_s: float, retry_s: float
+) -> dict[str, Any]:
     asked_s = time.monotonic()
-    try:
-        reply = await client.post(url, content=body)
+    n_refused = 0
+    while True:
+        try:
+            reply = await client.post(url, content=body)
+        except httpx.HTTPError as error:
+            outcome = type(error).__name__
+            break
         outcome = str(reply.status_code)
-    except httpx.HTTPError as error:
-        outcome = type(error).__name__
+        if outcome != "429" or time.monotonic() - asked_s > retry_s:
+            break
+        n_refused += 1
+        await asyncio.sleep(float(reply.headers["retry-after"]))
     return {
         "at_s": round(asked_s - begun_s, 2),
         "took_s": round(time.monotonic() - asked_s, 3),
+        "n_refused": n_refused,
         "outcome": outcome,
         "url": url,
     }
