@@ -20,12 +20,12 @@ from pathlib import Path
 from acoustic.checkpoint_folder import CheckpointFolder
 from acoustic.classify.classifier import Classifier
 from acoustic.classify.engine_config import EngineConfig
+from acoustic.content_cache import CacheConfig
 from acoustic.errors import AcousticError, ClassificationError, InputError, InvalidOptionError
 from acoustic.postprocess.postprocess_config import PostprocessConfig
 from acoustic.postprocess.postprocessor import Postprocessor
 from acoustic.postprocess.rounds import RoundResult, evaluate_in_rounds, merge_rounds
 from acoustic.prediction import Prediction
-from acoustic.preprocess.cache import CacheConfig
 from acoustic.preprocess.preprocessor import PreprocessConfig, Preprocessor
 from acoustic.request import RequestOptions
 from acoustic.types import TrackFeatures, TrackLogits
@@ -43,12 +43,14 @@ class PipelineConfig:
     Attributes:
         preprocess: settings of stage 1; its geometry is replaced by the checkpoint's.
         cache: bounds of the feature cache, None for no cache: most callers see a file once.
+        with_digest: whether answers have the digest of their file without a cache, too.
         engine: settings of stage 2.
         postprocess: settings of stage 3.
     """
 
     preprocess: PreprocessConfig = field(default_factory=PreprocessConfig)
     cache: CacheConfig | None = None
+    with_digest: bool = False
     engine: EngineConfig = field(default_factory=EngineConfig)
     postprocess: PostprocessConfig = field(default_factory=PostprocessConfig)
 
@@ -86,7 +88,7 @@ class Pipeline:
         config = config or PipelineConfig()
         opened = folder if isinstance(folder, CheckpointFolder) else CheckpointFolder.open(folder)
         return cls(
-            Preprocessor.from_folder(opened, config.preprocess, config.cache),
+            Preprocessor.from_folder(opened, config.preprocess, config.cache, config.with_digest),
             Classifier.from_folder(opened, config.engine),
             Postprocessor.from_folder(opened, config.postprocess),
         )

@@ -192,8 +192,8 @@ class Prediction:
         descriptors: numbers about the music.
         model: which model answered.
         config_digest: digest of the settings that the numbers depend on.
-        content_sha256: hex digest of the file's bytes, "" where not all of them were read.
-        cached: whether the features came from the cache.
+        content_blake3: BLAKE3 digest of the file's bytes in hex, "" where nobody needed it.
+        cached: whether the answer or its features came from a cache.
         timings_ms: milliseconds per step.
         timeline: best genre of every window; only where it was asked for.
         styles: up to ten of the model's own labels with the highest scores; only of models whose
@@ -217,7 +217,7 @@ class Prediction:
     descriptors: Descriptors
     model: CalibratedModel
     config_digest: str
-    content_sha256: str
+    content_blake3: str
     cached: bool
     timings_ms: dict[str, Digits3]
     timeline: Annotated[tuple[WindowScore, ...] | None, OmittedWhenNone()] = None
@@ -269,7 +269,7 @@ class Prediction:
 
 CSV_COLUMNS = (
     "duration_s", "format", "top_genre", "confidence", "prediction_set", "family", "needs_review",
-    "reasons", "model", "config_digest", "content_sha256",
+    "reasons", "model", "config_digest", "content_blake3",
 )  # fmt: skip
 """Columns of a table with one line per track; lists of names are joined by `LIST_SEPARATOR`."""
 

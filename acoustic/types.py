@@ -93,7 +93,7 @@ class TrackFacts:
         info: facts of the container.
         quality: numbers about the sound.
         descriptors: numbers about the music.
-        content_sha256: hex digest of the file's bytes, "" where not all of them were read.
+        content_blake3: BLAKE3 digest of the file's bytes in hex, "" where nobody needed it.
         front_end_digest: digest of the settings that shaped the features.
         n_remaining: number of windows that further rounds of effort auto would add.
         cached: whether the features came from the cache.
@@ -103,7 +103,7 @@ class TrackFacts:
     info: AudioInfo
     quality: Quality
     descriptors: Descriptors
-    content_sha256: str
+    content_blake3: str
     front_end_digest: str
     n_remaining: int = 0
     cached: bool = False

@@ -24,10 +24,10 @@ import numpy.typing as npt
 
 from acoustic.classify.bisect import run_bisecting
 from acoustic.classify.engine_config import Accelerator, Precision
+from acoustic.content_cache import CacheConfig
 from acoustic.errors import AcousticError
 from acoustic.pipeline import evaluate_tracks
 from acoustic.prediction import Prediction
-from acoustic.preprocess.cache import CacheConfig
 from acoustic.request import Effort, RequestOptions
 from acoustic.types import TrackFeatures, TrackLogits
 from acousticsense.decode_ahead import DecodedTrack, decode, decode_batches
@@ -54,6 +54,7 @@ class Classifier:
         cache: None for no cache of features, a folder for one on disk, or its bounds.
         taxonomy: taxonomy of all answers, by name or as a YAML file; "" for the model's own genres.
         config: file of settings; None for the built-in one.
+        content_digest: whether answers have the BLAKE3 digest of their file without a cache, too.
 
     Raises:
         CheckpointError: the model cannot be used.
@@ -72,6 +73,7 @@ class Classifier:
         *,
         taxonomy: str | Path = "",
         config: str | Path | None = None,
+        content_digest: bool = False,
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}, must be 1 or more")
@@ -81,9 +83,12 @@ class Classifier:
             "precision": precision, "batch_size": batch_size, "cache": _absolute_cache(cache),
             "taxonomy": _absolute_file(taxonomy),
             "config": None if config is None else Path(config).absolute(),
+            "content_digest": content_digest,
         }  # fmt: skip
         self.batch_size = batch_size
-        self.pipeline = open_pipeline(config, model, device, precision, cache, str(taxonomy))
+        self.pipeline = open_pipeline(
+            config, model, device, precision, cache, str(taxonomy), content_digest
+        )
         self._taxonomy = taxonomy_name(str(taxonomy))
         self.pipeline.postprocessor.labels_of(self._taxonomy)  # an unknown name fails here
         self._is_closed = False

@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from acoustic.classify.engine_config import Accelerator, Precision
+from acoustic.content_cache import CacheConfig
 from acoustic.pipeline import Pipeline, PipelineConfig
-from acoustic.preprocess.cache import CacheConfig
 from deployments.config import BUILT_IN, load_config
 from deployments.taxonomies import with_taxonomy
 
@@ -19,6 +19,7 @@ def open_pipeline(
     precision: Precision = "auto",
     cache: CacheConfig | str | Path | None = None,
     taxonomy: str = "",
+    content_digest: bool = False,
 ) -> Pipeline:
     """The three stages as the service would run them.
 
@@ -29,6 +30,7 @@ def open_pipeline(
         precision: "auto" for the settings' own.
         cache: see `Classifier`.
         taxonomy: what the caller will ask for, by name or as a file.
+        content_digest: see `Classifier`.
 
     Raises:
         ConfigError: the settings cannot be used.
@@ -49,6 +51,7 @@ def open_pipeline(
         PipelineConfig(
             preprocess=settings.preprocess,
             cache=bounds,
+            with_digest=content_digest,
             engine=engine,
             postprocess=postprocess,
         ),

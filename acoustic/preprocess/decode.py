@@ -31,12 +31,8 @@ from acoustic.preprocess.containers.tags import after_tags
 from acoustic.preprocess.decode_joined import JoinedReader
 from acoustic.preprocess.decode_sndfile import ClampedBytesIO, SndfileReader
 from acoustic.preprocess.guard import DecodeGuard, DecodeLimits
-from acoustic.preprocess.mp3.ranges import (
-    RangesUnavailableError,
-    fetch_segments,
-    read_frame_table,
-)
-from acoustic.preprocess.ranged_file import RangedFile
+from acoustic.preprocess.mp3.slices import Mp3Slices
+from acoustic.preprocess.ranged_file import RangedFile, RangesUnavailableError
 from acoustic.preprocess.reader import AudioReader
 from acoustic.preprocess.waveform import ChannelPowers, Waveform
 from acoustic.types import AudioInfo, Segment
@@ -98,7 +94,8 @@ def _without_stump(streams: list[Stream], n_bytes: int, guard: DecodeGuard) -> l
 def _open(stream: Stream, guard: DecodeGuard) -> AudioReader:
     data = stream.read()
     if stream.container not in (*FOREIGN, MP2) and not stream.codec:
-        return SndfileReader(lambda: ClampedBytesIO(data), guard)
+        slices = Mp3Slices.of_bytes(data) if stream.container == "MP3" else None
+        return SndfileReader(lambda: ClampedBytesIO(data), guard, slices)
     from acoustic.preprocess.decode_av import AvReader
 
     return AvReader(data, stream.container, guard)
@@ -182,13 +179,21 @@ class RangedReader:
             raise RangesUnavailableError("this container cannot be read by ranges")
         if container != "MP3" and not is_plain(container, file):
             raise RangesUnavailableError("the header does not state what the file has")
-        self._file, self._limits = file, limits or DecodeLimits()
-        self._table = read_frame_table(file) if container == "MP3" else None
-        self._reader = self._opened(())
+        self._file, self._slices = file, None
+        if container == "MP3":
+            self._slices = Mp3Slices.of_ranges(file)
+            if self._slices is None:
+                raise RangesUnavailableError("the places of the frames cannot be computed")
+            file.begun = after_tags(file)  # a decoder would read a picture in a tag to its end
+        try:
+            guard = DecodeGuard(limits or DecodeLimits())
+            self._reader = SndfileReader(self._from_start, guard, self._slices)
+        finally:
+            self._check_fetched()
         self.info = self._reader.info
 
     def expect(self, segments: Sequence[Segment]) -> None:
-        """Fetch the bytes that some segments need; call it before reading them.
+        """Fetch the frames of an MP3 that some segments need; call it before reading them.
 
         Args:
             segments: parts of the track that are read next.
@@ -196,9 +201,12 @@ class RangedReader:
         Raises:
             RangesUnavailableError: the file must be read whole.
         """
-        if self._table is not None:
-            # A new reader: bytes that the old one has seen may be replaced by this fetch.
-            self._reader = self._opened(segments)
+        if self._slices is None:
+            return
+        rate = self.info.sample_rate
+        for segment in segments:
+            if self._slices.cut(round(segment.start_s * rate), round(segment.end_s * rate)) is None:
+                raise RangesUnavailableError("a frame is not where a constant bitrate puts it")
 
     def read(
         self,
@@ -216,15 +224,6 @@ class RangedReader:
         finally:
             self._check_fetched()
         return waveform
-
-    def _opened(self, segments: Sequence[Segment]) -> SndfileReader:
-        if self._table is not None:
-            fetch_segments(self._file, self._table, segments)
-        try:
-            reader = SndfileReader(self._from_start, DecodeGuard(self._limits))
-        finally:
-            self._check_fetched()
-        return reader
 
     def _check_fetched(self) -> None:
         """Raise the error of a failed fetch, which the decoder took for the end of the file."""

@@ -17,6 +17,7 @@ import soundfile as sf
 
 from acoustic.errors import AudioDecodeError, UnsupportedAudioError
 from acoustic.preprocess.guard import DecodeGuard
+from acoustic.preprocess.mp3.slices import Mp3Slices
 from acoustic.preprocess.waveform import ChannelPowers, Downmix, Waveform
 from acoustic.types import AudioInfo, Segment
 
@@ -25,6 +26,9 @@ BLOCK_BYTES = 1 << 20
 
 RUN_UP_S = 0.2
 """Seconds decoded and dropped before a segment that does not start where the last one ended."""
+
+MP3_RUN_UP_S = 0.8
+"""The same for MP3, to fill the bit reservoir: 255 bytes at 8 kbit/s, and some frames."""
 
 UNKNOWN_FRAMES = 2**62
 """libsndfile reports 2^63 − 1 frames for a FLAC stream without a length."""
@@ -42,6 +46,7 @@ class SndfileReader:
     Args:
         open_stream: returns a binary file at its start; may be called more than once.
         guard: counts what is decoded and checks it against the limits.
+        slices: cuts segments out of an MP3, in which seeking costs a walk over all frames.
 
     Raises:
         UnsupportedAudioError: a format, sample rate or channel count outside the limits.
@@ -49,10 +54,16 @@ class SndfileReader:
         AudioTooLongError: the track is longer than the limit.
     """
 
-    def __init__(self, open_stream: Callable[[], BinaryIO], guard: DecodeGuard) -> None:
+    def __init__(
+        self,
+        open_stream: Callable[[], BinaryIO],
+        guard: DecodeGuard,
+        slices: Mp3Slices | None = None,
+    ) -> None:
         self._open_stream = open_stream
         self._guard = guard
-        self._position = 0
+        self._slices = slices
+        self._position, self._is_cut = 0, False
         self._sound = self._open()
         guard.check_layout(self._sound.samplerate, self._sound.channels)
         self._n_frames = self._count_frames()
@@ -76,7 +87,8 @@ class SndfileReader:
         rate = self._sound.samplerate
         start = round(segment.start_s * rate)
         n_wanted = min(round((segment.end_s - segment.start_s) * rate), self._n_frames - start)
-        self._seek_with_run_up(start)
+        if not self._cut(start, start + n_wanted):
+            self._seek_with_run_up(start)
         blocks: list[npt.NDArray[np.float32]] = []
         n_got = n_clipped = 0
         while n_got < n_wanted:
@@ -95,12 +107,12 @@ class SndfileReader:
             channels_power=mix.channels_power,
         )
 
-    def _open(self) -> sf.SoundFile:
+    def _open(self, stream: BinaryIO | None = None) -> sf.SoundFile:
         try:
-            sound = _Stream(self._open_stream())
+            sound = _Stream(stream or self._open_stream())
         except (sf.LibsndfileError, TypeError, OverflowError) as error:
             raise AudioDecodeError("the audio's header cannot be read") from error
-        self._position = 0
+        self._position, self._is_cut = 0, stream is not None
         if sound.format not in SNDFILE_FORMATS:
             raise UnsupportedAudioError(f"{sound.format} audio is not accepted")
         return sound
@@ -116,14 +128,29 @@ class SndfileReader:
         self._sound = self._open()
         return n_frames
 
+    def _cut(self, frame: int, stop: int) -> bool:
+        """Go on with only the frames of an MP3 that play a segment; False where that fails."""
+        if self._slices is None or (frame == self._position and not self._is_cut):
+            return False
+        cut = self._slices.cut(frame, stop)
+        if cut is None:
+            return False
+        self._sound = self._open(ClampedBytesIO(cut.data))
+        self._position = cut.first_sample
+        self._skip_to(frame)
+        return self._position == frame
+
     def _seek_with_run_up(self, frame: int) -> None:
         """Seek to a little before `frame` and decode up to it.
 
         An MP3 frame may need bits of the frames before it and is silent where a seek skips them.
         """
+        if self._is_cut:
+            self._sound = self._open()
         if frame == self._position:
             return
-        n_run_up = min(frame, round(RUN_UP_S * self._sound.samplerate))
+        run_up_s = RUN_UP_S if self._slices is None else MP3_RUN_UP_S
+        n_run_up = min(frame, round(run_up_s * self._sound.samplerate))
         self._seek(frame - n_run_up)
         while n_run_up > 0 and (n := len(self._read_block(n_run_up))):
             n_run_up -= n

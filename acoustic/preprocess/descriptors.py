@@ -113,8 +113,8 @@ def vocal_proxy(log_mel_db: LogMelDb, mel: MelConfig) -> float:
     voice = log_mel_db[:, (centres_hz >= VOICE_HZ[0]) & (centres_hz <= VOICE_HZ[1])]
     voice = voice.astype(np.float64) - voice.mean(axis=2, keepdims=True)
     # Spectrum of each band's level over time, (S, bands, rates); Hann limits the leakage.
-    spectrum = np.abs(np.fft.rfft(voice * np.hanning(voice.shape[2]), axis=2)) ** 2
-    energy = spectrum.sum(axis=(0, 1))
+    spectrum = np.fft.rfft(voice * np.hanning(voice.shape[2]), axis=2)
+    energy = (spectrum.real**2 + spectrum.imag**2).sum(axis=(0, 1))
     rates_hz = np.fft.rfftfreq(voice.shape[2], mel.hop_length / mel.sample_rate)
     whole = energy[(rates_hz >= SLOWEST_HZ) & (rates_hz <= FASTEST_HZ)].sum()
     syllables = energy[(rates_hz >= SYLLABLES_HZ[0]) & (rates_hz <= SYLLABLES_HZ[1])].sum()

@@ -15,7 +15,6 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 import scipy.fft
-import scipy.sparse
 
 from acoustic.geometry import MelConfig
 from acoustic.levels import dequantise, quantise
@@ -23,6 +22,8 @@ from acoustic.types import WindowValues
 
 BLOCK_BYTES = 512 << 10
 """Samples per FFT call, over all frames of it: they fit in the second-level cache."""
+
+BANDS_PER_BLOCK = 16  # bands whose filters are multiplied with the bins at a time
 
 MIN_POWER = 1e-10
 """librosa's `amin`: lower powers are raised to it, so that silence has a finite level."""
@@ -57,9 +58,7 @@ class MelSpectrogram:
         length = config.frame_length
         period = length - 1 if self._is_kaldi else length
         self._window = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(length) / period)).astype(dtype)
-        filters = mel_filterbank(config)
-        # with 128 bands over 257 bins, nearly all of a dense product would be with zeros
-        self._filters = scipy.sparse.csr_array(filters) if config.is_absolute else filters
+        self._filters = _blocks(mel_filterbank(config))
 
     def __call__(self, waveform: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """The model's values of a waveform: `values` of its power.
@@ -115,9 +114,13 @@ class MelSpectrogram:
 
     def to_mel(self, bins: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """(M, T) mel power of (T, K) bin power; of HTK bands, the square of the magnitude."""
-        if self.config.bands == "htk":
-            return np.square(self._filters @ np.sqrt(bins.T), dtype=np.float32)
-        return np.asarray(self._filters @ bins.T, np.float32)
+        is_htk = self.config.bands == "htk"
+        source = np.sqrt(bins.T) if is_htk else bins.T
+        mel = np.empty((self.config.n_mels, len(bins)), np.float32)
+        for first, low, block in self._filters:
+            n_bands, n_bins = block.shape
+            np.matmul(block, source[low : low + n_bins], out=mel[first : first + n_bands])
+        return np.square(mel, out=mel) if is_htk else mel
 
     def _n_frames(self, n_samples: int) -> int:
         """T of a waveform."""
@@ -153,6 +156,23 @@ class MelSpectrogram:
         if self.config.is_absolute:
             spectrum = spectrum.astype(np.complex64)
         return np.asarray(spectrum.real**2 + spectrum.imag**2)
+
+
+def _blocks(
+    filters: npt.NDArray[np.float32],
+) -> list[tuple[int, int, npt.NDArray[np.float32]]]:
+    """The filters in blocks of bands: first band, first bin, (bands, bins) without the zeros.
+
+    A product of all of them would be with zeros for the most part. Short blocks of dense numbers
+    are faster than a sparse matrix.
+    """
+    blocks = []
+    for first in range(0, len(filters), BANDS_PER_BLOCK):
+        block = filters[first : first + BANDS_PER_BLOCK]
+        used = np.flatnonzero(block.any(axis=0))
+        low, high = (used[0], used[-1] + 1) if used.size else (0, 1)
+        blocks.append((first, int(low), np.ascontiguousarray(block[:, low:high])))
+    return blocks
 
 
 def _frames(samples: npt.NDArray[np.floating], length: int, hop: int) -> npt.NDArray[np.floating]:

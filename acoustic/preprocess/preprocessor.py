@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -12,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from acoustic.checkpoint_folder import CheckpointFolder
-from acoustic.digest import config_digest
+from acoustic.content_cache import CacheConfig
+from acoustic.digest import config_digest, content_digest
 from acoustic.errors import (
     AudioTooShortError,
     InvalidOptionError,
@@ -20,16 +20,16 @@ from acoustic.errors import (
 )
 from acoustic.example import example_wav
 from acoustic.geometry import MelConfig
-from acoustic.preprocess.cache import CacheConfig, FeatureCache
+from acoustic.levels import quantise
+from acoustic.preprocess.cache import FeatureCache
 from acoustic.preprocess.decode import RangedReader, open_audio, read_complete
 from acoustic.preprocess.descriptors import describe
 from acoustic.preprocess.downmix import Decoded, read_mono
 from acoustic.preprocess.enhance import EnhanceConfig, enhance
 from acoustic.preprocess.guard import DecodeLimits
 from acoustic.preprocess.mel import MelSpectrogram, model_values, power_to_db, tile_frames
-from acoustic.preprocess.mp3.ranges import RangesUnavailableError
 from acoustic.preprocess.quality import measure_quality
-from acoustic.preprocess.ranged_file import RangedFile
+from acoustic.preprocess.ranged_file import RangedFile, RangesUnavailableError
 from acoustic.preprocess.reader import AudioReader
 from acoustic.preprocess.segments import WINDOWS_BY_EFFORT, plan_rounds
 from acoustic.preprocess.sound_search import find_sound
@@ -76,12 +76,19 @@ class Preprocessor:
     Args:
         config: settings.
         cache: bounds of the cache for features of known content, None for no cache.
+        with_digest: whether features have the digest of their content without a cache, too.
     """
 
-    def __init__(self, config: PreprocessConfig, cache: CacheConfig | None = None) -> None:
+    def __init__(
+        self,
+        config: PreprocessConfig,
+        cache: CacheConfig | None = None,
+        with_digest: bool = False,
+    ) -> None:
         self.config = config
         self.digest = config_digest(config)
         self._cache = FeatureCache(cache, self.digest) if cache else None
+        self._with_digest = with_digest or cache is not None
         self.spectrogram = MelSpectrogram(config.mel)
 
     @classmethod
@@ -90,6 +97,7 @@ class Preprocessor:
         folder: CheckpointFolder,
         config: PreprocessConfig | None = None,
         cache: CacheConfig | None = None,
+        with_digest: bool = False,
     ) -> Preprocessor:
         """Stage 1 with a checkpoint's geometry.
 
@@ -97,10 +105,13 @@ class Preprocessor:
             folder: the checkpoint.
             config: settings; the geometry in them is replaced.
             cache: bounds of the feature cache, None for no cache.
+            with_digest: see the class.
         """
-        return cls(replace(config or PreprocessConfig(), mel=folder.mel), cache)
+        return cls(replace(config or PreprocessConfig(), mel=folder.mel), cache, with_digest)
 
-    def process(self, data: bytes, effort: Effort, round_number: int = 0) -> TrackFeatures:
+    def process(
+        self, data: bytes, effort: Effort, round_number: int = 0, content_blake3: str = ""
+    ) -> TrackFeatures:
         """Features of one track, or of one round of windows of effort `auto`.
 
         Args:
@@ -108,6 +119,7 @@ class Preprocessor:
             effort: how many windows are evaluated.
             round_number: which round of `auto`, from 0; the result states how many windows are
                 left after it.
+            content_blake3: digest of `data`, "" if it is not known.
 
         Returns:
             (S, M, T) uint8 windows with their segments, quality and container facts.
@@ -120,14 +132,15 @@ class Preprocessor:
             raise InvalidOptionError(f"effort is {effort!r}, not {', '.join(WINDOWS_BY_EFFORT)}")
         timer = StageTimer()
         with timer.stage("hash"):
-            content_sha256 = hashlib.sha256(data).hexdigest()
-            cached = self._cache.get(content_sha256, effort, round_number) if self._cache else None
+            if self._with_digest and not content_blake3:
+                content_blake3 = content_digest(data)
+            cached = self._cache.get(content_blake3, effort, round_number) if self._cache else None
         if cached is not None:
             facts = replace(cached.facts, cached=True)
             return replace(cached, facts=facts, timings_ms=timer.timings_ms)
         with timer.stage("decode"):
             reader = open_audio(data, self.config.limits)
-        features = self._extract(reader, effort, round_number, content_sha256, timer)
+        features = self._extract(reader, effort, round_number, content_blake3, timer)
         if self._cache:
             self._cache.put(effort, features, round_number)
         return features
@@ -135,7 +148,7 @@ class Preprocessor:
     def process_ranged(
         self, file: RangedFile, effort: Effort, round_number: int = 0
     ) -> TrackFeatures:
-        """The same features from the bytes that they need; the content's hash stays unknown.
+        """The same features from the bytes that they need; the content's digest stays unknown.
 
         Args:
             file: fetches what is read.
@@ -161,7 +174,7 @@ class Preprocessor:
         reader: AudioReader,
         effort: Effort,
         round_number: int,
-        content_sha256: str,
+        content_blake3: str,
         timer: StageTimer,
     ) -> TrackFeatures:
         mel = self.config.mel
@@ -183,7 +196,12 @@ class Preprocessor:
             samples = [window.samples for window in audible]
             powers = [self.spectrogram.power(each) for each in samples]
             enhanced = self.enhanced_powers(samples, powers)
-            log_mel = np.stack([model_values(self.spectrogram, p) for p in enhanced])
+            relative_db = _relative_db(enhanced, mel)
+            log_mel = (
+                np.stack([model_values(self.spectrogram, power) for power in enhanced])
+                if mel.is_absolute
+                else quantise(relative_db, mel.top_db)
+            )
         with timer.stage("quality"):
             quality = measure_quality(
                 [window.samples for window in windows],
@@ -195,13 +213,13 @@ class Preprocessor:
             if silence_ratio is not None:
                 quality = replace(quality, silence_ratio=silence_ratio)
         with timer.stage("descriptors"):
-            descriptors = describe(_relative_db(enhanced, mel), mel)
+            descriptors = describe(relative_db, mel)
         facts = TrackFacts(
             segments=tuple(window.segment for window in audible),
             info=reader.info,
             quality=quality,
             descriptors=descriptors,
-            content_sha256=content_sha256,
+            content_blake3=content_blake3,
             front_end_digest=self.digest,
             n_remaining=n_remaining,
         )

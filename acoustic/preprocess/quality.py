@@ -75,10 +75,20 @@ def snr_estimate_db(mel_power: npt.NDArray[np.float32]) -> float:
     """
     audible = mel_power[_audible_bands(mel_power)]
     signal = np.maximum(audible.mean(axis=1, dtype=np.float64), 1e-20)
-    noise = np.quantile(audible, NOISE_QUANTILE, axis=1)
+    noise = _low_quantile(audible, NOISE_QUANTILE)
     # The bound on the noise limits a band to 80 dB, where its quietest tenth is digital silence.
     ratios_db = 10 * np.log10(signal / np.maximum(noise, signal * 1e-8))
     return float(np.clip(ratios_db.mean(), 0.0, 80.0))
+
+
+def _low_quantile(values: npt.NDArray[np.float32], share: float) -> npt.NDArray[np.float32]:
+    """np.quantile of each row of (R, n), by one partition of it instead of four."""
+    place = share * (values.shape[1] - 1)
+    below = int(place)
+    above = min(below + 1, values.shape[1] - 1)
+    parts = np.partition(values, above, axis=1)
+    low, high = parts[:, : below + 1].max(axis=1), parts[:, above]
+    return np.asarray(low + (high - low) * np.float32(place - below), np.float32)
 
 
 def _audible_bands(mel_power: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:

@@ -1,7 +1,7 @@
 """A seekable file that fetches only the byte ranges that are read, e.g. from an object store.
 
 Decoders read it like any file; a read of missing bytes fetches their blocks, with one request
-for adjacent blocks. Bytes that are known without fetching can be filled in.
+for adjacent blocks.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ BLOCK_BYTES = 16 << 10
 Fetch = Callable[[int, int], bytes]
 """Start and stop in bytes → exactly the bytes between them; raises what its store raises."""
 
-_MISSING, _FETCHED, _FILLED = 0, 1, 2
+
+class RangesUnavailableError(Exception):
+    """The file must be read whole."""
 
 
 class RangedFile(io.RawIOBase):
@@ -27,6 +29,7 @@ class RangedFile(io.RawIOBase):
     Attributes:
         size_bytes: size of the whole file, bytes.
         fetched_bytes: bytes fetched so far.
+        begun: where the file begins that is read and sought, bytes; `peek` counts from 0.
         failure: error of the last failed read, or None. An exception cannot leave a decoder's
             callback, so the code that decodes must check this after each call.
     """
@@ -35,6 +38,7 @@ class RangedFile(io.RawIOBase):
         super().__init__()
         self.size_bytes = size_bytes
         self.fetched_bytes = 0
+        self.begun = 0
         self.failure: Exception | None = None
         self._fetch = fetch
         self._content = bytearray(size_bytes)
@@ -42,17 +46,17 @@ class RangedFile(io.RawIOBase):
         self._position = 0
 
     def require(self, start: int, stop: int) -> None:
-        """Fetch the blocks of a range that are neither fetched nor filled."""
+        """Fetch the blocks of a range that are not fetched yet."""
         # Whole blocks: the start is rounded down, the stop rounded up (-(-a // b) is a ceiling).
         first = max(0, start) // BLOCK_BYTES
         end = -(-min(stop, self.size_bytes) // BLOCK_BYTES)
-        for begun, ended in self._runs(_MISSING, first, end):
+        for begun, ended in self._missing(first, end):
             here, there = begun * BLOCK_BYTES, min(ended * BLOCK_BYTES, self.size_bytes)
             found = self._fetch(here, there)
             if len(found) != there - here:  # assigning it would move everything behind
                 raise ValueError(f"a fetch returned {len(found)} of {there - here} bytes")
             self._content[here:there] = found
-            self._blocks[begun:ended] = bytes([_FETCHED]) * (ended - begun)
+            self._blocks[begun:ended] = bytes([True]) * (ended - begun)
             self.fetched_bytes += there - here
 
     def peek(self, start: int, stop: int) -> bytes:
@@ -61,31 +65,15 @@ class RangedFile(io.RawIOBase):
         return bytes(self._content[start : min(stop, self.size_bytes)])
 
     def whole(self) -> bytes:
-        """Return all bytes of the file, fetching what is missing or filled in."""
-        self.gaps()
+        """Return all bytes of the file, fetching what is missing."""
         return self.peek(0, self.size_bytes)
 
-    def gaps(self) -> list[tuple[int, int]]:
-        """Return start and stop of all ranges not fetched, in order; drops what was filled in."""
-        self._blocks = bytearray(0 if b == _FILLED else b for b in self._blocks)
-        return [
-            (begun * BLOCK_BYTES, min(ended * BLOCK_BYTES, self.size_bytes))
-            for begun, ended in self._runs(_MISSING, 0, len(self._blocks))
-        ]
-
-    def fill(self, start: int, content: bytes) -> None:
-        """Fill one whole gap with made-up bytes, which count as present until the next `gaps`."""
-        stop = start + len(content)
-        self._content[start:stop] = content
-        first, end = start // BLOCK_BYTES, -(-stop // BLOCK_BYTES)
-        self._blocks[first:end] = bytes([_FILLED]) * (end - first)
-
-    def _runs(self, state: int, first: int, end: int) -> Iterator[tuple[int, int]]:
-        """Start and stop of each run of adjacent blocks in `state`, from `first` up to `end`."""
+    def _missing(self, first: int, end: int) -> Iterator[tuple[int, int]]:
+        """Start and stop of each run of adjacent missing blocks, from `first` up to `end`."""
         block = first
         while block < end:
             begun = block
-            while block < end and self._blocks[block] == state:
+            while block < end and not self._blocks[block]:
                 block += 1
             if block > begun:
                 yield begun, block
@@ -103,25 +91,30 @@ class RangedFile(io.RawIOBase):
         return True
 
     def tell(self) -> int:
-        """Return the current position, bytes from the start."""
+        """Return the current position, bytes from `begun`."""
         return self._position
 
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
         """Seek; positions before the start, which damaged headers ask for, clamp to 0."""
-        origin = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self.size_bytes}
+        origin = {
+            io.SEEK_SET: 0,
+            io.SEEK_CUR: self._position,
+            io.SEEK_END: self.size_bytes - self.begun,
+        }
         self._position = max(0, origin[whence] + offset)
         return self._position
 
     def readinto(self, buffer: bytearray | memoryview, /) -> int:  # type: ignore[override]
         """Read from the position into `buffer`; return the number of bytes, 0 at the end."""
-        stop = min(self._position + len(buffer), self.size_bytes)
-        n = max(0, stop - self._position)
+        start = self.begun + self._position
+        stop = min(start + len(buffer), self.size_bytes)
+        n = max(0, stop - start)
         if n:
             try:
-                self.require(self._position, stop)
+                self.require(start, stop)
             except Exception as error:  # lost inside a C decoder: keep it for the caller
                 self.failure = error
                 raise
-            buffer[:n] = self._content[self._position : stop]
+            buffer[:n] = self._content[start:stop]
             self._position += n
         return n

@@ -11,6 +11,7 @@ import typer
 
 from acousticsense.cli.options import (
     Config,
+    ContentDigest,
     Effort,
     EffortOption,
     Model,
@@ -155,6 +156,7 @@ def batch(
     read: ReadValue = ReadOption.WHOLE,
     progress: Progress = ProgressOption.AUTO,
     taxonomy: TaxonomyName = "",
+    content_digest: ContentDigest = False,
     config: Config = None,
     model: Model = None,
     checkpoint: Checkpoint = None,
@@ -191,6 +193,7 @@ def batch(
             fail_on_error=errors is ErrorsOption.FAIL, max_error_rate=max_error_rate,
             max_file_bytes=max_file_bytes, read=read.value, preprocess_actors=concurrency,
             classify_actors=classifiers, read_threads=read_threads, progress=progress.value,
+            content_digest=content_digest,
             storage=StorageOptions(endpoint=endpoint, region=region, anonymous=anonymous),
         )  # fmt: skip
         raise typer.Exit(run_job(options))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated
 
@@ -14,6 +15,7 @@ import typer
 
 from acousticsense.cli.options import (
     Config,
+    ContentDigest,
     Effort,
     EffortOption,
     Model,
@@ -35,6 +37,7 @@ from acousticsense.cli.tables import (
 
 if TYPE_CHECKING:
     from acoustic.request import RequestOptions
+    from acousticsense.classifier import Classifier
 
 STDIN = "-"
 
@@ -110,6 +113,7 @@ def classify(
     as_json: Annotated[bool, typer.Option("--json", help="Same as --format jsonl.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Same as --format csv.")] = False,
     taxonomy: TaxonomyName = "",
+    content_digest: ContentDigest = False,
     model: Model = None,
     config: Config = None,
 ) -> None:
@@ -123,12 +127,18 @@ def classify(
         raise typer.BadParameter("--skip-existing needs --out")
     if top_k is not None and chosen == "csv":
         raise typer.BadParameter("--top-k has no column in csv: choose tsv, jsonl or parquet")
+    if content_digest and chosen in ("table", "tsv"):
+        raise typer.BadParameter(
+            f"--content-digest has no column in {chosen}: choose csv, jsonl or parquet"
+        )
     if sys.stderr.isatty():
         typer.echo("loading the model …", err=True)
     if chosen == "parquet":
         require("batch")
     with readable_errors(), quiet_decoders():
         from acoustic.request import RequestOptions
+        from acousticsense.classifier import Classifier
+        from deployments.config import BUILT_IN
 
         inputs = _inputs(files)
         options = RequestOptions(
@@ -136,8 +146,12 @@ def classify(
             taxonomy=taxonomy,
         )  # fmt: skip
         n_failed = _classify(
-            inputs, options, _Output(out, chosen, skip_existing), workers, model, config
-        )
+            inputs, options, _Output(out, chosen, skip_existing), workers,
+            partial(
+                Classifier, model or BUILT_IN, taxonomy=taxonomy, config=config,
+                content_digest=content_digest,
+            ),
+        )  # fmt: skip
     raise typer.Exit(1 if n_failed else 0)
 
 
@@ -146,20 +160,16 @@ def _classify(
     options: RequestOptions,
     output: _Output,
     workers: int | None,
-    model: Path | None,
-    config: Path | None,
+    load: Callable[[], Classifier],
 ) -> int:
     """Classify the inputs that have no row yet and write them; returns how many failed."""
-    from acousticsense.classifier import Classifier
-    from deployments.config import BUILT_IN
-
     known, table = _known(output, options.timeline)
     # standard input is another file each time
     inputs = [each for each in inputs if each.name not in known or not each.path]
     has_header = output.path is not None and output.path.exists() and output.path.stat().st_size > 0
     n_failed = 0
     with (
-        Classifier(model or BUILT_IN, taxonomy=options.taxonomy, config=config) as classifier,
+        load() as classifier,
         _opened(output, inputs, has_header, table, options, classifier.labels) as writer,
     ):
         outcomes = classifier.classify_many(

@@ -35,6 +35,10 @@ Model = Annotated[
     typer.Option(help="Checkpoint folder; the one of the settings by default.", show_default=False),
 ]
 Config = Annotated[Path | None, typer.Option(help="File of settings; the built-in one by default.")]
+ContentDigest = Annotated[
+    bool,
+    typer.Option("--content-digest", help="Add the BLAKE3 digest of every file to its answer."),
+]
 TaxonomyName = Annotated[
     str,
     typer.Option(

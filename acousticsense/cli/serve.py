@@ -42,6 +42,10 @@ SERVE_FLAGS = {
     # Ray's default runs its workers at nice 15.
     "RAY_worker_niceness": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
+    # Blocks from this size on are mapped, and unmapped when they are freed. By default the limit
+    # rises with use up to 32 MiB, and the memory of large bodies stays with the process.
+    "MALLOC_MMAP_THRESHOLD_": str(4 * MIB),
+    "MALLOC_ARENA_MAX": "2",
 }
 """Set unless the environment already says otherwise."""
 
@@ -52,18 +56,26 @@ def serve(
     ] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on.")] = None,
+    colocated: Annotated[
+        bool,
+        typer.Option(
+            "--colocated", help="All three stages in one process: cheaper on one machine."
+        ),
+    ] = False,
 ) -> None:
     """Start the service and keep it running until it is interrupted.
 
     ACOUSTICSENSE_API_KEY sets a key, ACOUSTICSENSE_CHECKPOINT another model. The service that is
     not ready within 5 minutes is stopped, with exit code 1.
     """
-    from deployments.built_in import SERVE_CONFIG, built_in
+    from deployments.built_in import COLOCATED, SERVE_CONFIG, built_in
     from deployments.ray_address import check_address
     from deployments.serve_check import check_serve_config
     from deployments.strict import read_yaml
 
-    file = (file or built_in(SERVE_CONFIG)).absolute()
+    if colocated and file is not None:
+        raise typer.BadParameter("--colocated is for the built-in file: set args.topology in yours")
+    file = (file or built_in(COLOCATED if colocated else SERVE_CONFIG)).absolute()
     problems = check_serve_config(file)
     for problem in problems:
         typer.echo(f"error: {problem}", err=True)

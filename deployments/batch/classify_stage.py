@@ -14,6 +14,7 @@ import pyarrow as pa
 from acoustic.checkpoint_folder import CheckpointFolder
 from acoustic.classify.bisect import run_bisecting
 from acoustic.classify.classifier import Classifier
+from acoustic.content_cache import unsealed
 from acoustic.errors import AcousticError, SilentAudioError
 from acoustic.pipeline import evaluate_tracks
 from acoustic.postprocess.postprocessor import Postprocessor
@@ -43,7 +44,7 @@ class ClassifyStage:
         """Rows of one chunk of files; files without features keep the error they have."""
         begun_s = time.perf_counter()
         rows = [json.loads(text) for text in table["row"].to_pylist()]
-        hashes, stored = table["content_sha256"].to_pylist(), table["rounds"].to_pylist()
+        hashes, stored = table["content_blake3"].to_pylist(), table["rounds"].to_pylist()
         tracks = [i for i, rounds in enumerate(stored) if rounds]
         sources = [functools.partial(_restore_round, stored[i], hashes[i]) for i in tracks]
         outcomes = evaluate_tracks(
@@ -62,7 +63,7 @@ class ClassifyStage:
         return run_bisecting(self._classifier.classify, tracks)
 
 
-def _restore_round(rounds: list[bytes], content_sha256: str, number: int) -> TrackFeatures:
+def _restore_round(rounds: list[bytes], content_blake3: str, number: int) -> TrackFeatures:
     """Features of a round that the first stage decoded.
 
     Raises:
@@ -72,7 +73,8 @@ def _restore_round(rounds: list[bytes], content_sha256: str, number: int) -> Tra
     """
     if number >= len(rounds):
         raise SilentAudioError("no further round could be decoded")
-    features = features_from_bytes(rounds[number], content_sha256)
-    if features is None:
+    content = unsealed(rounds[number])
+    if content is None:
         raise ValueError("features were damaged on their way between two stages")
+    features = features_from_bytes(content, content_blake3)
     return replace(features, facts=replace(features.facts, cached=False))

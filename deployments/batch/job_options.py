@@ -42,6 +42,7 @@ class JobOptions:
         read_threads: reads at a time in each decoding process.
         max_file_bytes: largest file in bytes; larger ones get an error row.
         read: "whole" files, or "ranged": only the bytes of the evaluated windows, where possible.
+        content_digest: whether rows have the BLAKE3 digest of their file.
         progress: how progress is shown: "auto", "plain", "json" or "quiet".
         address: address of a Ray cluster; "" for the one that this process is part of, or a new
             local one.
@@ -70,6 +71,7 @@ class JobOptions:
     read_threads: int = 4
     max_file_bytes: int = 512 << 20
     read: Read = "whole"
+    content_digest: bool = False
     progress: Progress = "auto"
     address: str = ""
     storage: StorageOptions = field(default_factory=StorageOptions)
@@ -86,5 +88,7 @@ class JobOptions:
                 raise ConfigError(f"--{name} is {value}, must be 1 or more")
         if not 0 <= self.max_error_rate <= 1:
             raise ConfigError(f"--max-error-rate is {self.max_error_rate}, limits are 0 to 1")
+        if self.content_digest and self.read == "ranged":
+            raise ConfigError("--content-digest needs whole files: choose --read whole")
         if self.retry_errors and self.existing == "refuse":
             raise ConfigError("--retry-errors needs --resume or --skip-existing")

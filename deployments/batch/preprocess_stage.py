@@ -12,11 +12,11 @@ from typing import Any
 import pyarrow as pa
 
 from acoustic.checkpoint_folder import CheckpointFolder
+from acoustic.content_cache import sealed
 from acoustic.errors import AcousticError, InputError, ServiceError, SilentAudioError
 from acoustic.preprocess.cache import features_to_bytes
-from acoustic.preprocess.mp3.ranges import RangesUnavailableError
 from acoustic.preprocess.preprocessor import Preprocessor
-from acoustic.preprocess.ranged_file import RangedFile
+from acoustic.preprocess.ranged_file import RangedFile, RangesUnavailableError
 from acoustic.types import TrackFeatures
 from deployments.batch.job_options import JobOptions
 from deployments.batch.reader import Fetched, Reader
@@ -40,7 +40,9 @@ class PreprocessStage:
 
     def __init__(self, checkpoint: Path, config: ServiceConfig, options: JobOptions) -> None:
         self._preprocessor = Preprocessor.from_folder(
-            CheckpointFolder.open(checkpoint), config.preprocess
+            CheckpointFolder.open(checkpoint),
+            config.preprocess,
+            with_digest=options.content_digest,
         )
         self._reader = Reader(options.storage, options.read_threads, options.max_file_bytes)
         self._options = options
@@ -118,8 +120,8 @@ def _rounds(process: Callable[[int], TrackFeatures], last: type[InputError]) -> 
 def _row(row: Row, rounds: list[TrackFeatures], read_bytes: int, begun_s: float) -> Row:
     return {
         "row": json.dumps({**row, **_costs(read_bytes, begun_s)}),
-        "content_sha256": rounds[0].facts.content_sha256 if rounds else "",
-        "rounds": [features_to_bytes(each) for each in rounds],
+        "content_blake3": rounds[0].facts.content_blake3 if rounds else "",
+        "rounds": [sealed(features_to_bytes(each)) for each in rounds],
     }
 
 

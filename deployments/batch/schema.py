@@ -25,7 +25,7 @@ FILES = pa.schema([("file", pa.string())])
 """A `SourceFile` as JSON."""
 
 FEATURES = pa.schema(
-    [("row", pa.string()), ("content_sha256", pa.string()), ("rounds", pa.list_(pa.binary()))]
+    [("row", pa.string()), ("content_blake3", pa.string()), ("rounds", pa.list_(pa.binary()))]
 )
 """The row so far as JSON, and the features of each round."""
 

@@ -12,9 +12,11 @@ import pytest
 import ray
 from ray import serve
 
+from acoustic.content_cache import CacheConfig
 from benchmarks.s3_server import KEY, SECRET, S3Server, free_port
 from deployments.config import ServiceConfig
 from deployments.stages.classify import Classify
+from deployments.stages.colocated import Colocated
 from deployments.stages.ingress import Ingress
 from deployments.stages.postprocess import Postprocess
 from deployments.stages.preprocess import Preprocess
@@ -68,26 +70,40 @@ def deploy(cluster: int, tiny_checkpoint: Path) -> Iterator[Deploy]:
         config: ServiceConfig | None = None,
         classes: dict[str, type] | None = None,
         options: dict[str, dict[str, Any]] | None = None,
+        topology: str = "chain",
     ) -> httpx.Client:
         chosen: dict[str, type] = {
             "Preprocess": Preprocess, "Classify": Classify, "Postprocess": Postprocess,
         } | (classes or {})  # fmt: skip
         changes = options or {}
-        settings = config or ServiceConfig(checkpoint=str(tiny_checkpoint))
+        # every request reaches the stages, unless a test brings its own settings
+        settings = config or ServiceConfig(
+            checkpoint=str(tiny_checkpoint), cache=CacheConfig(answer_bytes=0)
+        )
         folder = settings.checkpoint_folder
 
         def deployment(name: str, cls: type) -> Any:
             defaults = {"max_ongoing_requests": 100, "ray_actor_options": {"num_cpus": 0.5}}
             return serve.deployment(cls, name=name, **(defaults | changes.get(name, {})))
 
-        graph = deployment("Ingress", serve.ingress()(Ingress)).bind(
-            deployment("Preprocess", chosen["Preprocess"]).bind(
-                folder, settings.preprocess, settings.cache
-            ),
-            deployment("Classify", chosen["Classify"]).bind(folder, settings.engine),
-            deployment("Postprocess", chosen["Postprocess"]).bind(folder, settings.postprocess),
-            settings,
-        )
+        stages: tuple[Any, ...]
+        if topology == "colocated":
+            stages = (
+                deployment("Colocated", Colocated).bind(
+                    folder, settings.preprocess, settings.cache, settings.engine,
+                    settings.postprocess,
+                ),
+            )  # fmt: skip
+        else:
+            stages = (
+                deployment("Preprocess", chosen["Preprocess"]).bind(
+                    folder, settings.preprocess, settings.cache
+                ),
+                deployment("Classify", chosen["Classify"]).bind(folder, settings.engine),
+                deployment("Postprocess", chosen["Postprocess"]).bind(folder, settings.postprocess),
+            )
+        ingress = deployment("Ingress", serve.ingress()(Ingress))
+        graph = ingress.bind({"": stages}, settings)
         serve.run(graph, name="test", route_prefix="/")
         client = httpx.Client(base_url=f"http://127.0.0.1:{cluster}", timeout=60)
         clients.append(client)

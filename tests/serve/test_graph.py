@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -17,8 +18,10 @@ from ray import serve
 from ray.serve.context import _get_global_client
 from ray.serve.schema import ServeDeploySchema
 
-from acoustic.pipeline import Pipeline
-from acoustic.request import Effort, RequestOptions
+from acoustic.content_cache import CacheConfig
+from acoustic.digest import content_digest
+from acoustic.pipeline import Pipeline, PipelineConfig
+from acoustic.request import RequestOptions
 from acoustic.types import TrackFeatures, TrackLogits
 from deployments.config import HttpConfig, ServiceConfig
 from deployments.stages.classify import Classify
@@ -27,6 +30,7 @@ from tests.serve.conftest import Deploy
 from tests.support.sounds import encode, noise, sweep
 
 SOUNDS = [encode(noise(20.0, seed=seed) + sweep(20.0) * seed, 22_050, "flac") for seed in range(6)]
+NO_ANSWERS = CacheConfig(answer_bytes=0)
 EXPECTED_DIFFERENCES = {"timings_ms", "cached"}
 
 
@@ -38,6 +42,16 @@ def comparable(body: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in body.items() if key not in EXPECTED_DIFFERENCES}
 
 
+def changed(client: httpx.Client, data: bytes, before: dict[str, Any]) -> dict[str, Any]:
+    """The first answer by other settings: a repeat may have the old ones for a second."""
+    deadline_s = time.monotonic() + 10
+    while time.monotonic() < deadline_s:
+        body: dict[str, Any] = post(client, data).json()
+        if body["config_digest"] != before["config_digest"]:
+            return body
+    raise AssertionError("the settings have not changed")
+
+
 def stats_of(client: httpx.Client, stage: str) -> dict[str, Any]:
     replicas: dict[str, dict[str, Any]] = client.get("/v1/stats").json()["replicas"]
     return replicas[stage]
@@ -45,11 +59,14 @@ def stats_of(client: httpx.Client, stage: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def pipeline(tiny_checkpoint: Path) -> Pipeline:
-    return Pipeline.from_folder(tiny_checkpoint)
+    return Pipeline.from_folder(tiny_checkpoint, PipelineConfig(with_digest=True))
 
 
-def test_http_gives_exactly_the_pipelines_numbers(deploy: Deploy, pipeline: Pipeline) -> None:
-    client = deploy()
+@pytest.mark.parametrize("topology", ["chain", "colocated"])
+def test_http_gives_exactly_the_pipelines_numbers(
+    deploy: Deploy, pipeline: Pipeline, topology: str
+) -> None:
+    client = deploy(topology=topology)
     for data in SOUNDS:
         for effort in ("fast", "balanced", "thorough", "auto"):
             found = post(client, data, effort=effort, top_k="16", timeline="true").json()
@@ -60,10 +77,28 @@ def test_http_gives_exactly_the_pipelines_numbers(deploy: Deploy, pipeline: Pipe
     cached = post(client, SOUNDS[0]).json()
     assert cached["cached"]
     assert comparable(cached) == comparable(pipeline.classify(SOUNDS[0]).to_dict())
+    large = encode(noise(40.0, seed=9), 44_100)  # goes through the object store
+    assert comparable(post(client, large).json()) == comparable(pipeline.classify(large).to_dict())
+    name = "colocated" if topology == "colocated" else "classify"
+    assert stats_of(client, name)["tracks"] > len(SOUNDS)
 
 
-def test_errors_keep_their_class_through_the_chain(deploy: Deploy) -> None:
-    client = deploy()
+@pytest.mark.parametrize("topology", ["chain", "colocated"])
+def test_a_repeat_is_answered_without_the_stages(
+    deploy: Deploy, tiny_checkpoint: Path, topology: str
+) -> None:
+    client = deploy(config=ServiceConfig(checkpoint=str(tiny_checkpoint)), topology=topology)
+    first, again = post(client, SOUNDS[0]).json(), post(client, SOUNDS[0]).json()
+    assert (first["cached"], again["cached"]) == (False, True)
+    assert list(again["timings_ms"]) == ["hash"]
+    assert comparable(first) == comparable(again)
+    name = "colocated" if topology == "colocated" else "classify"
+    assert stats_of(client, name)["tracks"] == 1
+
+
+@pytest.mark.parametrize("topology", ["chain", "colocated"])
+def test_errors_keep_their_class_through_the_chain(deploy: Deploy, topology: str) -> None:
+    client = deploy(topology=topology)
     response = post(client, SOUNDS[0][:60])
     assert response.status_code == 422
     assert response.json()["error"]["code"] == "audio_decode_failed"
@@ -109,13 +144,11 @@ class FailingClassify(SlowClassify):
     FAILING = SOUNDS[3]
 
     def __init__(self, *args: Any) -> None:
-        import hashlib
-
         super().__init__(*args)
-        failing, run = hashlib.sha256(self.FAILING).hexdigest(), self._coalescer._run
+        failing, run = content_digest(self.FAILING), self._coalescer._run
 
         def fail_on_track(tracks: Sequence[TrackFeatures]) -> Sequence[TrackLogits]:
-            if any(track.facts.content_sha256 == failing for track in tracks):
+            if any(track.facts.content_blake3 == failing for track in tracks):
                 raise RuntimeError("device-side assert")
             return run(tracks)
 
@@ -139,9 +172,9 @@ def test_a_failing_item_fails_alone(deploy: Deploy, pipeline: Pipeline) -> None:
 class SlowPreprocess(Preprocess):
     """The real stage with a delay of 0.3 s, so that a replica can be killed during a request."""
 
-    def __call__(self, data: bytes, effort: Effort, part: int = 0) -> TrackFeatures:
+    def __call__(self, *arguments: Any) -> TrackFeatures:
         threading.Event().wait(0.3)
-        return super().__call__(data, effort, part)
+        return super().__call__(*arguments)
 
 
 @pytest.mark.parametrize("stage", ["Preprocess", "Classify"])
@@ -163,7 +196,9 @@ def test_a_dead_replica_loses_no_request(deploy: Deploy, pipeline: Pipeline, sta
 def test_overload_is_refused_at_once_and_what_is_taken_is_answered(
     deploy: Deploy, tiny_checkpoint: Path
 ) -> None:
-    config = ServiceConfig(checkpoint=str(tiny_checkpoint), http=HttpConfig(retry_after_s=3.0))
+    config = ServiceConfig(
+        checkpoint=str(tiny_checkpoint), http=HttpConfig(retry_after_s=3.0), cache=NO_ANSWERS
+    )
     client = deploy(
         config=config,
         classes={"Preprocess": SlowPreprocess},
@@ -180,7 +215,9 @@ def test_overload_is_refused_at_once_and_what_is_taken_is_answered(
 
 
 def test_no_answer_in_time_is_a_timeout(deploy: Deploy, tiny_checkpoint: Path) -> None:
-    config = ServiceConfig(checkpoint=str(tiny_checkpoint), http=HttpConfig(request_timeout_s=0.2))
+    config = ServiceConfig(
+        checkpoint=str(tiny_checkpoint), http=HttpConfig(request_timeout_s=0.2), cache=NO_ANSWERS
+    )
     client = deploy(config=config, classes={"Preprocess": SlowPreprocess})
     response = post(client, SOUNDS[0])
     assert response.status_code == 504
@@ -212,7 +249,7 @@ def test_thresholds_change_without_a_restart(
             assert client.get("/readyz").status_code == 200
             pid, before = stats_of(client, "postprocess")["pid"], post(client, SOUNDS[1]).json()
             deploy_threshold(1.0)
-            after = post(client, SOUNDS[1]).json()
+            after = changed(client, SOUNDS[1], before)
             assert stats_of(client, "postprocess")["pid"] == pid
             deploy_threshold(1.9)
             deploy_threshold(0.5, min_konfidence=0.5)

@@ -67,7 +67,7 @@ def test_each_model_answers_as_the_library_does(
     client: httpx.Client, tiny_checkpoint: Path, ast: Path
 ) -> None:
     for name, folder in (("", tiny_checkpoint), ("ast", ast)):
-        pipeline = Pipeline.from_folder(folder)
+        pipeline = Pipeline.from_folder(folder, PipelineConfig(with_digest=True))
         for effort in ("fast", "thorough", "auto"):
             expected = pipeline.classify(SOUNDS[1], RequestOptions(effort=effort)).to_dict()
             wanted = {k: v for k, v in expected.items() if k not in EXPECTED_DIFFERENCES}

@@ -17,5 +17,5 @@ WAV = encode(SOUND, RATE)
 
 def numbers(result: Prediction | AcousticError) -> dict[str, object]:
     assert isinstance(result, Prediction), result
-    left_out = ("file", "timings_ms", "content_sha256", "format", "cached")
+    left_out = ("file", "timings_ms", "content_blake3", "format", "cached")
     return {key: value for key, value in result.to_dict().items() if key not in left_out}

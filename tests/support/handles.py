@@ -65,12 +65,18 @@ class Handle:
         self.pass_on_errors = False
         self.calls: list[tuple[Any, ...]] = []
         self.responses: list[Response] = []
-        self.facts_work: Callable[[], Any] = lambda: {"pid": 1}
+        self.facts_work: Callable[[], Any] = lambda: {"pid": 1, "settings_digest": "d"}
+        self.by_reference: list[bool] = []
 
     def remote(self, *arguments: Any) -> Response:
         self.calls.append(arguments)
         self.responses.append(Response(self.work, arguments, self.pass_on_errors))
         return self.responses[-1]
+
+    def options(self, *, _by_reference: bool) -> Handle:
+        """The same handle; notes how a call is sent."""
+        self.by_reference.append(_by_reference)
+        return self
 
     @property
     def facts(self) -> Any:

@@ -30,7 +30,7 @@ def facts_at(starts_s: Sequence[float], n_remaining: int = 0) -> TrackFacts:
         info=AudioInfo(duration_s=180.0, sample_rate=44_100, channels=2, format="MP3"),
         quality=QUALITY,
         descriptors=DESCRIPTORS,
-        content_sha256="",
+        content_blake3="",
         front_end_digest="",
         n_remaining=n_remaining,
     )

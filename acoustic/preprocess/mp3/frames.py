@@ -46,8 +46,6 @@ MAX_CANDIDATES = 1 << 16
 MAX_RUNS = 4096
 """Most runs in one file; each is an object in memory."""
 
-_FRAMES_FLAG = 1
-
 
 @dataclass(frozen=True, slots=True)
 class Header:
@@ -138,29 +136,6 @@ def parse_header(data: bytes, at: int) -> Header | None:
     )
 
 
-def stated_frames(data: bytes, at: int, header: Header) -> int | None:
-    """Number of frames that the frame at position `at` states for the file; None if it does not.
-
-    The frame itself, which carries no sound, is not counted.
-    """
-    if header.layer != LAYER_3:
-        return None
-    tag_at = at + 4 + header.side_info_bytes
-    if data[tag_at : tag_at + 4] in (b"Xing", b"Info"):
-        has_count = int.from_bytes(data[tag_at + 4 : tag_at + 8], "big") & _FRAMES_FLAG
-        return int.from_bytes(data[tag_at + 8 : tag_at + 12], "big") if has_count else None
-    if data[at + 36 : at + 40] == b"VBRI":  # 32 bytes after the header in every layout
-        return int.from_bytes(data[at + 50 : at + 54], "big")
-    return None
-
-
-def is_information(data: bytes, at: int, header: Header) -> bool:
-    """Whether the frame at position `at` carries facts of the file instead of sound."""
-    tag_at = at + 4 + header.side_info_bytes
-    is_tag = data[tag_at : tag_at + 4] in (b"Xing", b"Info") or data[at + 36 : at + 40] == b"VBRI"
-    return header.layer == LAYER_3 and is_tag
-
-
 def scan(data: bytes, at: int) -> list[Run]:
     """All runs of frames from a position to the end; what lies between them is not audio.
 
@@ -199,7 +174,7 @@ def _follow(data: bytes, at: int, header: Header) -> tuple[int, int, bool]:
     """Walk frames of one format: position behind them, their number, whether bitrates differ."""
     is_mono, last = header.mono, len(data) - 4
     # a frame's size by the three bytes of its header that determine it
-    sizes = _sizes_of(header.version, header.layer, header.sample_rate)
+    sizes = sizes_of(header.version, header.layer, header.sample_rate)
     n_frames, seen = 0, set[int]()
     note = seen.add  # a local name: this loop is the cost of the whole walk
     try:
@@ -248,7 +223,7 @@ def _is_alike(header: Header, other: Header) -> bool:
 
 
 @cache
-def _sizes_of(version: int, layer: int, sample_rate: int) -> dict[bytes, int]:
+def sizes_of(version: int, layer: int, sample_rate: int) -> dict[bytes, int]:
     """First three bytes of every header of one format → size of its frame, bytes.
 
     Args:

@@ -6,7 +6,7 @@ first one, of a file of varying bitrate a part. Here the frames are counted. Whe
 contradicts what the file states, its frames are put together behind a new Xing frame that states
 their number; files whose frames agree with their length are passed on unchanged, to the bit.
 
-Source: ISO/IEC 11172-3, section 2.4.2.3 (header); the Xing frame as LAME writes it.
+Source: ISO/IEC 11172-3, section 2.4.2.3.
 """
 
 from __future__ import annotations
@@ -15,18 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from acoustic.preprocess.containers.tags import tag_bytes
-from acoustic.preprocess.mp3.frames import (
-    LAYER_3,
-    Header,
-    Run,
-    is_information,
-    parse_header,
-    scan,
-    stated_frames,
-)
-
-_ROOMY_BITRATE_INDEX = 9
-"""128 (MPEG-1) or 80 kbit/s: a frame with room for the side information and the tag."""
+from acoustic.preprocess.mp3.frames import LAYER_3, Header, Run, parse_header, scan
+from acoustic.preprocess.mp3.information import is_information, stated_frames, xing_frame
 
 MAX_UNSTATED = 2
 """Frames by which a count may differ from the stated one: encoders count the Xing frame or not."""
@@ -174,22 +164,6 @@ def _stream(data: bytes, group: Sequence[Run]) -> MpegStream:
     header = group[0].header
     prefix = b""
     if header.layer == LAYER_3:
-        prefix = _xing_frame(data[group[0].start : group[0].start + 4], n_frames)
+        prefix = xing_frame(data[group[0].start : group[0].start + 4], n_frames)
     duration_s = n_frames * header.n_samples / header.sample_rate
     return MpegStream(tuple(pieces), prefix, duration_s)
-
-
-def _xing_frame(header: bytes, n_frames: int) -> bytes:
-    """Build a silent frame that carries only the number of frames after it."""
-    frame = bytearray(header)
-    frame[1] |= 1  # no checksum
-    # Only the sample rate bits are kept: the padding bit becomes 0.
-    frame[2] = _ROOMY_BITRATE_INDEX << 4 | frame[2] & 0x0C
-    parsed = parse_header(bytes(frame), 0)
-    assert parsed is not None
-    frame += bytes(parsed.size_bytes - 4)
-    # The tag lies where the main data would begin: name, flags (1: frame count), frame count.
-    tag = b"Xing" + (1).to_bytes(4, "big") + n_frames.to_bytes(4, "big")
-    start = 4 + parsed.side_info_bytes
-    frame[start : start + len(tag)] = tag
-    return bytes(frame)

@@ -9,8 +9,7 @@ import pytest
 from acoustic.errors import InputError
 from acoustic.pipeline import Pipeline
 from acoustic.prediction import Prediction
-from acoustic.preprocess.mp3.ranges import RangesUnavailableError
-from acoustic.preprocess.ranged_file import RangedFile
+from acoustic.preprocess.ranged_file import RangedFile, RangesUnavailableError
 from acoustic.request import Effort, RequestOptions
 from tests.support.odd_files import CANCEL, JOINED, ODD_FILES, OddFile
 

@@ -57,7 +57,7 @@ PREDICTION = Prediction(
         calibrated=True,
     ),
     config_digest="c" * 12,
-    content_sha256="",
+    content_blake3="",
     cached=False,
     timings_ms={"mel": 1.23456},
 )

@@ -95,7 +95,7 @@ def test_stats_under_the_guides_keys(tiny_checkpoint: Path) -> None:
 
 
 def acousticsense_cache():  # type: ignore[no-untyped-def]
-    from acoustic.preprocess.cache import CacheConfig
+    from acoustic.content_cache import CacheConfig
 
     return CacheConfig()
 

@@ -12,6 +12,7 @@ import yaml
 
 from acoustic.errors import ConfigError
 from acoustic.postprocess.postprocess_config import PostprocessConfig
+from deployments.built_in import COLOCATED, built_in
 from deployments.config import (
     CHECKPOINT_VARIABLE,
     ServiceConfig,
@@ -224,3 +225,16 @@ def test_further_models_are_found_and_no_two_have_one_name(
 def test_taxonomies_do_not_change_while_the_service_runs() -> None:
     with pytest.raises(ConfigError, match="taxonomies are read at the start"):
         merge_config(PostprocessConfig(), {"taxonomies": []})
+
+
+def test_the_colocated_configuration_is_valid_and_known_by_its_own_names(tmp_path: Path) -> None:
+    path = built_in(COLOCATED)
+    assert check_serve_config(path) == []
+    text = path.read_text().replace("name: Colocated", "name: Classify")
+    wrong = tmp_path / "serve.yaml"
+    wrong.write_text(text)
+    (problem,) = check_serve_config(wrong)
+    assert "unknown name 'Classify'" in problem
+    assert "colocated are Ingress, Colocated" in problem
+    wrong.write_text(text.replace("topology: colocated", "topology: together"))
+    assert any("topology" in each for each in check_serve_config(wrong))

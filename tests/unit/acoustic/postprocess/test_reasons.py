@@ -172,7 +172,7 @@ GOOD = TrackFacts(
         channel_cancellation=0,
     ),
     descriptors=DESCRIPTORS,
-    content_sha256="",
+    content_blake3="",
     front_end_digest="",
     cached=False,
 )

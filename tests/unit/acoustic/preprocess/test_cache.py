@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from acoustic.preprocess.cache import CacheConfig, FeatureCache
+from acoustic.content_cache import CacheConfig
+from acoustic.preprocess.cache import FeatureCache
 from acoustic.types import AudioInfo, Quality, Segment, TrackFacts, TrackFeatures
 from tests.support.models import DESCRIPTORS
 
@@ -32,7 +33,7 @@ def features(seed: int) -> TrackFeatures:
                 channel_cancellation=0.25,
             ),
             descriptors=DESCRIPTORS,
-            content_sha256=f"{seed:064x}",
+            content_blake3=f"{seed:064x}",
             front_end_digest="d",
         ),
         timings_ms={"decode": 1.0},
@@ -48,16 +49,16 @@ def check_equal(found: TrackFeatures | None, stored: TrackFeatures) -> None:
 def test_memory_round_trip() -> None:
     cache = FeatureCache(CacheConfig(), "d")
     cache.put("fast", features(1))
-    check_equal(cache.get(features(1).facts.content_sha256, "fast"), features(1))
-    assert cache.get(features(1).facts.content_sha256, "balanced") is None
-    assert cache.get(features(2).facts.content_sha256, "fast") is None
+    check_equal(cache.get(features(1).facts.content_blake3, "fast"), features(1))
+    assert cache.get(features(1).facts.content_blake3, "balanced") is None
+    assert cache.get(features(2).facts.content_blake3, "fast") is None
 
 
 def test_absolute_levels_keep_their_dtype(tmp_path: Path) -> None:
     stored = replace(features(1), log_mel=features(1).log_mel.astype(np.float16))
     config = CacheConfig(memory_bytes=0, folder=str(tmp_path))
     FeatureCache(config, "d").put("fast", stored)
-    found = FeatureCache(config, "d").get(stored.facts.content_sha256, "fast")
+    found = FeatureCache(config, "d").get(stored.facts.content_blake3, "fast")
     assert found is not None
     assert found.log_mel.dtype == np.float16
     np.testing.assert_array_equal(found.log_mel, stored.log_mel)
@@ -67,9 +68,9 @@ def test_memory_is_bounded_and_the_oldest_use_goes_first() -> None:
     cache = FeatureCache(CacheConfig(memory_bytes=3 * ENTRY_BYTES), "d")
     for seed in (1, 2, 3):
         cache.put("fast", features(seed))
-    cache.get(features(1).facts.content_sha256, "fast")
+    cache.get(features(1).facts.content_blake3, "fast")
     cache.put("fast", features(4))
-    kept = [seed for seed in (1, 2, 3, 4) if cache.get(features(seed).facts.content_sha256, "fast")]
+    kept = [seed for seed in (1, 2, 3, 4) if cache.get(features(seed).facts.content_blake3, "fast")]
     assert kept == [1, 3, 4]
 
 
@@ -77,14 +78,14 @@ def test_a_folder_is_shared_between_caches(tmp_path: Path) -> None:
     config = CacheConfig(folder=str(tmp_path), memory_bytes=0)
     FeatureCache(config, "d").put("fast", features(1))
     check_equal(
-        FeatureCache(config, "d").get(features(1).facts.content_sha256, "fast"), features(1)
+        FeatureCache(config, "d").get(features(1).facts.content_blake3, "fast"), features(1)
     )
 
 
 def test_another_configuration_finds_nothing(tmp_path: Path) -> None:
     config = CacheConfig(folder=str(tmp_path), memory_bytes=0)
     FeatureCache(config, "d").put("fast", features(1))
-    assert FeatureCache(config, "other").get(features(1).facts.content_sha256, "fast") is None
+    assert FeatureCache(config, "other").get(features(1).facts.content_blake3, "fast") is None
 
 
 @pytest.mark.parametrize("damage", ["truncate", "flip", "empty", "pickle"])
@@ -101,7 +102,7 @@ def test_a_damaged_entry_is_a_miss_and_goes_away(tmp_path: Path, damage: str) ->
         "empty": lambda: path.write_bytes(b""),
         "pickle": lambda: np.save(path, pickled, allow_pickle=True),
     }[damage]()
-    assert FeatureCache(config, "d").get(features(1).facts.content_sha256, "fast") is None
+    assert FeatureCache(config, "d").get(features(1).facts.content_blake3, "fast") is None
     assert not path.exists()
 
 
@@ -111,7 +112,7 @@ def test_the_folder_is_bounded(tmp_path: Path) -> None:
     for seed in range(12):
         cache.put("fast", features(seed))
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 5 * ENTRY_BYTES
-    assert cache.get(features(11).facts.content_sha256, "fast") is not None
+    assert cache.get(features(11).facts.content_blake3, "fast") is not None
     assert not list(tmp_path.glob("*.tmp"))
 
 
@@ -125,14 +126,14 @@ def test_an_unwritable_folder_does_not_fail_the_request(
 
     monkeypatch.setattr(os, "replace", refuse)
     cache.put("fast", features(1))
-    check_equal(cache.get(features(1).facts.content_sha256, "fast"), features(1))
+    check_equal(cache.get(features(1).facts.content_blake3, "fast"), features(1))
     assert not list(tmp_path.iterdir())
 
 
 def test_timings_are_not_kept() -> None:
     cache = FeatureCache(CacheConfig(), "d")
     cache.put("fast", replace(features(1), timings_ms={"decode": 5.0}))
-    found = cache.get(features(1).facts.content_sha256, "fast")
+    found = cache.get(features(1).facts.content_blake3, "fast")
     assert found is not None
     assert found.timings_ms == {}
 
@@ -149,7 +150,7 @@ def test_a_folder_that_may_only_be_read_still_serves(
     monkeypatch.setattr(os, "utime", refuse)
     monkeypatch.setattr(Path, "unlink", refuse)
     cache = FeatureCache(config, "d")
-    check_equal(cache.get(features(1).facts.content_sha256, "fast"), features(1))
+    check_equal(cache.get(features(1).facts.content_blake3, "fast"), features(1))
     (path,) = tmp_path.glob("*.npy")
     path.write_bytes(b"damaged")
-    assert cache.get(features(1).facts.content_sha256, "fast") is None
+    assert cache.get(features(1).facts.content_blake3, "fast") is None

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from acoustic.content_cache import CacheConfig
 from acoustic.errors import (
     AudioDecodeError,
     AudioTooShortError,
@@ -15,7 +16,6 @@ from acoustic.errors import (
 )
 from acoustic.geometry import MelConfig
 from acoustic.levels import quantise
-from acoustic.preprocess.cache import CacheConfig
 from acoustic.preprocess.mel import MelSpectrogram, tile_frames
 from acoustic.preprocess.preprocessor import PreprocessConfig, Preprocessor
 from acoustic.request import Effort

@@ -5,11 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import scipy.signal
+from hypothesis import given
+from hypothesis import strategies as st
 
 from acoustic.geometry import MelConfig
+from acoustic.preprocess import quality
 from acoustic.preprocess.mel import MelSpectrogram
 from acoustic.preprocess.quality import bandwidth_hz, measure_quality, snr_estimate_db
 from acoustic.types import Quality
+from tests.support.properties import quick
 from tests.support.sounds import Samples, noise, tone
 
 MEL = MelConfig()
@@ -54,8 +58,8 @@ def test_snr_rises_with_the_signal() -> None:
 
 
 def test_all_finite_on_digital_silence() -> None:
-    quality = quality_of(np.zeros(MEL.window_samples, np.float32))
-    assert np.isfinite([getattr(quality, name) for name in Quality.__slots__]).all()
+    measured = quality_of(np.zeros(MEL.window_samples, np.float32))
+    assert np.isfinite([getattr(measured, name) for name in Quality.__slots__]).all()
 
 
 def test_noise_shows_in_the_bands_where_the_music_is_weak() -> None:
@@ -65,3 +69,11 @@ def test_noise_shows_in_the_bands_where_the_music_is_weak() -> None:
     level = float(np.sqrt(np.mean(pulses**2)))
     noisy = snr_estimate_db(MelSpectrogram(MEL).power(pulses + noise(6.0, level=level)))
     assert noisy < 6.5 < clean
+
+
+@quick
+@given(n=st.integers(1, 60), share=st.floats(0, 0.9), seed=st.integers(0, 99))
+def test_the_low_quantile_is_that_of_numpy(n: int, share: float, seed: int) -> None:
+    values = np.random.default_rng(seed).exponential(size=(3, n)).astype(np.float32)
+    expected = np.quantile(values, share, axis=1)
+    np.testing.assert_allclose(quality._low_quantile(values, share), expected, rtol=1e-5)

@@ -59,16 +59,14 @@ def test_any_reads_and_seeks_are_those_of_an_ordinary_file(
 
 @quick
 @given(size=st.integers(1, 150), spans=st.lists(st.integers(0, 150), max_size=5))
-def test_gaps_are_the_bytes_that_were_never_fetched(size: int, spans: list[int]) -> None:
-    _, asked, fetch = stored(size)
+def test_the_whole_fetches_only_what_is_missing(size: int, spans: list[int]) -> None:
+    content, asked, fetch = stored(size)
     file = RangedFile(fetch, size)
     for start in spans:
         file.require(start, start + 10)
-    known = {byte for start, stop in asked for byte in range(start, stop)}
-    missing = {byte for start, stop in file.gaps() for byte in range(start, stop)}
-    assert known | missing == set(range(size))
-    assert not known & missing
-    assert file.gaps() == sorted(file.gaps())
+    assert file.whole() == content
+    fetched = [byte for start, stop in asked for byte in range(start, stop)]
+    assert sorted(fetched) == list(range(size))
 
 
 def test_adjacent_missing_blocks_are_one_request() -> None:
@@ -84,18 +82,6 @@ def test_the_last_block_ends_with_the_file() -> None:
     file = RangedFile(fetch, BLOCK + 3)
     assert len(file.peek(BLOCK, 10 * BLOCK)) == 3
     assert asked == [(BLOCK, BLOCK + 3)]
-
-
-def test_filled_bytes_are_read_without_a_request_and_are_never_part_of_the_whole() -> None:
-    content, asked, fetch = stored(4 * BLOCK)
-    file = RangedFile(fetch, 4 * BLOCK)
-    file.require(0, BLOCK)
-    ((start, stop),) = file.gaps()
-    file.fill(start, b"\x00" * (stop - start))
-    assert file.read() == content[:BLOCK] + bytes(3 * BLOCK)
-    assert asked == [(0, BLOCK)]
-    assert file.whole() == content
-    assert asked == [(0, BLOCK), (BLOCK, 4 * BLOCK)]
 
 
 def test_the_error_of_a_failed_read_is_kept_and_a_later_read_tries_again() -> None:

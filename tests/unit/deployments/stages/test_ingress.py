@@ -18,6 +18,7 @@ from ray.serve.exceptions import (
     ReplicaUnavailableError,
 )
 
+from acoustic.content_cache import CacheConfig
 from acoustic.errors import (
     AcousticError,
     AudioTooShortError,
@@ -31,18 +32,21 @@ from acoustic.errors import (
 )
 from acoustic.pipeline import Pipeline
 from acoustic.postprocess.postprocess_config import PostprocessConfig
+from acoustic.postprocess.postprocessor import Postprocessor
 from acoustic.postprocess.rounds import RoundResult, merge_rounds
 from acoustic.prediction import Prediction
 from acoustic.request import RequestOptions
 from deployments.config import HttpConfig, ServiceConfig
-from deployments.stages import ingress
-from deployments.stages.ingress import N_ATTEMPTS, Ingress
+from deployments.stages import calls, ingress
+from deployments.stages.calls import N_ATTEMPTS
+from deployments.stages.ingress import Ingress
 from tests.support.handles import Handle, as_task_error, fail_times
 from tests.support.series import Recorded
 from tests.support.sounds import encode, sweep
 
 WAV = encode(sweep(40.0), 22_050)
 AUTO = RequestOptions(effort="auto")
+NO_CACHE = CacheConfig(memory_bytes=0, answer_bytes=0)
 
 
 class Graph:
@@ -52,23 +56,27 @@ class Graph:
         margin: margin up to which effort auto asks for another round.
     """
 
-    def __init__(self, checkpoint: Path, pipeline: Pipeline, http: HttpConfig) -> None:
+    def __init__(
+        self, checkpoint: Path, pipeline: Pipeline, http: HttpConfig, cache: CacheConfig
+    ) -> None:
         self.pipeline = pipeline
         self.margin = 1.0
         self.preprocess = Handle(self.pipeline.preprocessor.process)
         self.classify = Handle(lambda features: self.pipeline.classifier.classify([features])[0])
         self.postprocess = Handle(self._postprocess)
         config = ServiceConfig(
-            checkpoint=str(checkpoint), models={"other": str(checkpoint)}, http=http
+            checkpoint=str(checkpoint), models={"other": str(checkpoint)}, http=http, cache=cache
         )
         handles: Any = (self.preprocess, self.classify, self.postprocess)
         self.other: Any = tuple(Handle(handle.work) for handle in handles)
-        self.ingress = Ingress(*handles, config, {"other": self.other})
+        self.ingress = Ingress({"": handles, "other": self.other}, config)
+
+    def postprocessor(self) -> Postprocessor:
+        config = PostprocessConfig(auto_margin=self.margin)
+        return self.pipeline.postprocessor.with_config(config)
 
     def _postprocess(self, options: RequestOptions, *rounds: Any) -> RoundResult:
-        config = PostprocessConfig(auto_margin=self.margin)
-        postprocessor = self.pipeline.postprocessor.with_config(config)
-        return postprocessor.process_round(merge_rounds(rounds), options)
+        return self.postprocessor().process_round(merge_rounds(rounds), options)
 
     def run(self, options: RequestOptions | None = None, data: bytes = WAV) -> Prediction:
         return asyncio.run(self.ingress.classify(data, options or RequestOptions()))
@@ -90,7 +98,12 @@ def make(
     monkeypatch.setattr("deployments.telemetry.requests.metrics", Recorded())
     for name in ("ResourceMetrics", "use_serve_logger"):
         monkeypatch.setattr(ingress, name, lambda: None)
-    return lambda **http: Graph(tiny_checkpoint, pipeline, HttpConfig(**http))
+    monkeypatch.setattr(calls, "SHARED_BYTES", len(WAV) + 1)
+
+    def graph(cache: CacheConfig = NO_CACHE, **http: Any) -> Graph:
+        return Graph(tiny_checkpoint, pipeline, HttpConfig(**http), cache)
+
+    return graph
 
 
 @pytest.fixture
@@ -107,7 +120,7 @@ def test_the_answer_is_the_librarys_by_one_round(graph: Graph, effort: Any) -> N
     options = RequestOptions(effort=effort, top_k=3, file="a.wav")
     found = graph.run(options)
     assert comparable(found) == comparable(graph.pipeline.classify(WAV, options))
-    assert graph.preprocess.calls == [(WAV, effort, 0)]
+    assert graph.preprocess.calls == [(WAV, effort, 0, "")]
     assert graph.requests() == {"ok": 1}
 
 
@@ -142,10 +155,10 @@ def test_an_error_of_the_input_keeps_its_class(graph: Graph) -> None:
 def test_a_later_round_that_fails_leaves_the_answer_before(graph: Graph, number: int) -> None:
     process = graph.preprocess.work
 
-    def silent_later(data: bytes, effort: Any, round_number: int) -> Any:
+    def silent_later(data: bytes, effort: Any, round_number: int, content: str) -> Any:
         if round_number == number:
             raise as_task_error(SilentAudioError("the rest is silent"))
-        return process(data, effort, round_number)
+        return process(data, effort, round_number, content)
 
     graph.preprocess.work = silent_later
     assert len(graph.run(AUTO).segments) == {1: 3, 2: 6}[number]
@@ -169,7 +182,7 @@ def test_a_dead_replica_costs_one_retry(graph: Graph, stage: str, death: Excepti
 def test_the_error_of_a_lost_replica_ends_a_wait_for_an_answer_that_never_comes(
     graph: Graph, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ingress, "LATE_S", 0.01)
+    monkeypatch.setattr(calls, "LATE_S", 0.01)
     graph.classify.work = fail_times(graph.classify.work, ActorUnavailableError("lost", None))
     evaluate = graph.postprocess.work
 
@@ -185,7 +198,7 @@ def test_the_error_of_a_lost_replica_ends_a_wait_for_an_answer_that_never_comes(
 
 
 def test_a_late_answer_is_waited_for(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ingress, "LATE_S", 0.0)
+    monkeypatch.setattr(calls, "LATE_S", 0.0)
     assert comparable(graph.run()) == comparable(graph.pipeline.classify(WAV))
     stages = (graph.preprocess, graph.classify, graph.postprocess)
     assert [len(stage.calls) for stage in stages] == [1, 1, 1]
@@ -369,3 +382,148 @@ def test_windows_in_flight_are_bounded_in_bytes(make: Callable[..., Graph]) -> N
 
 def test_one_request_is_never_too_large_for_the_bound(make: Callable[..., Graph]) -> None:
     assert make(max_total_window_bytes=1).run().top_genre
+
+
+class Repeats:
+    """A graph that keeps answers, and what its stages were asked."""
+
+    def __init__(self, make: Callable[..., Graph], folder: str = "") -> None:
+        self.graph = make(CacheConfig(memory_bytes=0, folder=folder))
+        self.graph.margin = 0.0
+        self.graph.postprocess.facts_work = self._facts
+        self.n_facts = 0
+
+    def _facts(self) -> dict[str, Any]:
+        self.n_facts += 1
+        return {"pid": 1, "settings_digest": self.graph.postprocessor().digest}
+
+    def run(self, *requests: tuple[RequestOptions, bytes]) -> list[Prediction]:
+        """Answers to requests one after another, in one event loop."""
+
+        async def scenario() -> list[Prediction]:
+            return [await self.graph.ingress.classify(data, each) for each, data in requests]
+
+        return asyncio.run(scenario())
+
+    @property
+    def n_classified(self) -> int:
+        return len(self.graph.classify.calls)
+
+
+OTHER_WAV = encode(sweep(30.0), 22_050)
+PLAIN = RequestOptions()
+
+
+def test_a_repeat_has_the_same_answer_and_runs_no_stage(make: Callable[..., Graph]) -> None:
+    repeats = Repeats(make)
+    first, again, other = repeats.run(
+        (replace(PLAIN, file="a.wav"), WAV), (replace(PLAIN, file="b.wav"), WAV), (PLAIN, OTHER_WAV)
+    )
+    assert (first.cached, again.cached, other.cached) == (False, True, False)
+    assert (again.file, list(again.timings_ms)) == ("b.wav", ["hash"])
+    left_out = {"file": "", "timings_ms": {}, "cached": False}
+    assert replace(again, **left_out).to_dict() == replace(first, **left_out).to_dict()
+    assert repeats.n_classified == 2
+    assert repeats.n_facts == 1, "the settings are not asked for at every request"
+    assert repeats.graph.requests() == {"ok": 3}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        RequestOptions(effort="fast"),
+        RequestOptions(top_k=3),
+        RequestOptions(timeline=True),
+        RequestOptions(model="other"),
+    ],
+)
+def test_other_options_have_another_answer(
+    make: Callable[..., Graph], options: RequestOptions
+) -> None:
+    repeats = Repeats(make)
+    repeats.graph.other[2].facts_work = repeats._facts
+    found = repeats.run((PLAIN, WAV), (options, WAV), (options, WAV))
+    assert [each.cached for each in found] == [False, False, True]
+
+
+def test_new_settings_of_stage_3_end_the_old_answers(
+    make: Callable[..., Graph], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ingress, "SETTINGS_AGE_S", 0.0)
+    repeats = Repeats(make)
+    repeats.run((PLAIN, WAV))
+    repeats.graph.margin = 0.5
+    (changed,) = repeats.run((PLAIN, WAV))
+    repeats.graph.margin = 0.0
+    (back,) = repeats.run((PLAIN, WAV))
+    assert (changed.cached, back.cached) == (False, True)
+
+
+def test_an_answer_by_settings_that_are_not_seen_yet_is_never_taken_for_the_old_one(
+    make: Callable[..., Graph], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repeats = Repeats(make)
+    repeats.run((PLAIN, OTHER_WAV))  # the settings are seen
+    repeats.graph.margin = 0.5
+    repeats.run((PLAIN, WAV))  # answered by new ones
+    repeats.graph.margin = 0.0
+    (found,) = repeats.run((PLAIN, WAV))
+    assert not found.cached
+
+
+def test_without_the_settings_of_stage_3_nothing_is_taken_for_known(
+    make: Callable[..., Graph],
+) -> None:
+    repeats = Repeats(make)
+    repeats.graph.postprocess.facts_work = fail_times(dict, BackPressureError(9, 9))
+    found = repeats.run((PLAIN, WAV), (PLAIN, WAV))
+    assert [each.cached for each in found] == [False, False]
+
+
+def test_replicas_share_answers_through_a_folder(
+    make: Callable[..., Graph], tmp_path: Path
+) -> None:
+    first, second = Repeats(make, str(tmp_path)), Repeats(make, str(tmp_path))
+    (expected,) = first.run((PLAIN, WAV))
+    (found,) = second.run((PLAIN, WAV))
+    assert found.cached
+    assert found.top_genre == expected.top_genre
+    assert second.n_classified == 0
+    (path,) = (tmp_path / "answers").iterdir()
+    path.write_bytes(path.read_bytes()[:-1])
+    (again,) = Repeats(make, str(tmp_path)).run((PLAIN, WAV))
+    assert not again.cached
+
+
+def test_an_error_is_not_kept(make: Callable[..., Graph]) -> None:
+    repeats = Repeats(make)
+    repeats.graph.classify.work = fail_times(repeats.graph.classify.work, RayError("once"))
+    with pytest.raises(ServiceError):
+        repeats.run((PLAIN, WAV))
+    (found,) = repeats.run((PLAIN, WAV))
+    assert not found.cached
+
+
+def test_a_large_body_goes_through_the_object_store_once(
+    graph: Graph, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Reference:
+        def __init__(self, value: Any) -> None:
+            self.value = value
+
+    expected = graph.run(AUTO)
+    graph.preprocess.calls.clear()
+    stored: list[Reference] = []
+
+    def put(value: Any) -> Reference:
+        stored.append(Reference(value))
+        return stored[-1]
+
+    monkeypatch.setattr(calls, "SHARED_BYTES", len(WAV))
+    monkeypatch.setattr(calls.ray, "put", put)
+    process = graph.preprocess.work
+    graph.preprocess.work = lambda reference, *rest: process(reference.value.tobytes(), *rest)
+    assert comparable(graph.run(AUTO)) == comparable(expected)
+    assert len(stored) == 1, "three rounds, one copy"
+    assert [call[0] for call in graph.preprocess.calls] == stored * 3
+    assert graph.preprocess.by_reference == [True] * 3
