@@ -6,6 +6,7 @@ the file's `args`, and with postponed annotations it would silently pass the raw
 
 import logging
 from dataclasses import replace
+from typing import Literal
 
 import ray
 from pydantic import BaseModel, ConfigDict
@@ -16,6 +17,7 @@ from acoustic.classify.engine_config import Accelerator
 from deployments.built_in import DEFAULT_SETTINGS, root
 from deployments.config import ServiceConfig, check_models, load_config
 from deployments.stages.classify import Classify
+from deployments.stages.colocated import Colocated
 from deployments.stages.ingress import Ingress
 from deployments.stages.postprocess import Postprocess
 from deployments.stages.preprocess import Preprocess
@@ -37,6 +39,8 @@ class AppArgs(BaseModel):
         classify_gpus: GPUs reserved per Classify replica on GPUs; below 1, several share one.
         other_cpus: CPUs reserved per replica of each stage of a further model, unless the file
             sets the deployment, such as Classify-NAME.
+        topology: "chain" for a deployment per stage, which scale by themselves; "colocated" for one
+            that holds all three, which costs less on a single machine.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -46,6 +50,7 @@ class AppArgs(BaseModel):
     classify_cpus: float = 1.0
     classify_gpus: float = 1.0
     other_cpus: float = 0.05
+    topology: Literal["chain", "colocated"] = "chain"
 
 
 def build(args: AppArgs) -> Application:
@@ -66,16 +71,14 @@ def build(args: AppArgs) -> Application:
     config = replace(config, engine=engine)
     check_models(config)  # a bad folder ends the build here
     logger.info("effective configuration: %s", config)
-    default, *others = (_stages(name, config, args) for name in ("", *config.models))
+    models = {name: _stages(name, config, args) for name in ("", *config.models)}
     ingress = serve.deployment(serve.ingress()(Ingress))
-    application: Application = ingress.bind(
-        *default, config, dict(zip(config.models, others, strict=True))
-    )
+    application: Application = ingress.bind(models, config)
     return application
 
 
 def _stages(name: str, config: ServiceConfig, args: AppArgs) -> tuple[Application, ...]:
-    """The three stages of a model; those of a further one are named Preprocess-NAME and so on."""
+    """The stages of a model; those of a further one are named Preprocess-NAME and so on."""
     folder, suffix = config.model_folder(name), f"-{name}" if name else ""
     limits = OF_OTHER_MODELS if name else {}
     cpus = {"num_cpus": args.other_cpus} if name else {}
@@ -86,11 +89,17 @@ def _stages(name: str, config: ServiceConfig, args: AppArgs) -> tuple[Applicatio
 
     classify_cpus = cpus or {"num_cpus": args.classify_cpus}
     is_gpu = config.engine.accelerator == "cuda"
+    gpus = {"num_gpus": args.classify_gpus if is_gpu else 0}
+    if args.topology == "colocated":
+        colocated = deployment(Colocated, **classify_cpus, **gpus)
+        return (
+            colocated.bind(
+                folder, config.preprocess, config.cache, config.engine, config.postprocess
+            ),
+        )
     return (
         deployment(Preprocess, **cpus).bind(folder, config.preprocess, config.cache),
-        deployment(Classify, **classify_cpus, num_gpus=args.classify_gpus if is_gpu else 0).bind(
-            folder, config.engine
-        ),
+        deployment(Classify, **classify_cpus, **gpus).bind(folder, config.engine),
         deployment(Postprocess, **cpus).bind(folder, config.postprocess),
     )
 

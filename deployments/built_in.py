@@ -23,6 +23,7 @@ GUIDE_FRONT_END = "configs/guide.yaml"
 LABEL_MAPS = "configs/labels"
 TAXONOMIES = "configs/taxonomies"
 SERVE_CONFIG = "serve_config.yaml"
+COLOCATED = "configs/serve/colocated.yaml"
 GRAFANA = "configs/grafana"
 
 

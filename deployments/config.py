@@ -19,11 +19,11 @@ import yaml
 
 from acoustic.checkpoint_folder import CheckpointFolder
 from acoustic.classify.engine_config import EngineConfig
+from acoustic.content_cache import CacheConfig
 from acoustic.errors import ConfigError
 from acoustic.geometry import MelConfig
 from acoustic.postprocess.postprocess_config import PostprocessConfig
 from acoustic.postprocess.rules import Rule
-from acoustic.preprocess.cache import CacheConfig
 from acoustic.preprocess.preprocessor import PreprocessConfig
 from acoustic.preprocess.segments import WINDOWS_BY_EFFORT
 from deployments.built_in import DEFAULT_CHECKPOINT, DEFAULT_SETTINGS, RULES, TAXONOMIES, built_in

@@ -24,7 +24,11 @@ from deployments.config import ServiceConfig, check_models, load_config, merge_c
 from deployments.strict import read_yaml
 
 IMPORT_PATH = "deployments.app:build"
-DEPLOYMENTS = ("Ingress", "Preprocess", "Classify", "Postprocess")
+DEPLOYMENTS = {
+    "chain": ("Ingress", "Preprocess", "Classify", "Postprocess"),
+    "colocated": ("Ingress", "Colocated"),
+}
+"""Topology → names of its deployments, of further models with -NAME behind."""
 
 
 def check_serve_config(path: Path) -> list[str]:
@@ -55,10 +59,15 @@ def check_serve_config(path: Path) -> list[str]:
 def _check_application(application: dict[str, Any], path: Path) -> list[str]:
     """Problems that only this project can see: deployment names, args, settings, checkpoint."""
     problems: list[str] = []
+    topology = (application.get("args") or {}).get("topology", "chain")
+    known = DEPLOYMENTS.get(topology, ())
     for deployment in application.get("deployments") or []:
         name = deployment.get("name")
-        if str(name).partition("-")[0] not in DEPLOYMENTS:
-            problems.append(f"deployments: unknown name {name!r}{_hint(str(name), DEPLOYMENTS)}")
+        if known and str(name).partition("-")[0] not in known:
+            problems.append(
+                f"deployments: unknown name {name!r}{_hint(str(name), known)}, those of topology "
+                f"{topology} are {', '.join(known)}"
+            )
     try:
         args = AppArgs.model_validate(application.get("args") or {})
     except ValidationError as error:
@@ -70,7 +79,7 @@ def _check_application(application: dict[str, Any], path: Path) -> list[str]:
             load_calibration(CheckpointFolder.open(config.model_folder(model)))
         problems += _unknown_models(application, config)
         for deployment in application.get("deployments") or []:
-            if str(deployment.get("name")).partition("-")[0] == "Postprocess":
+            if str(deployment.get("name")).partition("-")[0] in ("Postprocess", "Colocated"):
                 merge_config(config.postprocess, deployment.get("user_config") or {})
     except AcousticError as error:
         problems.append(error.message)

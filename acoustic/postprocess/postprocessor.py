@@ -46,7 +46,7 @@ from acoustic.prediction import (
 from acoustic.profiling import StageTimer
 from acoustic.request import RequestOptions
 from acoustic.styles import Styles
-from acoustic.types import TrackFacts, TrackLogits
+from acoustic.types import TrackLogits
 
 DEFAULT_TOP_K = 5
 
@@ -86,6 +86,9 @@ class Postprocessor:
         config: settings.
         styles: the model's own labels, None if its labels are the genres.
 
+    Attributes:
+        digest: digest of the settings and the calibration, taxonomies excepted.
+
     Raises:
         ConfigError: a rule names a genre or a feature that does not exist.
     """
@@ -113,7 +116,7 @@ class Postprocessor:
             except ConfigError as error:  # it may be made for another model of the service
                 self._unfit[taxonomy.name] = error.message
         enabled = tuple(rule for rule in config.rules if rule.enabled)
-        self._digest = config_digest(replace(config, rules=enabled, taxonomies=()), calibration)
+        self.digest = config_digest(replace(config, rules=enabled, taxonomies=()), calibration)
 
     @classmethod
     def from_folder(
@@ -225,8 +228,8 @@ class Postprocessor:
                 temperature=fitted.temperature,
                 calibrated=self.calibration.is_fitted,
             ),
-            config_digest=self._digest_of(facts, genres),
-            content_sha256=facts.content_sha256,
+            config_digest=_answer_digest(facts.front_end_digest, self.digest, genres),
+            content_blake3=facts.content_blake3,
             cached=facts.cached,
             timings_ms={**track.timings_ms, **timings_ms},
             timeline=answered.timeline,
@@ -250,9 +253,15 @@ class Postprocessor:
             raise InvalidOptionError(f"taxonomy is {taxonomy[:64]!r}, known are {known}")
         return self._genres[taxonomy]
 
-    def _digest_of(self, facts: TrackFacts, genres: GenreMap) -> str:
-        applied = () if genres.taxonomy is None else (genres.taxonomy,)
-        return config_digest(facts.front_end_digest, self._digest, *applied)
+    def config_digest_of(self, front_end_digest: str, digest: str, taxonomy: str) -> str:
+        """The config digest of answers, before there is one.
+
+        Args:
+            front_end_digest: digest of the settings of stage 1.
+            digest: attribute `digest` of the stage 3 that answers.
+            taxonomy: name of the taxonomy, "" for the model's own genres.
+        """
+        return _answer_digest(front_end_digest, digest, self._genre_map(taxonomy))
 
     def _answer(
         self,
@@ -383,6 +392,11 @@ class Postprocessor:
             )
             for segment, row in zip(track.facts.segments, windows, strict=True)
         )
+
+
+def _answer_digest(front_end_digest: str, digest: str, genres: GenreMap) -> str:
+    applied = () if genres.taxonomy is None else (genres.taxonomy,)
+    return config_digest(front_end_digest, digest, *applied)
 
 
 def _ranked(values: Probabilities, genres: GenreMap) -> tuple[GenreScore, ...]:

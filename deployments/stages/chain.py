@@ -1,46 +1,34 @@
-"""One model of the service: handles to its three stages, and what the ingress knows about it."""
+"""One model of the service: calls to its stages, and what the ingress knows about it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
-from ray.serve.handle import DeploymentHandle
-
 from acoustic.checkpoint_folder import CheckpointFolder
 from acoustic.postprocess.postprocessor import Postprocessor
 from acoustic.preprocess.segments import WINDOWS_BY_EFFORT
 from acoustic.request import Effort, RequestOptions
+from deployments.stages.calls import Calls
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Chain:
-    """Handles to the stages of one model.
+    """One model of the service.
 
     Attributes:
         name: name by which requests ask for the model, "" for the one that answers by default.
         folder: its checkpoint.
-        preprocess: handle to stage 1.
-        classify: handle to stage 2.
-        postprocess: handle to stage 3.
+        front_end_digest: digest of the settings of stage 1.
+        calls: calls to its stages.
         answers: stage 3 with the settings of the file, for what can be said before it runs.
     """
 
     name: str
     folder: CheckpointFolder
+    front_end_digest: str
     answers: Postprocessor
-    preprocess: DeploymentHandle
-    classify: DeploymentHandle
-    postprocess: DeploymentHandle
-
-    @property
-    def handles(self) -> dict[str, DeploymentHandle]:
-        """The stages by name."""
-        return {
-            "preprocess": self.preprocess,
-            "classify": self.classify,
-            "postprocess": self.postprocess,
-        }
+    calls: Calls
 
     def check(self, options: RequestOptions) -> None:
         """Refuse what no answer of this model can have, before anything is decoded.

@@ -12,37 +12,33 @@ import math
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
-from ray.exceptions import ObjectLostError, RayActorError, RayError, RayTaskError
-from ray.serve.exceptions import (
-    BackPressureError,
-    DeploymentUnavailableError,
-    RayServeException,
-    ReplicaUnavailableError,
-)
-from ray.serve.handle import DeploymentHandle, DeploymentResponse
+from ray.exceptions import RayError
+from ray.serve.exceptions import BackPressureError, RayServeException
+from ray.serve.handle import DeploymentHandle
 from starlette.applications import Starlette
 
 from acoustic.checkpoint_folder import CheckpointFolder
+from acoustic.digest import config_digest
 from acoustic.errors import (
     AcousticError,
-    InputError,
     InvalidOptionError,
     OverloadedError,
     RequestTimeoutError,
-    ServiceError,
     UnavailableError,
 )
 from acoustic.postprocess.postprocessor import Postprocessor
-from acoustic.postprocess.rounds import RoundResult, evaluate_in_rounds
 from acoustic.prediction import Prediction
 from acoustic.request import RequestOptions
 from acoustic.resources import snapshot
 from deployments.config import API_KEY_VARIABLE, ServiceConfig
 from deployments.http.api import create_app
 from deployments.stages.admission import Admission
+from deployments.stages.answer_cache import AnswerCache
+from deployments.stages.calls import File, OneProcess, ThreeStages, answer_with_retry
 from deployments.stages.chain import Chain
 from deployments.telemetry.logs import use_serve_logger
 from deployments.telemetry.requests import RequestMetrics
@@ -51,53 +47,42 @@ from deployments.telemetry.resources import ResourceMetrics
 logger = logging.getLogger(__name__)
 
 READY_TIMEOUT_S = 5.0
-N_ATTEMPTS = 2
-"""A request is retried once if a replica died while processing it."""
+SETTINGS_TIMEOUT_S = 1.0
+SETTINGS_AGE_S = 1.0
+"""Seconds for which the settings of stage 3 are taken to be the ones that were seen last."""
 
 READY_AFTER_ANSWER_S = 10.0
 """Seconds after an answer during which the service counts as ready, whatever its queues."""
-
-LATE_S = 1.0
-"""Seconds after which an answer is late: the stages before the last are then looked at too."""
-
-REPLICA_GONE = (RayActorError, ObjectLostError, ReplicaUnavailableError)
 
 
 class Ingress:
     """Implements `api.Service` on handles to the three stages.
 
     Args:
-        preprocess: handle to stage 1.
-        classify: handle to stage 2.
-        postprocess: handle to stage 3.
+        models: name of a model, "" for the one that answers by default → handles to its stages in
+            their order, or the one to a deployment that holds all of them.
         config: settings of the service.
-        others: name of a further model → handles to its stages, in their order.
     """
 
     def __init__(
-        self,
-        preprocess: DeploymentHandle,
-        classify: DeploymentHandle,
-        postprocess: DeploymentHandle,
-        config: ServiceConfig,
-        others: dict[str, tuple[DeploymentHandle, ...]] | None = None,
+        self, models: dict[str, tuple[DeploymentHandle, ...]], config: ServiceConfig
     ) -> None:
         use_serve_logger()
         self._config = config
-        handles = {"": (preprocess, classify, postprocess), **(others or {})}
         self._chains = {
             name: Chain(
                 name=name,
                 folder=folder,
+                front_end_digest=config_digest(replace(config.preprocess, mel=folder.mel)),
                 answers=Postprocessor.from_folder(folder, config.postprocess),
-                preprocess=first,
-                classify=second,
-                postprocess=third,
+                calls=ThreeStages(*handles) if len(handles) == 3 else OneProcess(*handles),
             )
-            for name, (first, second, third) in handles.items()
+            for name, handles in models.items()
             for folder in (CheckpointFolder.open(config.model_folder(name)),)
         }
         self._admission = {name: Admission(config.http.max_wait_s) for name in self._chains}
+        self._known = AnswerCache(config.cache, config.engine)
+        self._settings = dict.fromkeys(self._chains, (-math.inf, ""))
         self._window_bytes = 0
         self._metrics = RequestMetrics(self._chains[""].answers.calibration)
         self._resources = ResourceMetrics()
@@ -118,12 +103,24 @@ class Ingress:
         try:
             chain = self._chain_of(options.model)
             chain.check(options)
-            with (
-                self._admission[chain.name].admitted(),
-                self._windows_in_flight(chain.window_bytes(options.effort)),
-            ):
-                async with asyncio.timeout(self._config.http.request_timeout_s):
-                    prediction = await self._classify_with_retry(chain, data, options)
+            content = await self._known.digest(data)
+            prediction = await self._repeated(chain, content, options)
+            if prediction is not None:
+                hash_ms = (time.perf_counter() - start_s) * 1e3
+                prediction = replace(prediction, timings_ms={"hash": hash_ms})
+            else:
+                with (
+                    self._admission[chain.name].admitted(),
+                    self._windows_in_flight(chain.window_bytes(options.effort)),
+                ):
+                    async with asyncio.timeout(self._config.http.request_timeout_s):
+                        prediction = await answer_with_retry(
+                            chain.calls,
+                            File.of(data, content),
+                            options,
+                            self._config.http.retry_after_s,
+                        )
+                await self._known.put(options, prediction)
         except TimeoutError as error:
             self._metrics.count_error(RequestTimeoutError.code)
             limit_s = self._config.http.request_timeout_s
@@ -183,77 +180,30 @@ class Ingress:
         finally:
             self._window_bytes -= n_bytes
 
-    async def _classify_with_retry(
-        self, chain: Chain, data: bytes, options: RequestOptions
-    ) -> Prediction:
-        for attempt in range(1, N_ATTEMPTS + 1):
-            try:
-                return await self._answer(chain, data, options)
-            except REPLICA_GONE as error:
-                logger.warning("replica died attempt=%d error=%s", attempt, type(error).__name__)
-        raise UnavailableError("a stage died while processing this request; try again")
+    async def _repeated(
+        self, chain: Chain, content: str, options: RequestOptions
+    ) -> Prediction | None:
+        """The answer about content that was seen before, with the settings in force."""
+        if not self._known.is_on:
+            return None
+        settings = await self._settings_digest(chain)
+        if not settings:
+            return None
+        digest = chain.answers.config_digest_of(chain.front_end_digest, settings, options.taxonomy)
+        return await self._known.get(content, options, chain.folder.manifest.digest, digest)
 
-    async def _answer(self, chain: Chain, data: bytes, options: RequestOptions) -> Prediction:
-        """One round, and for effort auto further ones while the answer is close."""
-        rounds = evaluate_in_rounds()
-        number = next(rounds)
-        evaluated: list[DeploymentResponse] = []
-        outcome: RoundResult | InputError
-        while True:
-            try:
-                outcome = await self._evaluate_round(chain, data, options, number, evaluated)
-            except InputError as error:
-                outcome = error
-            try:
-                number = rounds.send(outcome)
-            except StopIteration as end:
-                prediction: Prediction = end.value
-                return prediction
-
-    async def _evaluate_round(
-        self,
-        chain: Chain,
-        data: bytes,
-        options: RequestOptions,
-        number: int,
-        evaluated: list[DeploymentResponse],
-    ) -> RoundResult:
-        """Evaluate one round and answer by it and all before it.
-
-        Nothing is awaited in between, so features and logits do not travel through the ingress,
-        unless the answer is late; see `_last_result`.
-        """
-        features = chain.preprocess.remote(data, options.effort, number)
-        evaluated.append(chain.classify.remote(features))
-        answer = chain.postprocess.remote(options, *evaluated)
+    async def _settings_digest(self, chain: Chain) -> str:
+        """Digest of the settings of stage 3, which change without a restart; "" if unknown."""
+        seen_s, digest = self._settings[chain.name]
+        if time.monotonic() - seen_s < SETTINGS_AGE_S:
+            return digest
         try:
-            result: RoundResult = await _last_result(features, evaluated[-1], answer)
-        except asyncio.CancelledError:
-            _cancel(features, evaluated[-1], answer)
-            raise
-        except (RayError, RayServeException) as error:
-            _cancel(features, evaluated[-1], answer)
-            raise self._translate(error) from error
-        return result
-
-    def _translate(self, error: Exception) -> Exception:
-        """AcousticError for an error of a stage or of Serve; a lost replica is left as it is."""
-        cause: Exception = error.cause if isinstance(error, RayTaskError) else error
-        if isinstance(cause, RayTaskError):
-            return self._translate(cause)
-        if isinstance(cause.__cause__, Exception) and isinstance(cause.__cause__, REPLICA_GONE):
-            return cause.__cause__  # an earlier stage died: Serve wraps that error
-        if isinstance(cause, BackPressureError):
-            return OverloadedError(
-                "the service is busy: its queue is full; try again later",
-                retry_after_s=self._config.http.retry_after_s,
-            )
-        if isinstance(cause, DeploymentUnavailableError):
-            return UnavailableError("a stage of the service is not available; try again later")
-        if isinstance(cause, (AcousticError, *REPLICA_GONE)):
-            return cause
-        logger.error("a stage failed: %s", error)
-        return ServiceError("a stage of the service failed")
+            async with asyncio.timeout(SETTINGS_TIMEOUT_S):
+                digest = (await chain.calls.last.facts.remote())["settings_digest"]
+        except (TimeoutError, RayError, RayServeException):
+            digest = ""  # the way through the stages says what is wrong
+        self._settings[chain.name] = (time.monotonic(), digest)
+        return digest
 
     async def ready(self) -> None:
         """Return if every stage responds, or if an answer was returned just before.
@@ -304,38 +254,8 @@ class Ingress:
         handles = {
             f"{stage}-{chain.name}" if chain.name else stage: handle
             for chain in self._chains.values()
-            for stage, handle in chain.handles.items()
+            for stage, handle in chain.calls.handles.items()
         }
         async with asyncio.timeout(READY_TIMEOUT_S):
             answers = await asyncio.gather(*(h.facts.remote() for h in handles.values()))
         return dict(zip(handles, answers, strict=True))
-
-
-async def _last_result(*chain: DeploymentResponse) -> Any:
-    """Result of the last stage of a chain; once it is late, also the first error of any stage.
-
-    Serve takes the error of a replica that was lost with its node, passed on as an argument, for
-    an error of the replica that it is passed to, and tries again without end: the last stage alone
-    would never answer.
-    """
-    *earlier, last = chain
-    waiting = asyncio.ensure_future(_result(last))
-    try:
-        await asyncio.wait([waiting], timeout=LATE_S)
-        if not waiting.done():
-            for response in earlier:
-                await response
-        return await waiting
-    finally:
-        waiting.cancel()
-
-
-async def _result(response: DeploymentResponse) -> Any:
-    return await response
-
-
-def _cancel(*chain: DeploymentResponse) -> None:
-    """Cancel what still runs; one that no replica took raises its error again when cancelled."""
-    for response in chain:
-        with suppress(RayError, RayServeException):
-            response.cancel()

@@ -64,5 +64,5 @@ class Postprocess:
         return self._postprocessor.process_round(merge_rounds(rounds), options)
 
     async def facts(self) -> dict[str, object]:
-        """Process id of this replica, for /v1/stats and tests."""
-        return {"pid": os.getpid()}
+        """Process id of this replica, for /v1/stats and tests, and the digest of its settings."""
+        return {"pid": os.getpid(), "settings_digest": self._postprocessor.digest}

@@ -7,8 +7,11 @@ import resource
 import sys
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from acoustic.checkpoint_folder import CheckpointFolder
-from acoustic.preprocess.cache import CacheConfig
+from acoustic.content_cache import CacheConfig
 from acoustic.preprocess.preprocessor import PreprocessConfig, Preprocessor
 from acoustic.request import Effort
 from acoustic.types import TrackFeatures
@@ -36,18 +39,26 @@ class Preprocess:
         self._resources = ResourceMetrics()
         self._cpu_share = CpuShare()
 
-    def __call__(self, data: bytes, effort: Effort, round_number: int = 0) -> TrackFeatures:
+    def __call__(
+        self,
+        data: bytes | npt.NDArray[np.uint8],
+        effort: Effort,
+        round_number: int = 0,
+        content_blake3: str = "",
+    ) -> TrackFeatures:
         """Features of one file, or of one of its rounds with effort auto.
 
         Args:
-            data: content of an audio file.
+            data: content of an audio file; (n,) uint8 where it came through the object store.
             effort: how many windows are evaluated.
             round_number: number of the round, from 0.
+            content_blake3: digest of the content, "" if it is not known.
 
         Raises:
             InputError: the file cannot be classified.
         """
-        return self._preprocessor.process(data, effort, round_number)
+        content = data if isinstance(data, bytes) else data.tobytes()
+        return self._preprocessor.process(content, effort, round_number, content_blake3)
 
     async def record_autoscaling_stats(self) -> dict[str, float]:
         """CPU share, for the policy QueueAndCpu; Serve calls this to autoscale."""

@@ -112,7 +112,7 @@ class _Series:
             "acousticsense_answers", "Answers by genre.", tag_keys=("genre",)
         )
         self._cache_hits = metrics.Counter(
-            "acousticsense_cache_hits", "Answers whose features were cached."
+            "acousticsense_cache_hits", "Answers that came from a cache, or whose features did."
         )
         self._reviews = metrics.Counter(
             "acousticsense_reviews", "Answers flagged for review by a person."

@@ -1,0 +1,253 @@
+"""Sends one file through the stages of a model, and turns Ray's errors into ours.
+
+Either through three deployments, one for each stage, or to one deployment that holds all three.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import ray
+from ray.exceptions import ObjectLostError, RayActorError, RayError, RayTaskError
+from ray.serve.exceptions import (
+    BackPressureError,
+    DeploymentUnavailableError,
+    RayServeException,
+    ReplicaUnavailableError,
+)
+from ray.serve.handle import DeploymentHandle, DeploymentResponse
+
+from acoustic.errors import (
+    AcousticError,
+    InputError,
+    OverloadedError,
+    ServiceError,
+    UnavailableError,
+)
+from acoustic.postprocess.rounds import RoundResult, evaluate_in_rounds
+from acoustic.prediction import Prediction
+from acoustic.request import RequestOptions
+
+logger = logging.getLogger(__name__)
+
+N_ATTEMPTS = 2
+"""A request is retried once if a replica died while processing it."""
+
+LATE_S = 1.0
+"""Seconds after which an answer is late: the stages before the last are then looked at too."""
+
+SHARED_BYTES = 256 << 10
+"""Larger bodies reach stage 1 through the object store: one copy, instead of one for every hand
+that a message goes through."""
+
+REPLICA_GONE = (RayActorError, ObjectLostError, ReplicaUnavailableError)
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file on its way to stage 1.
+
+    Attributes:
+        data: its bytes, or a reference to them as (n,) uint8.
+        content_blake3: digest of the bytes, "" if it is not known.
+    """
+
+    data: bytes | ray.ObjectRef
+    content_blake3: str = ""
+
+    @classmethod
+    def of(cls, data: bytes, content_blake3: str) -> File:
+        """A small file as it is, a large one in the object store."""
+        if len(data) < SHARED_BYTES:
+            return cls(data, content_blake3)
+        return cls(ray.put(np.frombuffer(data, np.uint8)), content_blake3)
+
+    def sent_by(self, handle: DeploymentHandle) -> DeploymentHandle:
+        """The handle, by reference where the file is one: by value it would be copied again."""
+        return handle if isinstance(self.data, bytes) else handle.options(_by_reference=True)
+
+
+class Calls(Protocol):
+    """Calls to the deployments of one model.
+
+    Attributes:
+        handles: handles by the name of what they answer for.
+        last: handle to stage 3, whose facts have the digest of its settings.
+    """
+
+    handles: dict[str, DeploymentHandle]
+    last: DeploymentHandle
+
+    async def answer(self, file: File, options: RequestOptions) -> Prediction:
+        """The answer about one file.
+
+        Raises:
+            AcousticError: the input or the service is at fault.
+            Exception: one of REPLICA_GONE.
+        """
+
+
+class ThreeStages:
+    """One deployment for each stage.
+
+    Args:
+        preprocess: handle to stage 1.
+        classify: handle to stage 2.
+        postprocess: handle to stage 3.
+    """
+
+    def __init__(
+        self,
+        preprocess: DeploymentHandle,
+        classify: DeploymentHandle,
+        postprocess: DeploymentHandle,
+    ) -> None:
+        self._preprocess, self._classify, self.last = preprocess, classify, postprocess
+        self.handles = {
+            "preprocess": preprocess,
+            "classify": classify,
+            "postprocess": postprocess,
+        }
+
+    async def answer(self, file: File, options: RequestOptions) -> Prediction:
+        """One round, and for effort auto further ones while the answer is close."""
+        rounds = evaluate_in_rounds()
+        number = next(rounds)
+        evaluated: list[DeploymentResponse] = []
+        outcome: RoundResult | InputError
+        while True:
+            try:
+                outcome = await self._round(file, options, number, evaluated)
+            except InputError as error:
+                outcome = error
+            try:
+                number = rounds.send(outcome)
+            except StopIteration as end:
+                prediction: Prediction = end.value
+                return prediction
+
+    async def _round(
+        self,
+        file: File,
+        options: RequestOptions,
+        number: int,
+        evaluated: list[DeploymentResponse],
+    ) -> RoundResult:
+        """Evaluate one round and answer by it and all before it.
+
+        Nothing is awaited in between, so features and logits do not travel through the ingress,
+        unless the answer is late; see `_last_result`.
+        """
+        preprocess = file.sent_by(self._preprocess)
+        features = preprocess.remote(file.data, options.effort, number, file.content_blake3)
+        evaluated.append(self._classify.remote(features))
+        answer = self.last.remote(options, *evaluated)
+        result: RoundResult = await _outcome(features, evaluated[-1], answer)
+        return result
+
+
+class OneProcess:
+    """One deployment that holds all three stages.
+
+    Args:
+        colocated: handle to it.
+    """
+
+    def __init__(self, colocated: DeploymentHandle) -> None:
+        self.last = colocated
+        self.handles = {"colocated": colocated}
+
+    async def answer(self, file: File, options: RequestOptions) -> Prediction:
+        """All rounds in one call."""
+        handle = file.sent_by(self.last)
+        answer: Prediction = await _outcome(handle.remote(file.data, options, file.content_blake3))
+        return answer
+
+
+async def answer_with_retry(
+    calls: Calls, file: File, options: RequestOptions, retry_after_s: float
+) -> Prediction:
+    """The answer about one file, tried again if a replica died meanwhile.
+
+    Args:
+        calls: the stages.
+        file: the file.
+        options: what is wanted.
+        retry_after_s: seconds that callers are asked to wait if a queue is full.
+
+    Raises:
+        AcousticError: the input or the service is at fault; Ray's own errors never get out.
+    """
+    for attempt in range(1, N_ATTEMPTS + 1):
+        try:
+            return await calls.answer(file, options)
+        except OverloadedError as error:
+            error.retry_after_s = retry_after_s
+            raise
+        except REPLICA_GONE as error:
+            logger.warning("replica died attempt=%d error=%s", attempt, type(error).__name__)
+    raise UnavailableError("a stage died while processing this request; try again")
+
+
+async def _outcome(*chain: DeploymentResponse) -> Any:
+    """Result of the last of some calls that pass on their results; if one fails, all end."""
+    try:
+        return await _last_result(*chain)
+    except asyncio.CancelledError:
+        _cancel(*chain)
+        raise
+    except (RayError, RayServeException) as error:
+        _cancel(*chain)
+        raise _translated(error) from error
+
+
+async def _last_result(*chain: DeploymentResponse) -> Any:
+    """Result of the last stage of a chain; once it is late, also the first error of any stage.
+
+    Serve takes the error of a replica that was lost with its node, passed on as an argument, for
+    an error of the replica that it is passed to, and tries again without end: the last stage alone
+    would never answer.
+    """
+    *earlier, last = chain
+    waiting = asyncio.ensure_future(_result(last))
+    try:
+        await asyncio.wait([waiting], timeout=LATE_S)
+        if not waiting.done():
+            for response in earlier:
+                await response
+        return await waiting
+    finally:
+        waiting.cancel()
+
+
+async def _result(response: DeploymentResponse) -> Any:
+    return await response
+
+
+def _cancel(*chain: DeploymentResponse) -> None:
+    """Cancel what still runs; one that no replica took raises its error again when cancelled."""
+    for response in chain:
+        with suppress(RayError, RayServeException):
+            response.cancel()
+
+
+def _translated(error: Exception) -> Exception:
+    """AcousticError for an error of a stage or of Serve; a lost replica is left as it is."""
+    cause: Exception = error.cause if isinstance(error, RayTaskError) else error
+    if isinstance(cause, RayTaskError):
+        return _translated(cause)
+    if isinstance(cause.__cause__, Exception) and isinstance(cause.__cause__, REPLICA_GONE):
+        return cause.__cause__  # an earlier stage died: Serve wraps that error
+    if isinstance(cause, BackPressureError):
+        return OverloadedError("the service is busy: its queue is full; try again later")
+    if isinstance(cause, DeploymentUnavailableError):
+        return UnavailableError("a stage of the service is not available; try again later")
+    if isinstance(cause, (AcousticError, *REPLICA_GONE)):
+        return cause
+    logger.error("a stage failed: %s", error)
+    return ServiceError("a stage of the service failed")
