@@ -7,6 +7,9 @@ The choice is made in `plan_execution` and nowhere else:
     mps           fp16              eager
     cpu           bf16, if native   eager      2 × FP32 where AVX512-BF16 or AMX exists
     cpu           fp32              eager      FP16 on a CPU is five times slower than FP32
+    cpu           bf16 or fp32      openvino   where asked for: half the CPU time of eager
+    cpu           int8              eager      where asked for: linear layers, dynamically quantised
+    cuda          fp16              tensorrt   where asked for
 
 Compiled code has a few batch sizes: batches are padded to them, and each is run once before the
 engine is ready, so that no request compiles anything. Eager code takes batches as they come. Tests
@@ -19,18 +22,21 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from acoustic.classify.backends import (
+    ExecutionPlan,
+    has_only_the_trunk_reduced,
+    input_dtype,
+    prepare,
+)
 from acoustic.classify.engine_config import EngineConfig
-from acoustic.classify.mobilenet import MobileNetStem
 from acoustic.classify.normalise import Scaling
 from acoustic.classify.style_head import StyleHead
 from acoustic.classify.vit import VisionTransformer
@@ -47,8 +53,6 @@ N_WINDOWS_OF_ONE_KERNEL = 4
 
 MANY_TOKENS = 256
 """From this many tokens a window on, a CPU is busy with one: batches would only take memory."""
-
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -67,21 +71,6 @@ class WindowOutputs:
     features: Features
     music: npt.NDArray[np.float32] | None = None
     styles: npt.NDArray[np.float32] | None = None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ExecutionPlan:
-    """Device, precision and backend of a model, as resolved by `plan_execution`.
-
-    Attributes:
-        device: "cuda", "mps" or "cpu".
-        precision: "fp32", "bf16" or "fp16".
-        backend: "eager" or "compile".
-    """
-
-    device: str
-    precision: str
-    backend: str
 
 
 def plan_execution(config: EngineConfig) -> ExecutionPlan:
@@ -103,6 +92,11 @@ def plan_execution(config: EngineConfig) -> ExecutionPlan:
     backend: str = config.backend
     if backend == "auto":
         backend = "compile" if device == "cuda" else "eager"
+    needed = {"openvino": "cpu", "tensorrt": "cuda"}.get(backend, device)
+    if device != needed:
+        raise ConfigError(f"backend {backend} runs on {needed}, not on {device}: choose auto")
+    if precision == "int8" and (device, backend) != ("cpu", "eager"):
+        raise ConfigError(f"precision int8 is for a CPU and eager, not {device} and {backend}")
     return ExecutionPlan(device=device, precision=precision, backend=backend)
 
 
@@ -169,20 +163,17 @@ class Engine:
         largest = config.max_batch_bytes // (
             math.prod(input_shape) * np.dtype(self._window_dtype).itemsize
         )
-        # On a CPU only a pre-trained trunk gets the lower precision: bf16 products of as few tokens
-        # as follow it depend on how many windows share the batch.
-        self._only_trunk = self.plan.device == "cpu" and isinstance(
-            model.patch_embed, MobileNetStem
-        )
         sizes = config.batch_sizes
         self._smallest = 1
-        if not self._only_trunk and self.plan.device == "cpu" and self.plan.precision == "bf16":
+        is_bf16 = self.plan.device == "cpu" and self.plan.precision == "bf16"
+        if is_bf16 and not has_only_the_trunk_reduced(model, self.plan):
             sizes = padded_sizes(sizes)
             self._smallest = sizes[0]
         if self.plan.device == "cpu" and model.config.n_patches >= MANY_TOKENS:
             sizes, self._smallest = (1,), 1
         self._sizes = tuple(size for size in sizes if size <= largest) or sizes[:1]
-        self._dtype = DTYPES[self.plan.precision]
+        self._is_padded = self.plan.backend in ("compile", "tensorrt")
+        self._dtype = input_dtype(model, self.plan)
         self._n_classes, self._width = model.config.n_classes, model.config.width
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="engine")
         self._thread.submit(self._prepare, model).result()
@@ -251,28 +242,19 @@ class Engine:
         """
         if self.plan.device == "cpu":
             torch.set_num_threads(self.config.n_threads)  # a per-thread setting
-        model = model.to(self.plan.device)
-        lower = cast(MobileNetStem, model.patch_embed).trunk if self._only_trunk else model
-        lower.to(self._dtype)
-        model.head_norm.float()
-        model.head.float()  # the last products stay exact; see rowwise
-        if model.tags is not None:
-            model.tags.float()
-        self._model: Callable[[Tensor], Tensor] = self._compiled(model)
+        probe = self._scaling.apply(torch.from_numpy(self._probe()))
+        self._model = prepare(model, self.plan, self.config, len(self._sizes), probe)
         sizes = self._sizes
-        for size in sizes[:1] if self.plan.backend == "eager" else sizes:
+        for size in sizes if self._is_padded else sizes[:1]:
             self._run(np.zeros((size, *self.input_shape), self._window_dtype))
 
-    def _compiled(self, model: VisionTransformer) -> Callable[[Tensor], Tensor]:
-        if self.plan.backend == "eager":
-            return model.outputs
-        mode = "reduce-overhead" if self.plan.device == "cuda" else "default"
-        # Each padded size gets its own static graph; Dynamo's default stops compiling at eight.
-        torch._dynamo.config.recompile_limit = max(16, 2 * len(self._sizes))
-        compiled: Callable[[Tensor], Tensor] = torch.compile(
-            model.outputs, mode=mode, dynamic=False
-        )
-        return compiled
+    def _probe(self) -> WindowValues:
+        """Two windows of noise, as the model takes them."""
+        rng = np.random.default_rng(0)
+        shape = (2, *self.input_shape)
+        if self._window_dtype == np.float16:
+            return rng.normal(size=shape).astype(np.float16)
+        return rng.integers(0, 256, shape).astype(np.uint8)
 
     def _rows(self, windows: WindowValues) -> Features:
         chunks = [
@@ -304,7 +286,7 @@ class Engine:
         return rows[: len(windows)].float().cpu().numpy()
 
     def _pad(self, windows: WindowValues) -> WindowValues:
-        if self.plan.backend == "compile":
+        if self._is_padded:
             size = next(size for size in self._sizes if size >= len(windows))
         else:
             size = max(len(windows), self._smallest)

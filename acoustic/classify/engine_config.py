@@ -7,8 +7,8 @@ from itertools import pairwise
 from typing import Literal
 
 Accelerator = Literal["auto", "cpu", "cuda", "mps"]
-Precision = Literal["auto", "fp32", "bf16", "fp16"]
-Backend = Literal["auto", "eager", "compile"]
+Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
+Backend = Literal["auto", "eager", "compile", "openvino", "tensorrt"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -18,7 +18,10 @@ class EngineConfig:
     Attributes:
         accelerator: device to run on; "auto" takes the first available of cuda, mps and cpu.
         precision: number format of the model; "auto" follows the table in `engine`.
-        backend: eager or compiled execution; "auto" follows the table in `engine`.
+        backend: eager or compiled execution; "auto" follows the table in `engine`. openvino and
+            tensorrt need the extra of that name, and are compared with eager before they answer.
+        compile_cache: folder in which openvino and tensorrt keep compiled models, "" for none;
+            PyTorch's own compiler has TORCHINDUCTOR_CACHE_DIR.
         batch_sizes: batch sizes in windows that compiled code is padded to, rising; the last one is
             the largest batch.
         max_batch_bytes: largest batch in bytes of windows; larger padded sizes are left out, except
@@ -29,6 +32,7 @@ class EngineConfig:
     accelerator: Accelerator = "auto"
     precision: Precision = "auto"
     backend: Backend = "auto"
+    compile_cache: str = ""
     batch_sizes: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
     max_batch_bytes: int = 4 << 20
     n_threads: int = 1

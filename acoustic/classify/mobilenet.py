@@ -39,14 +39,41 @@ MUSIC_CLASSES = [*range(24, 32), *range(132, 277)]
 """AudioSet's classes "Singing" to "Humming" and "Music" to "Scary music", in YAMNet's order."""
 
 
+_HAS_FUSED = hasattr(torch.ops.mkldnn, "_convolution_pointwise")  # a build with oneDNN
+
+
 class Convolution(nn.Conv2d):
     """A convolution with ReLU, padded as in TensorFlow: of stride 2 on the far sides only."""
 
+    def __init__(self, n_in: int, n_out: int, size: int, stride: int = 1, groups: int = 1) -> None:
+        padding = 1 if size == 3 and stride == 1 else 0
+        super().__init__(n_in, n_out, size, stride, padding, groups=groups)
+
     def forward(self, x: Tensor) -> Tensor:
         """(N, n_in, h, w) → (N, n_out, h / stride, w / stride)."""
-        if self.kernel_size[0] == 3:
-            x = F.pad(x, (0, 1, 0, 1) if self.stride[0] == 2 else (1, 1, 1, 1))
+        is_fast = _HAS_FUSED and x.device.type == "cpu" and x.dtype == torch.bfloat16
+        if is_fast and torch.is_inference_mode_enabled() and not torch.compiler.is_compiling():
+            return self._fused(x)
+        if self.stride[0] == 2:
+            x = F.pad(x, (0, 1, 0, 1))
         return F.relu(super().forward(x))
+
+    def _fused(self, x: Tensor) -> Tensor:
+        """The same digits with fewer passes over the maps, in two thirds of the time."""
+        if self.stride[0] == 2:
+            n, n_in, height, width = x.shape
+            padded = torch.empty(
+                (n, n_in, height + 1, width + 1), dtype=x.dtype, memory_format=torch.channels_last
+            )
+            padded[:, :, :height, :width] = x
+            padded[:, :, height] = 0
+            padded[:, :, :, width] = 0
+            x = padded
+        out: Tensor = torch.ops.mkldnn._convolution_pointwise(
+            x, self.weight, self.bias, self.padding, self.stride, self.dilation, self.groups,
+            "relu", [], "",
+        )  # fmt: skip
+        return out
 
 
 class MobileNet(nn.Module):

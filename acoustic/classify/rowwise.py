@@ -20,6 +20,8 @@ def linear(x_ND: Tensor, layer: nn.Linear) -> Tensor:
 def wide_linear(x_ND: Tensor, layer: nn.Linear) -> Tensor:
     """(N, K) float32 of a linear layer with many outputs, as one product per window."""
     weights = layer.weight.float()
+    if torch.compiler.is_exporting():  # a loop over rows would keep their number
+        return x_ND.float() @ weights.T + layer.bias.float()
     return torch.stack([weights @ row for row in x_ND.float()]) + layer.bias.float()
 
 

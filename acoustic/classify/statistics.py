@@ -110,7 +110,7 @@ def _cepstra(x_NMT: Tensor) -> Tensor:
     place = torch.arange(n_mels, device=x_NMT.device)[None] + 0.5
     basis = torch.cos(math.pi / n_mels * order * place) * math.sqrt(2 / n_mels)
     # expanded to one product per window, so that the digits do not depend on N
-    return torch.matmul(basis.expand(len(x_NMT), -1, -1), x_NMT)
+    return torch.matmul(basis.expand(x_NMT.shape[0], -1, -1), x_NMT)
 
 
 def _grouped(x_NMT: Tensor, n_groups: int) -> Tensor:

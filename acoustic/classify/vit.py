@@ -215,11 +215,15 @@ class VisionTransformer(nn.Module):
         Returns:
             (N, C + D) or (N, C + D + 1) float32.
         """
-        pooled = self.pool(self.embed(x))
+        pooled = self.pooled(x)
         logits = torch.stack(self.logits_per_head(x, pooled)).mean(dim=0)
         own, maps = self._parts(pooled)
         music = [] if self.tags is None else [self.tags.music(maps)]
         return torch.cat([logits, own.float(), *music], dim=1)
+
+    def pooled(self, x: Tensor) -> Tensor:
+        """Pooled features (N, D) of windows; (N, D + E) with maps."""
+        return self.pool(self.embed(x))
 
     def embed(self, x: Tensor) -> Tensor:
         """Patch tokens plus position embeddings, without the class token: (N, P, D).
@@ -252,7 +256,7 @@ class VisionTransformer(nn.Module):
         if n_prefix := N_PREFIX[self.config.pool]:
             tokens: list[Tensor] = [self.cls_token, *([self.dist_token] if n_prefix == 2 else [])]
             prefix = torch.cat(tokens, dim=1) + self.pos_embed[:, :n_prefix]
-            x_NPD = torch.cat([prefix.expand(len(x_NPD), -1, -1), x_NPD], dim=1)
+            x_NPD = torch.cat([prefix.expand(x_NPD.shape[0], -1, -1), x_NPD], dim=1)
         for block in self.blocks:
             if self.gradient_checkpointing and self.training:
                 x_NPD = checkpoint(block, x_NPD, use_reentrant=False)

@@ -81,6 +81,31 @@ def import_(
         typer.echo(_licence_line(manifest.source))
 
 
+@app.command(epilog=help_end("checkpoint export models/default --out model.onnx"))
+def export(
+    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint folder.")],
+    out: Annotated[Path, typer.Option(metavar="FILE.onnx", help="File to write.")],
+) -> None:
+    """Write the network as ONNX: windows (uint8, or float16) to logits and features.
+
+    Decoding, the spectrogram and the calibration are not part of it. Needs the extra onnx.
+    """
+    with readable_errors():
+        from acoustic.checkpoint_folder import CheckpointFolder
+        from acoustic.classify.checkpoint import load_checkpoint
+        from acoustic.classify.onnx_export import export_onnx
+        from acoustic.errors import ConfigError
+
+        if out.suffix != ".onnx":
+            raise ConfigError(f"--out is {out}, must end with .onnx")
+        if out.exists():
+            raise ConfigError(f"{out} exists: choose another --out")
+        if not out.parent.is_dir():
+            raise ConfigError(f"{out} cannot be written: there is no folder {out.parent}")
+        difference = export_onnx(load_checkpoint(CheckpointFolder.open(checkpoint)), out)
+    typer.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB, within {difference:.4f} of PyTorch")
+
+
 @app.command(epilog=help_end("checkpoint show models/ast"))
 def show(
     checkpoint: Annotated[Path, typer.Argument(help="Checkpoint folder.")],

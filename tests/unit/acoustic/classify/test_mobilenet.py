@@ -48,8 +48,9 @@ def test_the_trunk_halves_five_times(model: VisionTransformer) -> None:
 
 def test_a_convolution_of_stride_two_is_padded_on_the_far_sides() -> None:
     """TensorFlow's SAME padding: output i reads inputs 2 i, 2 i + 1 and 2 i + 2."""
-    layer = Convolution(1, 1, 3, stride=2, bias=False)
+    layer = Convolution(1, 1, 3, stride=2)
     torch.nn.init.ones_(layer.weight)
+    torch.nn.init.zeros_(layer.bias)
     x = torch.zeros(1, 1, 6, 6)
     x[0, 0, 0, 0] = 1.0
     assert layer(x)[0, 0].nonzero().tolist() == [[0, 0]]
@@ -129,3 +130,14 @@ def test_the_converted_trunk_answers_as_the_file_it_comes_from(data_folder: Path
         found = torch.sigmoid(model.tags._scores(maps))[0].numpy()
     assert np.abs(found - scores).max() < 0.01
     assert F.cosine_similarity(torch.from_numpy(found), torch.from_numpy(scores), dim=0) > 0.9997
+
+
+def test_fused_convolutions_have_the_digits_of_plain_ones() -> None:
+    torch.manual_seed(0)
+    trunk = MobileNet().to(torch.bfloat16).eval()
+    for n in (1, 3):
+        x = torch.randn(n, 1, 64, 96).to(torch.bfloat16)
+        with torch.no_grad():
+            expected = trunk(x)
+        with torch.inference_mode():
+            assert torch.equal(trunk(x), expected)
