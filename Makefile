@@ -5,8 +5,9 @@ BIN := $(VENV)/bin
 TORCH := torch==2.13.0
 RUN_READY := $(VENV)/.run-ready
 DEV_READY := $(VENV)/.dev-ready
+PEERS := .venv-peers
 
-.PHONY: serve test check serve-test e2e cluster-test image-check model claims bench format clean
+.PHONY: serve test check serve-test e2e cluster-test image-check model claims bench bench-peers format clean
 
 serve: $(RUN_READY)
 	$(BIN)/acousticsense serve $(ARGS)
@@ -50,16 +51,33 @@ claims: $(DEV_READY)
 	  --out build/no-noise --overwrite --threads 1 --no-noise $(ARGS)
 	$(BIN)/python -m benchmarks.claims $(DATA) --without-noise build/no-noise
 
+# Each script writes its section of docs/benchmarks.md and prints one line of JSON.
 bench: $(DEV_READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.front_end $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.engine $(DATA)
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.postprocess
+	$(BIN)/python -m benchmarks.library
+	$(BIN)/python -m benchmarks.claims.speed
+	$(BIN)/python -m benchmarks.http_peers
+	$(BIN)/python -m benchmarks.uploads
+	$(BIN)/python -m benchmarks.overload
+
+# The same library behind other servers, which have an environment of their own.
+bench-peers: $(DEV_READY) $(PEERS)/.ready
+	$(BIN)/python -m benchmarks.http_peers --python $(PEERS)/bin/python $(ARGS)
+
+$(PEERS)/.ready: pyproject.toml
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/pip install --quiet $(TORCH)
+	$(PEERS)/bin/pip install --quiet --editable '.[reference]' litserve==0.2.19 bentoml==1.4.40
+	touch $@
 
 format: $(DEV_READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(PEERS) .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 # Install torch first and pinned: if pip is configured with a CPU build of this version it installs
 # that one, and the later requirement "torch" is already satisfied.

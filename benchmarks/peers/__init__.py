@@ -1,0 +1,1 @@
+"""The same library inside other servers, for comparison; see `benchmarks.http_peers`."""
