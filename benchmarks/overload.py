@@ -1,12 +1,13 @@
 """Offered load above capacity: what is answered, what is refused, and how long both take.
 
-    python -m benchmarks.overload --url http://127.0.0.1:8000 [--seconds 15]
+    python -m benchmarks.overload [--seconds 15] [--url http://127.0.0.1:8000]
 
-First the capacity of a running service, with 32 requests at a time; then as many requests a second
-as 1.5 and 5 times that, whether or not earlier ones were answered. Every file is a different one of
-10 s to the service (MP3 with other bytes behind it), so that nothing comes from its cache. Goodput
-counts answers inside the period of sending. The client runs on the same machine and takes some of
-its cores. Only loopback addresses are accepted. The result goes into docs/benchmarks.md.
+First the capacity of the service (started here unless --url names a running one), with 32 requests
+at a time; then as many requests a second as 1.5 and 5 times that, whether or not earlier ones were
+answered. Every file is a different one of 10 s to the service (MP3 with other bytes behind it), so
+that nothing comes from its cache. Goodput counts answers inside the period of sending. The client
+runs on the same machine and takes some of its cores. Only loopback addresses are accepted. The
+result goes into docs/benchmarks.md.
 """
 
 from __future__ import annotations
@@ -16,8 +17,12 @@ import asyncio
 import io
 import json
 import os
+import sys
+import tempfile
 import time
 from collections import Counter
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -27,6 +32,8 @@ import soundfile as sf
 
 from acoustic.example import example_waveform
 from benchmarks.document import markdown_table, write_section
+from benchmarks.s3_server import free_port
+from benchmarks.server_process import running
 
 COMMAND = "python -m benchmarks.overload"
 FACTORS = (1.5, 5.0)
@@ -122,14 +129,22 @@ async def measure(url: str, seconds: float) -> dict[str, Any]:
 def main() -> None:
     """Measure and write the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--url", default="http://127.0.0.1:8000")
+    parser.add_argument("--url", default="")
     parser.add_argument("--seconds", type=float, default=15.0)
     arguments = parser.parse_args()
-    if urlsplit(arguments.url).hostname not in ("127.0.0.1", "localhost", "::1"):
+    local = ("127.0.0.1", "localhost", "::1")
+    if arguments.url and urlsplit(arguments.url).hostname not in local:
         parser.error("only loopback addresses: this is a load test")
     if not 1 <= arguments.seconds <= 120:
         parser.error("seconds are 1 to 120")
-    report = asyncio.run(measure(arguments.url, arguments.seconds))
+    with ExitStack() as stack:
+        url = arguments.url
+        if not url:
+            url = f"http://127.0.0.1:{free_port()}"
+            folder = stack.enter_context(tempfile.TemporaryDirectory())
+            own = [sys.executable, "-m", "acousticsense", "serve", "--port", url.split(":")[-1]]
+            stack.enter_context(running(own, url, Path(folder) / "log"))
+        report = asyncio.run(measure(url, arguments.seconds))
     capacity = report["capacity_per_s"]
     rows = [
         [

@@ -41,10 +41,6 @@ N_ATTEMPTS = 2
 LATE_S = 1.0
 """Seconds after which an answer is late: the stages before the last are then looked at too."""
 
-SHARED_BYTES = 256 << 10
-"""Larger bodies reach stage 1 through the object store: one copy, instead of one for every hand
-that a message goes through."""
-
 REPLICA_GONE = (RayActorError, ObjectLostError, ReplicaUnavailableError)
 
 
@@ -61,10 +57,8 @@ class File:
     content_blake3: str = ""
 
     @classmethod
-    def of(cls, data: bytes, content_blake3: str) -> File:
-        """A small file as it is, a large one in the object store."""
-        if len(data) < SHARED_BYTES:
-            return cls(data, content_blake3)
+    def shared(cls, data: bytes, content_blake3: str) -> File:
+        """A file in the object store."""
         return cls(ray.put(np.frombuffer(data, np.uint8)), content_blake3)
 
     def sent_by(self, handle: DeploymentHandle) -> DeploymentHandle:

@@ -38,6 +38,7 @@ from deployments.config import API_KEY_VARIABLE, ServiceConfig
 from deployments.http.api import create_app
 from deployments.stages.admission import Admission
 from deployments.stages.answer_cache import AnswerCache
+from deployments.stages.byte_gate import ByteGate
 from deployments.stages.calls import File, OneProcess, ThreeStages, answer_with_retry
 from deployments.stages.chain import Chain
 from deployments.telemetry.logs import use_serve_logger
@@ -50,6 +51,13 @@ READY_TIMEOUT_S = 5.0
 SETTINGS_TIMEOUT_S = 1.0
 SETTINGS_AGE_S = 1.0
 """Seconds for which the settings of stage 3 are taken to be the ones that were seen last."""
+
+SHARED_BYTES = 256 << 10
+"""Larger bodies reach stage 1 through the object store: one copy, instead of one for every hand
+that a message goes through."""
+
+MAX_SHARED_BYTES = 96 << 20
+"""Bytes of bodies that an ingress has in the object store at a time."""
 
 READY_AFTER_ANSWER_S = 10.0
 """Seconds after an answer during which the service counts as ready, whatever its queues."""
@@ -83,6 +91,7 @@ class Ingress:
         self._admission = {name: Admission(config.http.max_wait_s) for name in self._chains}
         self._known = AnswerCache(config.cache, config.engine)
         self._settings = dict.fromkeys(self._chains, (-math.inf, ""))
+        self._shared = ByteGate(MAX_SHARED_BYTES)
         self._window_bytes = 0
         self._metrics = RequestMetrics(self._chains[""].answers.calibration)
         self._resources = ResourceMetrics()
@@ -114,12 +123,7 @@ class Ingress:
                     self._windows_in_flight(chain.window_bytes(options.effort)),
                 ):
                     async with asyncio.timeout(self._config.http.request_timeout_s):
-                        prediction = await answer_with_retry(
-                            chain.calls,
-                            File.of(data, content),
-                            options,
-                            self._config.http.retry_after_s,
-                        )
+                        prediction = await self._answer(chain, data, content, options)
                 await self._known.put(options, prediction)
         except TimeoutError as error:
             self._metrics.count_error(RequestTimeoutError.code)
@@ -179,6 +183,20 @@ class Ingress:
             yield
         finally:
             self._window_bytes -= n_bytes
+
+    async def _answer(
+        self, chain: Chain, data: bytes, content: str, options: RequestOptions
+    ) -> Prediction:
+        """The answer by the stages; large files take their turns in the object store.
+
+        Its memory never goes back to the system, so what is in it at a time is what it keeps.
+        """
+        retry_after_s = self._config.http.retry_after_s
+        if len(data) < SHARED_BYTES:
+            return await answer_with_retry(chain.calls, File(data, content), options, retry_after_s)
+        async with self._shared.holding(len(data)):
+            file = File.shared(data, content)
+            return await answer_with_retry(chain.calls, file, options, retry_after_s)
 
     async def _repeated(
         self, chain: Chain, content: str, options: RequestOptions

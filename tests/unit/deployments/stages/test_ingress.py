@@ -98,7 +98,7 @@ def make(
     monkeypatch.setattr("deployments.telemetry.requests.metrics", Recorded())
     for name in ("ResourceMetrics", "use_serve_logger"):
         monkeypatch.setattr(ingress, name, lambda: None)
-    monkeypatch.setattr(calls, "SHARED_BYTES", len(WAV) + 1)
+    monkeypatch.setattr(ingress, "SHARED_BYTES", len(WAV) + 1)
 
     def graph(cache: CacheConfig = NO_CACHE, **http: Any) -> Graph:
         return Graph(tiny_checkpoint, pipeline, HttpConfig(**http), cache)
@@ -519,7 +519,7 @@ def test_a_large_body_goes_through_the_object_store_once(
         stored.append(Reference(value))
         return stored[-1]
 
-    monkeypatch.setattr(calls, "SHARED_BYTES", len(WAV))
+    monkeypatch.setattr(ingress, "SHARED_BYTES", len(WAV))
     monkeypatch.setattr(calls.ray, "put", put)
     process = graph.preprocess.work
     graph.preprocess.work = lambda reference, *rest: process(reference.value.tobytes(), *rest)
