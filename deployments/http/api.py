@@ -25,9 +25,19 @@ from acoustic.errors import (
     InvalidRequestError,
     SourceForbiddenError,
 )
+from acoustic.example import example_wav
 from acoustic.prediction import Prediction
 from acoustic.request import RequestOptions
 from deployments.config import HttpConfig
+from deployments.http.doors import (
+    classify_all,
+    hub_answer,
+    hub_request,
+    infer_reply,
+    model_metadata,
+    parse_infer,
+    server_metadata,
+)
 from deployments.http.errors import (
     error_body,
     error_reply,
@@ -45,6 +55,7 @@ from deployments.http.options import parse_options
 from deployments.http.uploads import Upload, read_uploads
 
 AUDIO_FIELD, URI_FIELD = "audio", "uri"
+EXAMPLE_S = 10.0
 MAX_JSON_MARKS = 64
 """Largest number of commas, or of one kind of bracket, in a JSON body; base64 contains none."""
 
@@ -99,6 +110,8 @@ def create_app(
     return Starlette(
         routes=[
             Route("/v1/classify", handlers.classify, methods=["POST"]),
+            Route("/v1/audio-classification", handlers.hub, methods=["POST"]),
+            Route("/v1/example.wav", handlers.example),
             Route("/v1/labels", handlers.labels),
             Route("/v1/models", handlers.models),
             Route("/v1/config", handlers.config),
@@ -106,6 +119,12 @@ def create_app(
             Route("/healthz", handlers.healthz),
             Route("/readyz", handlers.readyz),
             Route("/openapi.json", handlers.openapi),
+            Route("/v2", handlers.server),
+            Route("/v2/health/live", handlers.live),
+            Route("/v2/health/ready", handlers.model_ready),
+            Route("/v2/models/{model}", handlers.model),
+            Route("/v2/models/{model}/ready", handlers.model_ready),
+            Route("/v2/models/{model}/infer", handlers.infer, methods=["POST"]),
         ],
         middleware=[Middleware(RequestId, echo=echo_request_id), *cors, *key_check, body_limit],
         exception_handlers={
@@ -134,10 +153,11 @@ class _Handlers:
         self._service = service
         self._http = http
         self._openapi = openapi_document()
+        self._example = example_wav(EXAMPLE_S)
 
     async def classify(self, request: Request) -> Response:
         check_habits(request, self._http.max_query_bytes)
-        content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        content_type = _media_type(request)
         if content_type == "multipart/form-data":
             return await self._classify_form(request)
         if content_type == "application/json":
@@ -182,6 +202,49 @@ class _Handlers:
         except AcousticError as error:
             return error
 
+    async def hub(self, request: Request) -> Response:
+        """Hugging Face's task audio-classification."""
+        check_habits(request, self._http.max_query_bytes)
+        self._service.admit(RequestOptions())
+        audio, options = hub_request(_media_type(request), await request.body())
+        return json_reply(hub_answer(await self._service.classify(audio, options)))
+
+    async def example(self, request: Request) -> Response:
+        """Ten seconds of a made-up chord, to try the service with."""
+        return Response(self._example, media_type="audio/wav")
+
+    async def server(self, request: Request) -> Response:
+        return json_reply(server_metadata())
+
+    async def live(self, request: Request) -> Response:
+        return json_reply({"live": True})
+
+    async def model(self, request: Request) -> Response:
+        found = self._model(request)
+        return json_reply(model_metadata(found["name"], found["version"], found["n_genres"]))
+
+    async def model_ready(self, request: Request) -> Response:
+        found = self._model(request) if "model" in request.path_params else {}
+        await self._service.ready()
+        return json_reply({"ready": True, **({"name": found["name"]} if found else {})})
+
+    async def infer(self, request: Request) -> Response:
+        """The Open Inference Protocol's call."""
+        found = self._model(request)
+        name = "" if found["is_default"] else found["name"]
+        self._service.admit(RequestOptions(model=name))
+        asked = parse_infer(request, await request.body(), name, self._http.max_files)
+        predictions = await classify_all(self._service.classify, asked.files, asked.options)
+        return json_reply(infer_reply(asked, found["name"], found["version"], predictions))
+
+    def _model(self, request: Request) -> dict[str, Any]:
+        """The model that the path names."""
+        name = request.path_params["model"]
+        for each in self._service.models():
+            if each["name"] == name:
+                return each
+        raise HTTPException(404, f"there is no model {name[:64]!r}")
+
     async def labels(self, request: Request) -> Response:
         model = request.query_params.get("model", "")
         return json_reply({"labels": self._service.labels(model)})
@@ -204,6 +267,10 @@ class _Handlers:
 
     async def openapi(self, request: Request) -> Response:
         return json_reply(self._openapi)
+
+
+def _media_type(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 def prediction_reply(prediction: Prediction) -> Response:

@@ -52,7 +52,7 @@ STATUS_BY_CODE = {
 CODE_BY_STATUS = {404: "not_found", 405: "method_not_allowed"}
 
 
-def json_reply(body: Mapping[str, Any], status: int = 200) -> Response:
+def json_reply(body: Mapping[str, Any] | list[dict[str, object]], status: int = 200) -> Response:
     """A JSON response; raises ValueError on NaN, which JSON does not have."""
     text = json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return Response(text, status, media_type="application/json")

@@ -44,6 +44,8 @@ def openapi_document() -> Schema:
         },
         "paths": {
             "/v1/classify": {"post": _classify_operation()},
+            "/v1/audio-classification": {"post": _hub_operation()},
+            "/v1/example.wav": _get("example", "Ten seconds of a made-up chord.", "audio/wav"),
             "/v1/labels": _with_model(
                 _get("labels", "The genres of a model, with aliases and parents.")
             ),
@@ -53,6 +55,14 @@ def openapi_document() -> Schema:
             "/healthz": _get("healthz", "Whether the process is alive."),
             "/readyz": _get("readyz", "Whether every stage answers; 503 if not."),
             "/openapi.json": _get("openapi", "This document."),
+            "/v2": _get("v2_server", "Open Inference Protocol: the server."),
+            "/v2/health/live": _get("v2_live", "Open Inference Protocol: whether it is alive."),
+            "/v2/health/ready": _get("v2_ready", "Open Inference Protocol: whether it is ready."),
+            "/v2/models/{model}": _of_model(_get("v2_model", "Open Inference Protocol: a model.")),
+            "/v2/models/{model}/ready": _of_model(
+                _get("v2_model_ready", "Open Inference Protocol: whether a model is ready.")
+            ),
+            "/v2/models/{model}/infer": _of_model({"post": _infer_operation()}),
         },
         "components": {
             "schemas": _schemas(),
@@ -98,9 +108,6 @@ def _option_schemas() -> dict[str, Schema]:
 
 
 def _classify_operation() -> Schema:
-    codes_by_status: dict[int, list[str]] = {}
-    for code, status in STATUS_BY_CODE.items():
-        codes_by_status.setdefault(status, []).append(code)
     binary = {"schema": {"type": "string", "format": "binary"}}
     form = {
         "type": "object",
@@ -130,11 +137,69 @@ def _classify_operation() -> Schema:
                 "description": "The prediction, or one result per file of a form with several.",
                 "content": _json({"anyOf": [_ref(Prediction.__name__), _ref("Results")]}),
             },
-            **{
-                str(status): {"description": ", ".join(codes), "content": _json(_ref("Error"))}
-                for status, codes in sorted(codes_by_status.items())
+            **_error_responses(),
+        },
+    }
+
+
+def _hub_operation() -> Schema:
+    score = _object("A genre.", label={"type": "string"}, score={"type": "number"})
+    parameters = {"type": "object", "description": "Options of /v1/classify, such as top_k."}
+    body = {
+        **_object("The form with parameters.", inputs=_base64()),
+        "properties": {"inputs": _base64(), "parameters": parameters},
+    }
+    return {
+        "operationId": "audio_classification",
+        "tags": ["other protocols"],
+        "summary": "Classify audio, as the Hugging Face inference API does",
+        "description": "A raw file, or base64 in JSON. Scores are calibrated probabilities.",
+        "requestBody": {
+            "required": True,
+            "content": {
+                "audio/*": {"schema": {"type": "string", "format": "binary"}},
+                **_json(body),
             },
         },
+        "responses": {
+            "200": {
+                "description": "The genres, most probable first.",
+                "content": _json({"type": "array", "items": score}),
+            },
+            **_error_responses(),
+        },
+    }
+
+
+def _infer_operation() -> Schema:
+    tensor = {"type": "object", "required": ["name", "datatype", "shape"]}
+    tensors = {"type": "array", "items": tensor}
+    return {
+        "operationId": "v2_infer",
+        "tags": ["other protocols"],
+        "summary": "Classify files, by the Open Inference Protocol",
+        "description": (
+            "One input tensor `audio` of BYTES: files in base64, or binary behind the JSON. "
+            "Output tensors: genres, probabilities, answer (the JSON of /v1/classify)."
+        ),
+        "requestBody": {"required": True, "content": _json(_object("Inputs.", inputs=tensors))},
+        "responses": {
+            "200": {
+                "description": "One row of each tensor per file.",
+                "content": _json({"type": "object", "properties": {"outputs": tensors}}),
+            },
+            **_error_responses(),
+        },
+    }
+
+
+def _error_responses() -> Schema:
+    codes_by_status: dict[int, list[str]] = {}
+    for code, status in STATUS_BY_CODE.items():
+        codes_by_status.setdefault(status, []).append(code)
+    return {
+        str(status): {"description": ", ".join(codes), "content": _json(_ref("Error"))}
+        for status, codes in sorted(codes_by_status.items())
     }
 
 
@@ -170,14 +235,20 @@ def _base64() -> Schema:
     return {"type": "string", "format": "byte", "description": "The audio file in base64."}
 
 
-def _get(operation: str, summary: str) -> Schema:
-    ok = {"description": "OK", "content": _json({"type": "object"})}
+def _get(operation: str, summary: str, media_type: str = "application/json") -> Schema:
+    schema = {"type": "object"} if media_type == "application/json" else {"type": "string"}
+    ok = {"description": "OK", "content": {media_type: {"schema": schema}}}
     return {"get": {"operationId": operation, "summary": summary, "responses": {"200": ok}}}
 
 
 def _with_model(path: Schema) -> Schema:
     model = {"name": "model", "in": "query", "required": False, "schema": {"type": "string"}}
     return {"get": {**path["get"], "parameters": [model]}}
+
+
+def _of_model(path: Schema) -> Schema:
+    model = {"name": "model", "in": "path", "required": True, "schema": {"type": "string"}}
+    return {method: {**operation, "parameters": [model]} for method, operation in path.items()}
 
 
 def _json(schema: Schema) -> Schema:

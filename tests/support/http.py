@@ -50,7 +50,15 @@ class InProcess:
         return {"requests": {}}
 
     def models(self) -> list[dict[str, Any]]:
-        return [{"name": self.pipeline.classifier.manifest.name, "is_default": True}]
+        manifest = self.pipeline.classifier.manifest
+        return [
+            {
+                "name": manifest.name,
+                "is_default": True,
+                "version": manifest.version,
+                "n_genres": len(manifest.labels),
+            }
+        ]
 
     def labels(self, model: str = "") -> list[dict[str, object]]:
         return [label.to_dict() for label in self.pipeline.classifier.manifest.labels.labels]
