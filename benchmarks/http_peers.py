@@ -39,6 +39,7 @@ BURSTS = {1: 8, 8: 24, 32: 48}
 """Requests at a time → requests of a burst."""
 
 N_REPEATS = 12
+IDLE_S = 12.0
 OURS = {"ours": [], "ours, one process": ["--colocated"]}
 PEERS = {
     "FastAPI": "benchmarks.peers.fastapi_app",
@@ -145,6 +146,16 @@ def measure(servers: dict[str, ServerProcess], rounds: int) -> dict[str, dict[st
     return found
 
 
+def idle_cores(servers: dict[str, ServerProcess]) -> dict[str, float]:
+    """Cores that each server uses while nobody asks."""
+    time.sleep(IDLE_S / 2)
+    before = {name: server.cpu_s() for name, server in servers.items()}
+    time.sleep(IDLE_S)
+    return {
+        name: round((server.cpu_s() - before[name]) / IDLE_S, 3) for name, server in servers.items()
+    }
+
+
 def summary(cells: list[Cell]) -> dict[str, Any]:
     """Medians over the bursts, latencies over all requests."""
     latencies = [each for cell in cells for each in cell.latencies_ms]
@@ -186,15 +197,16 @@ def main() -> None:
                 "pss_mb": round(server.pss_mb()),
             }
             print(name, "ready", ready[name], file=sys.stderr, flush=True)
+        idle = idle_cores(servers)
         cells = measure(servers, arguments.rounds)
         end_mb = {name: round(server.pss_mb()) for name, server in servers.items()}
     results = {
         name: {kind: summary(each) for kind, each in kinds.items()} for name, kinds in cells.items()
     }
-    write_section("HTTP against other servers", COMMAND, _page(results, ready, end_mb))
+    write_section("HTTP against other servers", COMMAND, _page(results, ready, end_mb, idle))
     document = {
         "benchmark": "http_peers", "rounds": arguments.rounds, "ready": ready, "end_mb": end_mb,
-        "results": results,
+        "idle_cores": idle, "results": results,
     }  # fmt: skip
     print(json.dumps(document))
 
@@ -203,6 +215,7 @@ def _page(
     results: dict[str, dict[str, dict[str, Any]]],
     ready: dict[str, dict[str, float]],
     end_mb: dict[str, int],
+    idle: dict[str, float],
 ) -> str:
     kinds = [*(str(n) for n in BURSTS), "repeat"]
     rows = [
@@ -212,6 +225,7 @@ def _page(
             " / ".join(f"{each[str(n)]['per_s']:.1f}" for n in BURSTS),
             " / ".join(f"{each[str(n)]['p50_ms']}" for n in BURSTS),
             " / ".join(f"{each[str(n)]['p95_ms']}" for n in BURSTS),
+            f"{idle[name]:.2f}",
             f"{ready[name]['cpu_s']:.0f} ({ready[name]['seconds']:.0f})",
             f"{ready[name]['pss_mb']} → {end_mb[name]}",
             str(sum(each[kind]["failed"] for kind in kinds)),
@@ -221,9 +235,13 @@ def _page(
     at_a_time = " / ".join(map(str, BURSTS))
     header = [
         "server", *(f"CPU ms, {n} at a time" for n in BURSTS), "CPU ms, repeat",
-        f"requests/s, {at_a_time}", "p50 ms", "p95 ms", "CPU s (s) to ready", "PSS MiB", "errors",
+        f"requests/s, {at_a_time}", "p50 ms", "p95 ms", "idle cores",
+        "CPU s (s) to ready", "PSS MiB", "errors",
     ]  # fmt: skip
-    note = "Three-minute MP3s of 2.9 MB, effort balanced; CPU ms are per request.\n\n"
+    note = (
+        "Three-minute MP3s of 2.9 MB, effort balanced. CPU ms are per request, with what the idle "
+        "processes of a server take meanwhile.\n\n"
+    )
     return note + markdown_table(header, rows)
 
 

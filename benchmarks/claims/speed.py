@@ -232,7 +232,7 @@ def verdict(claimed: float, low: float, high: float) -> str:
 def peak_mb(statement: str) -> float:
     """Peak resident memory, MiB, of a new process that runs a statement."""
     code = (
-        f"{statement}\nimport resource\n"
+        f"from pathlib import Path\n{statement}\nimport resource\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
     )
     result = subprocess.run(
@@ -243,15 +243,21 @@ def peak_mb(statement: str) -> float:
 
 def measure_memory(folder: Path) -> dict[str, float]:
     """Peak memory of a process that classifies eight files, by way."""
-    make = "from benchmarks.claims.speed import *; files = make_files(N_FILES)"
+    songs = folder.parent / "songs"
+    songs.mkdir()
+    for i, data in enumerate(make_files(N_FILES)):
+        (songs / f"{i}.mp3").write_bytes(data)
+    read = f"files = [p.read_bytes() for p in sorted(Path({str(songs)!r}).iterdir())]"
+    guide = f"from benchmarks.claims.speed import Guide, network; {read}; g = Guide(network())"
+    ours = f"from acousticsense import Classifier; {read}"
+    many = "list(c.classify_many(files, effort={!r}))"
     return {
-        "before": peak_mb(f"{make}; Guide(network()).before(files)"),
-        "after": peak_mb(f"{make}; Guide(network()).after(files)"),
+        "before": peak_mb(f"{guide}; g.before(files)"),
+        "after": peak_mb(f"{guide}; g.after(files)"),
         "ours, its network": peak_mb(
-            f"{make}; p = our_pipeline(Path({str(folder)!r}), False)\n"
-            "for f in files: p.classify(f, RequestOptions(effort='fast'))"
+            f"{ours}; c = Classifier({str(folder)!r}); {many.format('fast')}"
         ),
-        "ours": peak_mb(f"{make}; list(Classifier().classify_many(files))"),
+        "ours": peak_mb(f"{ours}; c = Classifier(); {many.format('balanced')}"),
     }
 
 

@@ -1,12 +1,13 @@
-"""The library behind LitServe: two workers, batches of up to eight files."""
+"""The library behind LitServe: two workers, batches of up to eight files.
 
-from __future__ import annotations
+No postponed annotations in here: LitServe makes a route of the annotation of `request`.
+"""
 
 import argparse
-from typing import Any
+from typing import Annotated, Any
 
 import litserve
-from starlette.requests import Request
+from fastapi import Body
 
 from acoustic.pipeline import Pipeline, evaluate_tracks
 from acoustic.request import RequestOptions
@@ -22,9 +23,9 @@ class Api(litserve.LitAPI):
         """Load the model."""
         self.pipeline = Pipeline.from_folder(built_in(DEFAULT_CHECKPOINT))
 
-    async def decode_request(self, request: Request) -> bytes:
+    def decode_request(self, request: Annotated[bytes, Body(media_type="audio/mpeg")]) -> bytes:
         """The body."""
-        return await request.body()
+        return request
 
     def predict(self, bodies: list[bytes]) -> list[Any]:
         """Answers about several bodies; their windows share the model's batches."""
