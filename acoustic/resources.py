@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from typing import Any
 
 import psutil
@@ -26,6 +27,18 @@ def snapshot() -> dict[str, Any]:
         "memory_used_gb": round(memory.used / BYTES_PER_GB, 3),
         "gpu_info": _gpus(),
     }
+
+
+def give_memory_back() -> None:
+    """Return freed memory to the system, where the C library is glibc; it keeps it otherwise.
+
+    Freed blocks below others in use stay with a process, and so would the pieces in which a large
+    upload came.
+    """
+    try:
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+    except (OSError, AttributeError):  # another platform or C library
+        return
 
 
 def _gpus() -> list[dict[str, Any]]:

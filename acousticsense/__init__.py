@@ -19,11 +19,14 @@ if TYPE_CHECKING:
     from acoustic.prediction import Prediction
     from acoustic.request import RequestOptions
     from acousticsense.classifier import Classifier
+    from acousticsense.client import AsyncClient, Client
     from acousticsense.frames import to_frame
 
 __all__ = [
     "AcousticError",
+    "AsyncClient",
     "Classifier",
+    "Client",
     "Pipeline",
     "Prediction",
     "RequestOptions",
@@ -33,7 +36,9 @@ __all__ = [
 
 _MODULES = {
     "AcousticError": "acoustic.errors",
+    "AsyncClient": "acousticsense.client",
     "Classifier": "acousticsense.classifier",
+    "Client": "acousticsense.client",
     "Pipeline": "acoustic.pipeline",
     "Prediction": "acoustic.prediction",
     "RequestOptions": "acoustic.request",

@@ -26,7 +26,7 @@ import numpy as np
 import soundfile as sf
 
 from acoustic.example import example_waveform
-from acoustic.pipeline import Pipeline
+from acoustic.pipeline import Pipeline, PipelineConfig
 from benchmarks.document import markdown_table, write_section
 
 COMMAND = "python -m benchmarks.http_load"
@@ -83,7 +83,7 @@ def main() -> None:
     start_s = time.perf_counter()
     answers = asyncio.run(load(arguments.url, files, n, arguments.concurrency))
     elapsed_s = time.perf_counter() - start_s
-    pipeline = Pipeline.from_folder(ROOT / "models" / "default")
+    pipeline = Pipeline.from_folder(ROOT / "models" / "default", PipelineConfig(with_digest=True))
     expected = [comparable(pipeline.classify(data).to_dict()) for data in files]
     n_failed = sum(body is None for _, body in answers)
     n_different = sum(

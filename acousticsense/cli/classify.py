@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
@@ -36,8 +36,9 @@ from acousticsense.cli.tables import (
 )
 
 if TYPE_CHECKING:
+    from acoustic.errors import AcousticError
+    from acoustic.prediction import Prediction
     from acoustic.request import RequestOptions
-    from acousticsense.classifier import Classifier
 
 STDIN = "-"
 
@@ -80,6 +81,19 @@ class _Output:
     may_exist: bool
 
 
+@dataclass(frozen=True, slots=True)
+class _Answers:
+    """Where answers come from.
+
+    Attributes:
+        genres: names of all genres, for the width of a column.
+        many: inputs → for each, in order, its answer or its error.
+    """
+
+    genres: Sequence[str]
+    many: Callable[[Iterator[Path | bytes]], Iterator[Prediction | AcousticError]]
+
+
 def classify(
     files: Annotated[
         list[Path],
@@ -114,6 +128,10 @@ def classify(
     as_csv: Annotated[bool, typer.Option("--csv", help="Same as --format csv.")] = False,
     taxonomy: TaxonomyName = "",
     content_digest: ContentDigest = False,
+    server: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Ask a running service, not a model in this process."),
+    ] = None,
     model: Model = None,
     config: Config = None,
 ) -> None:
@@ -131,36 +149,75 @@ def classify(
         raise typer.BadParameter(
             f"--content-digest has no column in {chosen}: choose csv, jsonl or parquet"
         )
-    if sys.stderr.isatty():
+    own = {"--model": model, "--config": config, "--content-digest": content_digest or None}
+    if server and (named := [name for name, value in own.items() if value is not None]):
+        raise typer.BadParameter(f"{named[0]} is for a model in this process, not for --server")
+    if sys.stderr.isatty() and not server:
         typer.echo("loading the model …", err=True)
     if chosen == "parquet":
         require("batch")
     with readable_errors(), quiet_decoders():
         from acoustic.request import RequestOptions
-        from acousticsense.classifier import Classifier
-        from deployments.config import BUILT_IN
 
         inputs = _inputs(files)
         options = RequestOptions(
             effort=effort.value, top_k=top_k, coverage=coverage, timeline=timeline,
             taxonomy=taxonomy,
         )  # fmt: skip
-        n_failed = _classify(
-            inputs, options, _Output(out, chosen, skip_existing), workers,
-            partial(
-                Classifier, model or BUILT_IN, taxonomy=taxonomy, config=config,
-                content_digest=content_digest,
-            ),
-        )  # fmt: skip
+        output = _Output(out, chosen, skip_existing)
+        opened = (
+            _remote(server, options, workers)
+            if server
+            else _local(options, workers, model, config, content_digest)
+        )
+        n_failed = _classify(inputs, options, output, opened)
     raise typer.Exit(1 if n_failed else 0)
+
+
+@contextmanager
+def _local(
+    options: RequestOptions,
+    workers: int | None,
+    model: Path | None,
+    config: Path | None,
+    content_digest: bool,
+) -> Iterator[_Answers]:
+    """Answers of a model in this process."""
+    from acousticsense.classifier import Classifier
+    from deployments.config import BUILT_IN
+
+    with Classifier(
+        model or BUILT_IN,
+        taxonomy=options.taxonomy,
+        config=config,
+        content_digest=content_digest,
+    ) as classifier:
+        many = partial(
+            classifier.classify_many, workers=workers, effort=options.effort, top_k=options.top_k,
+            coverage=options.coverage, timeline=options.timeline,
+        )  # fmt: skip
+        yield _Answers(classifier.labels, many)
+
+
+@contextmanager
+def _remote(url: str, options: RequestOptions, workers: int | None) -> Iterator[_Answers]:
+    """Answers of a running service."""
+    from acousticsense.client import CONCURRENCY, Client
+
+    with Client(url) as client:
+        many = partial(
+            client.classify_many, concurrency=workers or CONCURRENCY, effort=options.effort,
+            top_k=options.top_k, coverage=options.coverage, timeline=options.timeline,
+            taxonomy=options.taxonomy,
+        )  # fmt: skip
+        yield _Answers(client.labels, many)
 
 
 def _classify(
     inputs: list[_Input],
     options: RequestOptions,
     output: _Output,
-    workers: int | None,
-    load: Callable[[], Classifier],
+    opened: AbstractContextManager[_Answers],
 ) -> int:
     """Classify the inputs that have no row yet and write them; returns how many failed."""
     known, table = _known(output, options.timeline)
@@ -169,13 +226,10 @@ def _classify(
     has_header = output.path is not None and output.path.exists() and output.path.stat().st_size > 0
     n_failed = 0
     with (
-        load() as classifier,
-        _opened(output, inputs, has_header, table, options, classifier.labels) as writer,
+        opened as answers,
+        _opened(output, inputs, has_header, table, options, answers.genres) as writer,
     ):
-        outcomes = classifier.classify_many(
-            (_content(each) for each in inputs), workers=workers, effort=options.effort,
-            top_k=options.top_k, coverage=options.coverage, timeline=options.timeline,
-        )  # fmt: skip
+        outcomes = answers.many(_content(each) for each in inputs)
         for each, outcome in zip(inputs, outcomes, strict=True):
             n_failed += isinstance(outcome, Exception)
             writer.write(each.name, outcome)

@@ -11,21 +11,18 @@ import hashlib
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from pydantic import TypeAdapter
-
 from acoustic.classify.engine_config import EngineConfig
 from acoustic.content_cache import CacheConfig, FolderCache, MemoryCache
 from acoustic.digest import config_digest, content_digest
 from acoustic.prediction import Prediction
 from acoustic.request import RequestOptions
+from deployments.http.restore import prediction_of_json
 
 ANSWERS_VERSION = 1
 """Counted up when the code gives other answers to the same content and settings."""
 
 LARGE_BYTES = 4 << 20
 """Larger bodies are digested in a thread, so that other requests do not wait for it."""
-
-_PREDICTION = TypeAdapter(Prediction)
 
 
 class AnswerCache:
@@ -73,7 +70,7 @@ class AnswerCache:
                 self._memory.put(key, entry, len(entry))
         if entry is None:
             return None
-        answer = _PREDICTION.validate_json(entry)
+        answer = prediction_of_json(entry)
         return replace(answer, file=options.file, cached=True, timings_ms={})
 
     async def put(self, options: RequestOptions, answer: Prediction) -> None:

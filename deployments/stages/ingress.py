@@ -33,7 +33,7 @@ from acoustic.errors import (
 from acoustic.postprocess.postprocessor import Postprocessor
 from acoustic.prediction import Prediction
 from acoustic.request import RequestOptions
-from acoustic.resources import snapshot
+from acoustic.resources import give_memory_back, snapshot
 from deployments.config import API_KEY_VARIABLE, ServiceConfig
 from deployments.http.api import create_app
 from deployments.stages.admission import Admission
@@ -55,6 +55,10 @@ SETTINGS_AGE_S = 1.0
 SHARED_BYTES = 256 << 10
 """Larger bodies reach stage 1 through the object store: one copy, instead of one for every hand
 that a message goes through."""
+
+TRIMMED_BYTES = 8 << 20
+TRIM_DELAY_S = 1.0
+"""After bodies from this size on, and that many seconds later, freed memory is given back."""
 
 MAX_SHARED_BYTES = 96 << 20
 """Bytes of bodies that an ingress has in the object store at a time."""
@@ -196,7 +200,11 @@ class Ingress:
             return await answer_with_retry(chain.calls, File(data, content), options, retry_after_s)
         async with self._shared.holding(len(data)):
             file = File.shared(data, content)
-            return await answer_with_retry(chain.calls, file, options, retry_after_s)
+            answer = await answer_with_retry(chain.calls, file, options, retry_after_s)
+        if len(data) >= TRIMMED_BYTES and not self._shared.n_bytes:
+            # later: the handler of this request still holds its body
+            asyncio.get_running_loop().call_later(TRIM_DELAY_S, give_memory_back)
+        return answer
 
     async def _repeated(
         self, chain: Chain, content: str, options: RequestOptions

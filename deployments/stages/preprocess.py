@@ -14,10 +14,14 @@ from acoustic.checkpoint_folder import CheckpointFolder
 from acoustic.content_cache import CacheConfig
 from acoustic.preprocess.preprocessor import PreprocessConfig, Preprocessor
 from acoustic.request import Effort
+from acoustic.resources import give_memory_back
 from acoustic.types import TrackFeatures
 from deployments.stages.autoscaling import CPU_SHARE, CpuShare
 from deployments.telemetry.logs import use_serve_logger
 from deployments.telemetry.resources import ResourceMetrics
+
+TRIMMED_BYTES = 8 << 20
+"""After files from this size on, freed memory is given back to the system."""
 
 
 class Preprocess:
@@ -58,7 +62,11 @@ class Preprocess:
             InputError: the file cannot be classified.
         """
         content = data if isinstance(data, bytes) else data.tobytes()
-        return self._preprocessor.process(content, effort, round_number, content_blake3)
+        try:
+            return self._preprocessor.process(content, effort, round_number, content_blake3)
+        finally:
+            if len(content) >= TRIMMED_BYTES:
+                give_memory_back()
 
     async def record_autoscaling_stats(self) -> dict[str, float]:
         """CPU share, for the policy QueueAndCpu; Serve calls this to autoscale."""

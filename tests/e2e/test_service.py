@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import huggingface_hub
 import numpy as np
 import psutil
 import pytest
+import tritonclient.http
 
-from acoustic.pipeline import Pipeline
+from acoustic.pipeline import Pipeline, PipelineConfig
 from tests.e2e.conftest import Service, start, stop, wait_until_ready
 from tests.support.schema import check_schema
 from tests.support.sounds import encode, noise, silent_flac, streamed_flac, sweep
@@ -40,7 +42,7 @@ SOUNDS = [
 
 @pytest.fixture(scope="module")
 def pipeline(default_checkpoint: Path) -> Pipeline:
-    return Pipeline.from_folder(default_checkpoint)
+    return Pipeline.from_folder(default_checkpoint, PipelineConfig(with_digest=True))
 
 
 def comparable(body: dict[str, Any]) -> dict[str, Any]:
@@ -160,6 +162,30 @@ def test_the_largest_body_gets_through(service: Service) -> None:
     with service.client() as client:
         reply = client.post("/v1/classify", content=bytes(MAX_BODY_BYTES))
     assert reply.json()["error"]["code"] == "unsupported_audio"
+
+
+def test_clients_of_other_protocols_get_the_same_probabilities(service: Service) -> None:
+    """With the packages that people use: huggingface_hub and Triton's client."""
+    reply = httpx.post(f"{service.url}/v1/classify", content=SOUNDS[0])
+    expected = reply.json()["predictions"]
+    hub = huggingface_hub.InferenceClient(f"{service.url}/v1/audio-classification")
+    found = hub.audio_classification(SOUNDS[0], top_k=3)
+    assert [(each.label, each.score) for each in found] == [
+        (each["genre"], each["probability"]) for each in expected[:3]
+    ]
+    (model,) = httpx.get(f"{service.url}/v1/models").json()["models"]
+    client = tritonclient.http.InferenceServerClient(f"127.0.0.1:{service.port}")
+    assert client.is_server_live()
+    assert client.is_model_ready(model["name"])
+    assert client.get_model_metadata(model["name"])["inputs"][0]["name"] == "audio"
+    audio = tritonclient.http.InferInput("audio", [2], "BYTES")
+    audio.set_data_from_numpy(np.array([SOUNDS[0], SOUNDS[1]], dtype=object))
+    result = client.infer(model["name"], [audio])
+    probabilities = result.as_numpy("probabilities")
+    assert probabilities.shape == (2, 5)
+    assert probabilities[0].tolist() == pytest.approx([each["probability"] for each in expected])
+    assert result.as_numpy("genres")[0].tolist() == [each["genre"].encode() for each in expected]
+    client.close()
 
 
 def test_headers(service: Service) -> None:
