@@ -23,6 +23,7 @@ from acousticsense.cli import (
     profile,
     rules,
     serve,
+    tag,
     train,
 )
 from acousticsense.cli.exit_codes import help_end
@@ -51,6 +52,12 @@ _add(
     "batch", batch.batch,
     "batch ~/Music --out results",
     "batch s3://bucket/music --out s3://bucket/genres --resume",
+)  # fmt: skip
+_add(
+    "tag", tag.tag,
+    "tag ~/Music",
+    "tag ~/Music --write --keep-existing --min-confidence 0.7",
+    "tag --undo genres-20261129-120000.jsonl",
 )  # fmt: skip
 _add("profile", profile.profile, "profile song.mp3", "profile song.mp3 --compare librosa")
 _add("serve", serve.serve, "serve", "serve my/serve_config.yaml --port 8080")

@@ -52,6 +52,7 @@ EXTRAS = {
     "batch": ("pyarrow", "jinja2"),
     "train": ("sklearn", "matplotlib", "jinja2", "pyarrow"),
     "hub": ("huggingface_hub",),
+    "tags": ("mutagen",),
     "reference": ("librosa",),
 }
 """Extra of the package → modules that it installs."""

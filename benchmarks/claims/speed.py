@@ -231,14 +231,15 @@ def verdict(claimed: float, low: float, high: float) -> str:
 
 def peak_mb(statement: str) -> float:
     """Peak resident memory, MiB, of a new process that runs a statement."""
+    # not getrusage: its peak begins with that of the process that started this one
     code = (
-        f"from pathlib import Path\n{statement}\nimport resource\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
+        f"from pathlib import Path\n{statement}\n"
+        "print(Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0])"
     )
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
-    return round(float(result.stdout.splitlines()[-1]), 1)
+    return round(float(result.stdout.splitlines()[-1]) / 1024, 1)
 
 
 def measure_memory(folder: Path) -> dict[str, float]:
