@@ -7,7 +7,7 @@ RUN_READY := $(VENV)/.run-ready
 DEV_READY := $(VENV)/.dev-ready
 PEERS := .venv-peers
 
-.PHONY: serve test check serve-test e2e cluster-test image-check model claims bench bench-peers format clean
+.PHONY: serve test check serve-test e2e cluster-test page-test vendor image-check model claims bench bench-peers format clean
 
 serve: $(RUN_READY)
 	$(BIN)/acousticsense serve $(ARGS)
@@ -29,6 +29,14 @@ e2e: $(DEV_READY)
 
 cluster-test: $(DEV_READY)
 	$(BIN)/pytest tests/cluster $(ARGS)
+
+# Needs chromium on the PATH, and skips without it.
+page-test: $(DEV_READY)
+	$(BIN)/pytest tests/page $(ARGS)
+
+# The libraries of the page, by their versions in deployments/web/vendor/versions.json; needs npm.
+vendor: $(DEV_READY)
+	$(BIN)/python -m deployments.rendering.browser_libraries
 
 image-check: $(DEV_READY)
 	$(BIN)/python -m tests.support.image_steps $(or $(TARGET),cpu)

@@ -52,6 +52,7 @@ from deployments.http.habits import check_curl_data, check_habits, decode_base64
 from deployments.http.middleware import REQUEST_ID_HEADER, ApiKey, BodyLimit, RequestId
 from deployments.http.openapi import openapi_document
 from deployments.http.options import parse_options
+from deployments.http.page import page_routes
 from deployments.http.uploads import Upload, read_uploads
 
 AUDIO_FIELD, URI_FIELD = "audio", "uri"
@@ -119,6 +120,7 @@ def create_app(
             Route("/healthz", handlers.healthz),
             Route("/readyz", handlers.readyz),
             Route("/openapi.json", handlers.openapi),
+            *page_routes(),
             Route("/v2", handlers.server),
             Route("/v2/health/live", handlers.live),
             Route("/v2/health/ready", handlers.model_ready),

@@ -23,6 +23,7 @@ from acoustic.errors import (
     UploadTooLargeError,
     UploadTooSlowError,
 )
+from deployments.http.page import is_public
 
 REQUEST_ID_HEADER = "x-request-id"
 MAX_REQUEST_ID_CHARACTERS = 128
@@ -111,7 +112,7 @@ class BodyLimit:
 
 
 class ApiKey:
-    """Requires `Authorization: Bearer <key>` on every path except the health probes.
+    """Requires `Authorization: Bearer <key>` on every path except the probes and the pages.
 
     Args:
         app: wrapped ASGI application.
@@ -130,7 +131,8 @@ class ApiKey:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on if its key is valid, else reply 401."""
-        if scope["type"] != "http" or scope["path"] in PUBLIC_PATHS:
+        is_open = scope["type"] != "http" or scope["path"] in PUBLIC_PATHS
+        if is_open or is_public(scope["path"]):
             return await self._app(scope, receive, send)
         # bytes, because compare_digest raises TypeError on a str that is not ASCII
         given = Headers(scope=scope).get("authorization", "").encode("latin-1", "replace")

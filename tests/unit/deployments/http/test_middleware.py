@@ -135,7 +135,9 @@ class TestApiKey:
     def test_probes_need_no_key(self, path: str) -> None:
         assert self.send({}, path)[0] == 200
 
-    @pytest.mark.parametrize("path", ["/healthz/", "//healthz", "/readyz/../v1/classify", "/"])
+    @pytest.mark.parametrize(
+        "path", ["/healthz/", "//healthz", "/readyz/../v1/classify", "/staticfiles"]
+    )
     def test_paths_like_those_of_the_probes_need_one(self, path: str) -> None:
         assert self.send({}, path)[0] == 401
 

@@ -1,0 +1,114 @@
+"""A browser, and the application with the shipped model on a free port of loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+
+from acoustic.errors import OverloadedError
+from acoustic.pipeline import Pipeline
+from acoustic.prediction import Prediction
+from acoustic.request import RequestOptions
+from deployments.config import HttpConfig
+from deployments.http.api import create_app
+from tests.support.http import InProcess
+
+CHROMIUM = "ACOUSTICSENSE_CHROMIUM"
+MAX_BODY_BYTES = 4 << 20
+KEY = "open sesame"
+
+
+class PageService(InProcess):
+    """The pipeline in this process, which a test may let refuse some requests."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        super().__init__(pipeline)
+        self.n_refusals = self.most_at_a_time = self._now = 0
+
+    async def classify(self, data: bytes, options: RequestOptions) -> Prediction:
+        if self.n_refusals:
+            self.n_refusals -= 1
+            raise OverloadedError("the service is busy: try again later", retry_after_s=1.0)
+        self._now += 1
+        self.most_at_a_time = max(self.most_at_a_time, self._now)
+        try:
+            return await asyncio.to_thread(self.pipeline.classify, data, options)
+        finally:
+            self._now -= 1
+
+    async def stats(self) -> dict[str, Any]:
+        return {
+            "uptime_s": 61.0, "requests": {"ok": 3}, "cache_hit_ratio": 0.5, "review_ratio": None,
+            "confidence_drift": None, "latency_ms": {"total": {"p50": 40.0, "p95": 90.0}},
+        }  # fmt: skip
+
+
+class Site:
+    """An application on a free port, in a thread of this process."""
+
+    def __init__(self, service: PageService, api_key: str = "") -> None:
+        self.service = service
+        app = create_app(service, HttpConfig(max_body_bytes=MAX_BODY_BYTES), api_key=api_key)
+        self._server = uvicorn.Server(
+            uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error")
+        )
+        self._thread = threading.Thread(target=self._server.run, daemon=True)
+        self._thread.start()
+        pause = threading.Event()
+        while not self._server.started:
+            pause.wait(0.02)
+        (socket,) = self._server.servers[0].sockets
+        self.url = f"http://127.0.0.1:{socket.getsockname()[1]}/"
+
+    def stop(self) -> None:
+        """End it."""
+        self._server.should_exit = True
+        self._thread.join()
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Debian's Chromium, or the one that the environment names."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    path = os.environ.get(CHROMIUM) or shutil.which("chromium")
+    if path is None:
+        pytest.skip("there is no chromium on the PATH: install it, e.g. apt-get install chromium")
+    with playwright.sync_playwright() as started:
+        found = started.chromium.launch(
+            executable_path=path,
+            args=[
+                "--no-sandbox",
+                "--use-fake-device-for-media-stream",
+                "--use-fake-ui-for-media-stream",
+                "--autoplay-policy=no-user-gesture-required",
+            ],
+        )
+        yield found
+        found.close()
+
+
+@pytest.fixture(scope="session")
+def pipeline(default_checkpoint: Path) -> Pipeline:
+    return Pipeline.from_folder(default_checkpoint)
+
+
+@pytest.fixture(scope="session")
+def site(pipeline: Pipeline) -> Iterator[Site]:
+    found = Site(PageService(pipeline))
+    yield found
+    found.stop()
+
+
+@pytest.fixture(scope="session")
+def locked_site(pipeline: Pipeline) -> Iterator[Site]:
+    found = Site(PageService(pipeline), api_key=KEY)
+    yield found
+    found.stop()
