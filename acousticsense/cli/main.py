@@ -18,6 +18,7 @@ from acousticsense.cli import (
     checkpoint,
     classify,
     config,
+    doctor,
     evaluate,
     k8s,
     profile,
@@ -60,6 +61,7 @@ _add(
     "tag --undo genres-20261129-120000.jsonl",
 )  # fmt: skip
 _add("profile", profile.profile, "profile song.mp3", "profile song.mp3 --compare librosa")
+_add("doctor", doctor.doctor, "doctor", "doctor --json")
 _add("serve", serve.serve, "serve", "serve my/serve_config.yaml --port 8080")
 _add(
     "train", train.train,

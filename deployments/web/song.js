@@ -33,7 +33,7 @@ function Verdict({ answer }) {
     <p class="verdict">${isMusic(answer) ? answer.top_genre : "Not music"}
       <span>${isMusic(answer) ? percent(answer.confidence) : ""}</span></p>
     ${answer.needs_review ? html`<p class="unsure">A person should look: ${answer.reasons.length} ${answer.reasons.length === 1 ? "reason" : "reasons"} below.</p>` : html`<p class="sure">Nothing speaks against it.</p>`}
-    ${set && html`<p>With ${percent(set.coverage)} certainty one of: <strong>${set.genres.join(", ")}</strong>.</p>`}
+    ${set && isMusic(answer) && html`<p>With ${percent(set.coverage)} certainty one of: <strong>${set.genres.join(", ")}</strong>.</p>`}
     ${answer.family && html`<p>One level up it is surer: <strong>${answer.family.name}</strong>, ${percent(answer.family.probability)}.</p>`}`;
 }
 

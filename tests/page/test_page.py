@@ -143,6 +143,8 @@ def test_the_example_and_a_recording(open_page: Open) -> None:
     page.click("text=Try an example")
     wait_for_answer(page)
     assert "example.wav" in page.locator(".file").inner_text()
+    page.wait_for_selector(".wave > div", timeout=ANSWER_MS)
+    shot(page, "example")
     page.click("text=Record 10 s")
     page.wait_for_selector("text=recording.wav", timeout=ANSWER_MS)
     wait_for_answer(page)

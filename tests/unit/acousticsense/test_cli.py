@@ -128,3 +128,18 @@ def test_the_page_has_the_same_exit_codes() -> None:
     assert all(f"| {code} | {meaning} |" in page for code, meaning in EXIT_CODES.items())
     for suffix in SUFFIXES:
         assert re.search(rf"[`\s]\{suffix}[`\s,;]", page), suffix
+
+
+def test_the_doctor_finds_what_is_there_and_what_is_wrong(
+    tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    result = runner.invoke(app, ["doctor", "--json", "--model", str(tiny_checkpoint)])
+    assert result.exit_code == 0, result.output
+    found = {each["name"]: each for each in json.loads(result.stdout)["findings"]}
+    assert {"versions", "extras", "machine", "disk", "port", "model", "device", "speed"} <= set(
+        found
+    )
+    assert found["model"]["text"].startswith("tiny ")
+    wrong = runner.invoke(app, ["doctor", "--model", str(tmp_path)])
+    assert wrong.exit_code == 1
+    assert "wrong model" in " ".join(wrong.stdout.split())
