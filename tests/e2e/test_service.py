@@ -184,7 +184,7 @@ def test_clients_of_other_protocols_get_the_same_probabilities(service: Service)
     probabilities = result.as_numpy("probabilities")
     assert probabilities.shape == (2, 5)
     assert probabilities[0].tolist() == pytest.approx([each["probability"] for each in expected])
-    assert result.as_numpy("genres")[0].tolist() == [each["genre"].encode() for each in expected]
+    assert result.as_numpy("genres")[0].tolist() == [each["genre"] for each in expected]
     client.close()
 
 
