@@ -221,7 +221,7 @@ def ratio(slow: Sequence[float], fast: Sequence[float]) -> tuple[float, float, f
 def verdict(claimed: float, low: float, high: float) -> str:
     """What an interval says of a claimed factor."""
     if high < 1:
-        return "refuted: slower"
+        return "refuted: worse"
     if low >= claimed:
         return "reached"
     if high < claimed:
