@@ -107,6 +107,7 @@ class _Settings:
         self.url = url.rstrip("/")
         self.headers = {"authorization": f"Bearer {key}"} if key else {}
         self.timeout_s, self.patience_s = timeout_s, patience_s
+        self.has_answered = False
 
     def arguments(self) -> dict[str, Any]:
         return {
@@ -161,7 +162,7 @@ class Client:
         api_key: its key; None for the one in the environment (ACOUSTICSENSE_API_KEY).
         timeout_s: seconds of silence after which a try fails.
         patience_s: seconds for which a request that was refused, or whose connection broke, is
-            sent again.
+            sent again; a service that has never answered is not waited for.
 
     >>> Client().classify("song.mp3").genre   # doctest: +SKIP
     """
@@ -316,8 +317,11 @@ class Client:
                     headers={"content-length": str(upload.n_bytes)},
                 )
                 outcome, retry_after_s = _outcome(reply)
+                self._settings.has_answered = True
             except httpx.TransportError as error:
                 outcome, retry_after_s = self._settings.unreachable(error), None
+                if not self._settings.has_answered:  # a wrong address is not waited for
+                    raise outcome from error
             if isinstance(outcome, Prediction):
                 return outcome
             time.sleep(tries.pause_s(outcome, retry_after_s))
@@ -413,8 +417,11 @@ class AsyncClient:
                     headers={"content-length": str(upload.n_bytes)},
                 )
                 outcome, retry_after_s = _outcome(reply)
+                self._settings.has_answered = True
             except httpx.TransportError as error:
                 outcome, retry_after_s = self._settings.unreachable(error), None
+                if not self._settings.has_answered:  # a wrong address is not waited for
+                    raise outcome from error
             if isinstance(outcome, Prediction):
                 return outcome
             await asyncio.sleep(tries.pause_s(outcome, retry_after_s))

@@ -51,7 +51,9 @@ def tag(
     set_size: Annotated[
         int, typer.Option(help="Also write all genres of prediction sets up to this size.")
     ] = 0,
-    max_tags: Annotated[int, typer.Option(help="Most genres in a tag.")] = 1,
+    max_tags: Annotated[
+        int | None, typer.Option(help="With --set-size: write only the first of them.")
+    ] = None,
     keep_existing: Annotated[
         bool, typer.Option("--keep-existing", help="Leave files that have a genre alone.")
     ] = False,
@@ -68,7 +70,7 @@ def tag(
 ) -> None:
     """Write genres into the tags of files: first a table of what would change, then --write.
 
-    Only genres that are sure enough are written; sounds that are no music never get one. Every
+    Only genres that are sure enough are written; sounds that are not music never get one. Every
     change is in a journal, and --undo puts the old genre back where the file still has the new one.
     """
     require("tags")
@@ -84,7 +86,7 @@ def tag(
         policy = Policy(
             min_confidence=min_confidence,
             set_size=set_size,
-            max_tags=max(max_tags, set_size),
+            max_tags=max_tags,
             keep_existing=keep_existing,
         )
         answers = (

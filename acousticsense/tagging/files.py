@@ -24,9 +24,6 @@ except ImportError as missing:
         "tags need the package mutagen: pip install 'acousticsense[tags]'"
     ) from missing
 
-SUFFIXES = (".mp3", ".flac", ".ogg", ".oga", ".opus", ".m4a", ".m4b", ".wav", ".aif", ".aiff")
-"""Ends of the names of files whose genre can be read and written."""
-
 ID3_V23, ID3_V24 = 3, 4
 MP4_GENRE = "\xa9gen"
 

@@ -56,13 +56,13 @@ class Journal:
             new=tuple(new),
             at=datetime.now(UTC).isoformat(timespec="seconds"),
         )
-        line = json.dumps(asdict(change), ensure_ascii=False) + "\n"
+        line = json.dumps(asdict(change)) + "\n"  # ASCII: a name may hold any line end
         try:
             with self.path.open("ab") as stream:
                 # a last line that was cut off by a crash stays one line
                 if stream.tell() and not _ends_line(self.path):
                     stream.write(b"\n")
-                stream.write(line.encode("utf-8", "surrogateescape"))
+                stream.write(line.encode())
                 stream.flush()
                 os.fsync(stream.fileno())
         except OSError as error:
@@ -76,10 +76,10 @@ def read_journal(path: Path) -> list[Change]:
     """The changes in a journal, in order; a line that a crash cut off is left out.
 
     Raises:
-        ConfigError: it cannot be read, or is no journal.
+        ConfigError: it cannot be read, or is not a journal.
     """
     try:
-        lines = path.read_bytes().decode("utf-8", "surrogateescape").splitlines()
+        lines = path.read_bytes().decode(errors="replace").splitlines()
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
     changes = []
@@ -89,7 +89,7 @@ def read_journal(path: Path) -> list[Change]:
             changes.append(Change(row["file"], tuple(row["old"]), tuple(row["new"]), row["at"]))
         except (ValueError, KeyError, TypeError) as error:
             if number < len(lines) and not line.startswith("{"):
-                raise ConfigError(f"{path} is no journal: line {number}") from error
+                raise ConfigError(f"{path} is not a journal: line {number}") from error
     return changes
 
 

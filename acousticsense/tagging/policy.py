@@ -31,19 +31,19 @@ class Policy:
         min_confidence: smallest calibrated probability of the most probable genre, in [0, 1].
         set_size: largest prediction set whose genres may all be written, where the most probable
             one alone is not sure enough; 0 for never.
-        max_tags: most genres in a tag, from 1.
+        max_tags: most genres of such a set that are written, from 1; None for all.
         keep_existing: whether files that have a genre are left alone.
     """
 
     min_confidence: float = 0.6
     set_size: int = 0
-    max_tags: int = 1
+    max_tags: int | None = None
     keep_existing: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.min_confidence <= 1:
             raise ValueError(f"--min-confidence is {self.min_confidence:g}, limits are 0 to 1")
-        if self.set_size < 0 or self.max_tags < 1:
+        if self.set_size < 0 or (self.max_tags is not None and self.max_tags < 1):
             raise ValueError("--set-size must not be negative, --max-tags must be 1 or more")
 
     def decide(self, evidence: Evidence, old: Sequence[str]) -> tuple[tuple[str, ...], str]:
@@ -64,8 +64,8 @@ class Policy:
         new: tuple[str, ...] = ()
         if confidence >= self.min_confidence:
             new = (genre,)
-        elif evidence.set and len(evidence.set) <= min(self.set_size, self.max_tags):
-            new = tuple(evidence.set)
+        elif evidence.set and len(evidence.set) <= self.set_size:
+            new = tuple(evidence.set[: self.max_tags])
         if not new:
             return (), f"unsure: {genre} {confidence:.0%}"
         if tuple(old) == new:

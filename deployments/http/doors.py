@@ -51,7 +51,7 @@ def hub_request(content_type: str, body: bytes) -> tuple[bytes, RequestOptions]:
     parameters = content.get("parameters") or {}
     if not isinstance(content.get("inputs"), str) or not isinstance(parameters, dict):
         raise InvalidRequestError(
-            'the JSON body has no "inputs" (a file in base64), or its "parameters" are no object'
+            'the JSON body has no "inputs" (a file in base64), or its "parameters" is not an object'
         )
     wanted = dict(parameters)
     if wanted.pop("function_to_apply", None) not in (None, "softmax"):

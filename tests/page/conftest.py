@@ -5,21 +5,20 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 
-from acoustic.errors import OverloadedError
+from acoustic.errors import OverloadedError, UnsupportedAudioError
 from acoustic.pipeline import Pipeline
 from acoustic.prediction import Prediction
 from acoustic.request import RequestOptions
 from deployments.config import HttpConfig
 from deployments.http.api import create_app
 from tests.support.http import InProcess
+from tests.support.site import Site
 
 CHROMIUM = "ACOUSTICSENSE_CHROMIUM"
 MAX_BODY_BYTES = 4 << 20
@@ -32,11 +31,14 @@ class PageService(InProcess):
     def __init__(self, pipeline: Pipeline) -> None:
         super().__init__(pipeline)
         self.n_refusals = self.most_at_a_time = self._now = 0
+        self.reads_wav_only = False
 
     async def classify(self, data: bytes, options: RequestOptions) -> Prediction:
         if self.n_refusals:
             self.n_refusals -= 1
             raise OverloadedError("the service is busy: try again later", retry_after_s=1.0)
+        if self.reads_wav_only and data[:4] != b"RIFF":
+            raise UnsupportedAudioError("the bytes need an extra that is not installed")
         self._now += 1
         self.most_at_a_time = max(self.most_at_a_time, self._now)
         try:
@@ -51,27 +53,13 @@ class PageService(InProcess):
         }  # fmt: skip
 
 
-class Site:
-    """An application on a free port, in a thread of this process."""
+class PageSite(Site):
+    """The application with the page, with limits that a test can reach."""
 
     def __init__(self, service: PageService, api_key: str = "") -> None:
         self.service = service
-        app = create_app(service, HttpConfig(max_body_bytes=MAX_BODY_BYTES), api_key=api_key)
-        self._server = uvicorn.Server(
-            uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error")
-        )
-        self._thread = threading.Thread(target=self._server.run, daemon=True)
-        self._thread.start()
-        pause = threading.Event()
-        while not self._server.started:
-            pause.wait(0.02)
-        (socket,) = self._server.servers[0].sockets
-        self.url = f"http://127.0.0.1:{socket.getsockname()[1]}/"
-
-    def stop(self) -> None:
-        """End it."""
-        self._server.should_exit = True
-        self._thread.join()
+        http = HttpConfig(max_body_bytes=MAX_BODY_BYTES)
+        super().__init__(create_app(service, http, api_key=api_key))
 
 
 @pytest.fixture(scope="session")
@@ -101,14 +89,14 @@ def pipeline(default_checkpoint: Path) -> Pipeline:
 
 
 @pytest.fixture(scope="session")
-def site(pipeline: Pipeline) -> Iterator[Site]:
-    found = Site(PageService(pipeline))
+def site(pipeline: Pipeline) -> Iterator[PageSite]:
+    found = PageSite(PageService(pipeline))
     yield found
     found.stop()
 
 
 @pytest.fixture(scope="session")
-def locked_site(pipeline: Pipeline) -> Iterator[Site]:
-    found = Site(PageService(pipeline), api_key=KEY)
+def locked_site(pipeline: Pipeline) -> Iterator[PageSite]:
+    found = PageSite(PageService(pipeline), api_key=KEY)
     yield found
     found.stop()

@@ -15,7 +15,7 @@ import pytest
 from acoustic.pipeline import Pipeline
 from acoustic.request import RequestOptions
 from deployments.http.page import FOLDER
-from tests.page.conftest import KEY, MAX_BODY_BYTES, Site
+from tests.page.conftest import KEY, MAX_BODY_BYTES, PageSite
 from tests.support.sounds import encode, noise, sweep
 
 axe_runner = pytest.importorskip("axe_playwright_python.sync_playwright")
@@ -29,7 +29,7 @@ Open = Callable[..., Any]
 
 
 @pytest.fixture
-def open_page(browser: Any, site: Site) -> Iterator[Open]:
+def open_page(browser: Any, site: PageSite) -> Iterator[Open]:
     """Function that opens the page and fails the test on an error in it or a foreign request."""
     contexts: list[Any] = []
     problems: list[str] = []
@@ -40,7 +40,7 @@ def open_page(browser: Any, site: Site) -> Iterator[Open]:
         )
         contexts.append(context)
         page = context.new_page()
-        target = url or site.url
+        target = f"{url or site.url}/"
         page.on("pageerror", lambda error: problems.append(str(error)))
         page.on(
             "console",
@@ -152,7 +152,7 @@ def test_the_example_and_a_recording(open_page: Open) -> None:
     assert "WAV" in page.locator(".file").inner_text()
 
 
-def test_many_files_with_a_broken_one(open_page: Open, songs: list[Path], site: Site) -> None:
+def test_many_files_with_a_broken_one(open_page: Open, songs: list[Path], site: PageSite) -> None:
     page = open_page()
     site.service.most_at_a_time = 0
     choose(page, *songs)
@@ -179,7 +179,7 @@ def test_many_files_with_a_broken_one(open_page: Open, songs: list[Path], site: 
 
 
 def test_a_folder_of_fifty_survives_a_busy_service(
-    open_page: Open, songs: list[Path], site: Site, tmp_path: Path
+    open_page: Open, songs: list[Path], site: PageSite, tmp_path: Path
 ) -> None:
     folder = tmp_path / "album"
     folder.mkdir()
@@ -195,13 +195,26 @@ def test_a_folder_of_fifty_survives_a_busy_service(
     assert site.service.n_refusals == 0
 
 
-def test_a_busy_service_is_asked_again(open_page: Open, songs: list[Path], site: Site) -> None:
+def test_a_busy_service_is_asked_again(open_page: Open, songs: list[Path], site: PageSite) -> None:
     page = open_page()
     page.wait_for_selector("text=ready")
     site.service.n_refusals = 1
     choose(page, songs[1])
     page.wait_for_selector("text=The service is busy. It is asked again by itself.")
     wait_for_answer(page)
+
+
+def test_what_only_the_browser_can_read_is_sent_as_wav(
+    open_page: Open, songs: list[Path], site: PageSite
+) -> None:
+    site.service.reads_wav_only = True
+    try:
+        page = open_page()
+        choose(page, songs[0])
+        wait_for_answer(page)
+    finally:
+        site.service.reads_wav_only = False
+    assert "0:20 · WAV" in page.locator(".file").inner_text()
 
 
 def test_errors_say_what_to_do(open_page: Open, tmp_path: Path) -> None:
@@ -216,7 +229,7 @@ def test_errors_say_what_to_do(open_page: Open, tmp_path: Path) -> None:
 
 
 def test_a_locked_service_asks_for_its_key(
-    open_page: Open, locked_site: Site, songs: list[Path]
+    open_page: Open, locked_site: PageSite, songs: list[Path]
 ) -> None:
     page = open_page(locked_site.url)
     page.wait_for_selector("text=This service asks for a key")
@@ -276,9 +289,9 @@ def test_phones_and_the_dark(open_page: Open, songs: list[Path], width: int, sch
     shot(page, f"song-{width}-{scheme}")
 
 
-def test_the_api_pages(open_page: Open, site: Site) -> None:
+def test_the_api_pages(open_page: Open, site: PageSite) -> None:
     page = open_page()
-    page.goto(f"{site.url}docs")
+    page.goto(f"{site.url}/docs")
     page.wait_for_selector("[data-path='/v1/classify']", timeout=ANSWER_MS)
     shot(page, "api")
 

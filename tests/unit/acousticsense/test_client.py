@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
@@ -36,6 +35,7 @@ from acousticsense.cli.main import app
 from deployments.config import HttpConfig
 from deployments.http.api import create_app
 from tests.support.http import InProcess
+from tests.support.site import Site
 from tests.support.sounds import encode, noise, sweep
 
 KEY = "secret"
@@ -64,25 +64,6 @@ class Counted(InProcess):
             self._now -= 1
 
 
-class Served:
-    """An application on a free port of loopback."""
-
-    def __init__(self, app: Starlette) -> None:
-        config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error")
-        self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(target=self._server.run, daemon=True)
-        self._thread.start()
-        started = threading.Event()
-        while not self._server.started:
-            started.wait(0.02)
-        (socket,) = self._server.servers[0].sockets
-        self.url = f"http://127.0.0.1:{socket.getsockname()[1]}"
-
-    def stop(self) -> None:
-        self._server.should_exit = True
-        self._thread.join()
-
-
 @pytest.fixture(scope="module")
 def pipeline(tiny_checkpoint: Path) -> Pipeline:
     return Pipeline.from_folder(tiny_checkpoint)
@@ -95,7 +76,7 @@ def service(pipeline: Pipeline) -> Counted:
 
 @pytest.fixture(scope="module")
 def url(service: Counted) -> Iterator[str]:
-    served = Served(create_app(service, HttpConfig()))
+    served = Site(create_app(service, HttpConfig()))
     yield served.url
     served.stop()
 
@@ -201,15 +182,28 @@ def test_an_error_that_a_retry_cannot_help_is_raised_at_once(
 
 
 def test_no_service_is_unavailable() -> None:
-    with Client("http://127.0.0.1:9", patience_s=0) as client:
+    with Client("http://127.0.0.1:9") as client:
         with pytest.raises(UnavailableError, match=r"127\.0\.0\.1:9 does not answer"):
             client.classify(SOUNDS[0])
         with pytest.raises(UnavailableError):
             _ = client.labels
 
 
+def test_a_service_that_has_answered_before_is_waited_for(pipeline: Pipeline) -> None:
+    served = Site(create_app(InProcess(pipeline), HttpConfig()))
+    with Client(served.url, patience_s=1.5) as client:
+        assert client.classify(SOUNDS[0]).top_genre
+        served.stop()
+        begun_s = time.monotonic()
+        with pytest.raises(UnavailableError):
+            client.classify(SOUNDS[0])
+        assert time.monotonic() - begun_s >= 0.4
+        with Client(served.url) as other, pytest.raises(UnavailableError):
+            other.classify(SOUNDS[0])  # not after two minutes: it never was there
+
+
 def test_the_key_is_sent(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
-    served = Served(create_app(InProcess(pipeline), HttpConfig(), api_key=KEY))
+    served = Site(create_app(InProcess(pipeline), HttpConfig(), api_key=KEY))
     try:
         with Client(served.url, api_key="") as client:
             with pytest.raises(UnauthorizedError):
@@ -228,7 +222,7 @@ def test_a_page_of_something_else_is_no_answer() -> None:
         await request.body()
         return HTMLResponse("<h1>hello</h1>", int(request.query_params.get("top_k", "200")))
 
-    served = Served(Starlette(routes=[Route("/v1/classify", page, methods=["POST"])]))
+    served = Site(Starlette(routes=[Route("/v1/classify", page, methods=["POST"])]))
     try:
         with Client(served.url, patience_s=0) as client:
             with pytest.raises(ServiceError, match="200 and no answer"):
