@@ -196,6 +196,8 @@ class Prediction:
         cached: whether the answer or its features came from a cache.
         timings_ms: milliseconds per step.
         timeline: best genre of every window; only where it was asked for.
+        prediction_sets: prediction set at every coverage that the calibration supports; only where
+            they were asked for.
         styles: up to ten of the model's own labels with the highest scores; only of models whose
             labels are finer than genres.
     """
@@ -221,6 +223,7 @@ class Prediction:
     cached: bool
     timings_ms: dict[str, Digits3]
     timeline: Annotated[tuple[WindowScore, ...] | None, OmittedWhenNone()] = None
+    prediction_sets: Annotated[tuple[PredictionSet, ...] | None, OmittedWhenNone()] = None
     styles: Annotated[tuple[StyleScore, ...] | None, OmittedWhenNone()] = None
 
     @property

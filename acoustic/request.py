@@ -34,6 +34,7 @@ class RequestOptions:
         coverage: probability that the prediction set holds the true genre, 0.50 to 0.99 in steps
             of 0.01; null for the configured one.
         timeline: whether the answer lists every window's own best genre.
+        sets: whether the answer lists the prediction sets of all coverages.
         model: name of the model that answers, of those that the service runs; "" for its default.
         taxonomy: name of the taxonomy whose genres are answered; "" for the model's own.
         file: name of the audio file, repeated in the answer, at most 255 characters.
@@ -46,6 +47,7 @@ class RequestOptions:
     top_k: int | None = None
     coverage: float | None = None
     timeline: bool = False
+    sets: bool = False
     model: str = ""
     taxonomy: str = ""
     file: str = ""

@@ -109,6 +109,7 @@ class Classifier:
         top_k: int | None = None,
         coverage: float | None = None,
         timeline: bool = False,
+        sets: bool = False,
     ) -> Prediction:
         """Classify one file.
 
@@ -119,13 +120,14 @@ class Classifier:
             top_k: number of genres in the answer; None for five.
             coverage: probability that the prediction set holds the true genre, 0.50 to 0.99.
             timeline: whether the answer lists every window's own best genre.
+            sets: whether the answer lists the prediction sets of all coverages.
 
         Raises:
             InputError: the audio or an option is at fault.
             TypeError: `audio` is of another kind.
         """
         options = RequestOptions(
-            effort=effort, top_k=top_k, coverage=coverage, timeline=timeline,
+            effort=effort, top_k=top_k, coverage=coverage, timeline=timeline, sets=sets,
             taxonomy=self._taxonomy,
         )  # fmt: skip
         (outcome,) = self._evaluate([decode(self.pipeline.preprocessor, audio, options)])
@@ -142,6 +144,7 @@ class Classifier:
         top_k: int | None = None,
         coverage: float | None = None,
         timeline: bool = False,
+        sets: bool = False,
     ) -> Iterator[Prediction | AcousticError]:
         """Classify many files; windows of several files share the model's batches.
 
@@ -153,6 +156,7 @@ class Classifier:
             top_k: see `classify`.
             coverage: see `classify`.
             timeline: see `classify`.
+            sets: see `classify`.
 
         Yields:
             For each input, in order, its prediction, or the AcousticError that takes its place;
@@ -166,7 +170,7 @@ class Classifier:
             TypeError: while reading: an input is of an unknown kind; the iteration ends.
         """
         options = RequestOptions(
-            effort=effort, top_k=top_k, coverage=coverage, timeline=timeline,
+            effort=effort, top_k=top_k, coverage=coverage, timeline=timeline, sets=sets,
             taxonomy=self._taxonomy,
         )  # fmt: skip
         options.check_model(len(self.labels))

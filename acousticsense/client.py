@@ -124,6 +124,7 @@ class _Settings:
             "top_k": options.top_k,
             "coverage": options.coverage,
             "timeline": "true" if options.timeline else None,
+            "sets": "true" if options.sets else None,
             "model": options.model or None,
             "taxonomy": options.taxonomy or None,
             "file": upload.name or None,
@@ -186,6 +187,7 @@ class Client:
         top_k: int | None = None,
         coverage: float | None = None,
         timeline: bool = False,
+        sets: bool = False,
         model: str = "",
         taxonomy: str = "",
     ) -> Prediction:
@@ -197,6 +199,7 @@ class Client:
             top_k: number of genres in the answer; None for five.
             coverage: probability that the prediction set holds the true genre, 0.50 to 0.99.
             timeline: whether the answer lists every window's own best genre.
+            sets: whether the answer lists the prediction sets of all coverages.
             model: name of a model of the service; "" for its default.
             taxonomy: name of a taxonomy of the service; "" for the model's own genres.
 
@@ -206,8 +209,8 @@ class Client:
             TypeError: `audio` is of another kind.
         """
         options = RequestOptions(
-            effort=effort, top_k=top_k, coverage=coverage, timeline=timeline, model=model,
-            taxonomy=taxonomy,
+            effort=effort, top_k=top_k, coverage=coverage, timeline=timeline, sets=sets,
+            model=model, taxonomy=taxonomy,
         )  # fmt: skip
         return self._send(_Upload.of(audio), options)
 

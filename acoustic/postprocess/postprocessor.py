@@ -18,7 +18,7 @@ from acoustic.postprocess.calibration import (
     calibrated_probabilities,
     load_calibration,
 )
-from acoustic.postprocess.conformal import prediction_sets
+from acoustic.postprocess.conformal import SetMethod, prediction_sets
 from acoustic.postprocess.families import find_family
 from acoustic.postprocess.limits import family_limits, review_limits
 from acoustic.postprocess.postprocess_config import PostprocessConfig
@@ -44,7 +44,7 @@ from acoustic.prediction import (
     WindowScore,
 )
 from acoustic.profiling import StageTimer
-from acoustic.request import RequestOptions
+from acoustic.request import COVERAGES, RequestOptions
 from acoustic.styles import Styles
 from acoustic.types import TrackLogits
 
@@ -64,6 +64,7 @@ class _Answered:
         reasons: why a person should look.
         family: answer one level up, or None.
         timeline: best genre of every window, where it was asked for.
+        all_members: prediction sets of all coverages, where they were asked for.
     """
 
     scores: tuple[GenreScore, ...]
@@ -74,6 +75,39 @@ class _Answered:
     reasons: tuple[Reason, ...] = ()
     family: Family | None = None
     timeline: tuple[WindowScore, ...] | None = None
+    all_members: tuple[PredictionSet, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Sets:
+    """Prediction sets of one track.
+
+    They go by the probabilities before the rules, which the quantiles were fitted to. The answer
+    itself is always a member, so the coverage can only rise.
+
+    Attributes:
+        method: score function.
+        calibrated: probabilities before the rules.
+        probabilities: those of the answer, before genres are joined.
+        genres: genres of the answer.
+    """
+
+    method: SetMethod
+    calibrated: Probabilities
+    probabilities: Probabilities
+    genres: GenreMap
+
+    def at(self, coverage: float, quantile: float) -> PredictionSet:
+        """The set with a stated coverage."""
+        genres, calibrated = self.genres, self.calibrated
+        # with fewer genres possible a set may lose one by the cumulative methods: keep it
+        members = prediction_sets(calibrated[None], quantile, self.method)[0]
+        members |= prediction_sets(genres.possible(calibrated)[None], quantile, self.method)[0]
+        joined, joined_members = genres.join(self.probabilities), genres.join_set(members)
+        joined_members[joined.argmax()] = True
+        order = np.argsort(-joined, kind="stable")
+        names = tuple(genres.labels.names[i] for i in order if joined_members[i])
+        return PredictionSet(coverage=round(coverage, 2), genres=names)
 
 
 class Postprocessor:
@@ -165,7 +199,7 @@ class Postprocessor:
         with timer.stage("postprocess"):
             track = replace(track, logits=self.calibration.standardised(track.logits))
             fitted = self.calibration.at(len(track.logits))
-            answered = self._answer(track, fitted, options.coverage, genres)
+            answered = self._answer(track, fitted, options, genres)
             limits = review_limits(self.config.review, self.calibration, fitted)
             scores = answered.scores
             evidence = Evidence(
@@ -233,6 +267,7 @@ class Postprocessor:
             cached=facts.cached,
             timings_ms={**track.timings_ms, **timings_ms},
             timeline=answered.timeline,
+            prediction_sets=answered.all_members,
             styles=styles,
         )
 
@@ -267,11 +302,11 @@ class Postprocessor:
         self,
         track: TrackLogits,
         fitted: WindowCalibration,
-        coverage: float | None,
+        options: RequestOptions,
         genres: GenreMap,
     ) -> _Answered:
         if self._are_scores:
-            return self._answer_by_scores(track, fitted, coverage, genres)
+            return self._answer_by_scores(track, fitted, options, genres)
         calibrated = aggregate(
             track.logits, fitted.temperature, self.config.aggregation, self.calibration.floor
         )
@@ -279,11 +314,14 @@ class Postprocessor:
         left_out = genres.left_out(probabilities)
         probabilities = genres.possible(probabilities)
         joined = genres.join(probabilities)
+        quantile = self._quantile(fitted, options.coverage)
+        sets = _Sets(self.config.set_method, calibrated, probabilities, genres)
         return _Answered(
             scores=_ranked(joined, genres),
             left_out=left_out,
             rules_applied=rules_applied,
-            members=self._prediction_set(calibrated, probabilities, fitted, coverage, genres),
+            members=sets.at(*quantile) if quantile else None,
+            all_members=self._all_sets(sets, fitted) if options.sets else None,
             uncertainty=measure_uncertainty(
                 joined, track.logits, track.distance, track.music, fitted
             ),
@@ -298,14 +336,14 @@ class Postprocessor:
         self,
         track: TrackLogits,
         fitted: WindowCalibration,
-        coverage: float | None,
+        options: RequestOptions,
         genres: GenreMap,
     ) -> _Answered:
         """Rules and sets need probabilities; what is uncertain is read from the scores' shares."""
         assert self._styles is not None
-        if coverage is not None:
+        if options.coverage is not None:
             raise InvalidOptionError(
-                f"a coverage of {coverage:g} is not supported: the model is not calibrated"
+                f"a coverage of {options.coverage:g} is not supported: the model is not calibrated"
             )
         scores = genres.join_scores(genre_scores(self._styles, track.logits))
         shares = scores / max(float(scores.sum()), 1e-12)
@@ -315,24 +353,20 @@ class Postprocessor:
             left_out=0.0,
             rules_applied=(),
             members=None,
+            all_members=() if options.sets else None,
             uncertainty=replace(uncertainty, margin=inverse_margin(scores)),
         )
 
-    def _prediction_set(
-        self,
-        calibrated: Probabilities,
-        probabilities: Probabilities,
-        fitted: WindowCalibration,
-        coverage: float | None,
-        genres: GenreMap,
-    ) -> PredictionSet | None:
-        """The set by the probabilities before the rules, which the quantile was fitted to.
+    def _quantile(
+        self, fitted: WindowCalibration, coverage: float | None
+    ) -> tuple[float, float] | None:
+        """Coverage and quantile of the wanted set; None where the configured one has none.
 
-        The answer itself is always a member, so the coverage can only rise.
+        Raises:
+            InvalidOptionError: the calibration does not support the coverage of the request.
         """
         wanted = self.config.coverage if coverage is None else coverage
-        method = self.config.set_method
-        quantile = fitted.quantile(method, wanted)
+        quantile = fitted.quantile(self.config.set_method, wanted)
         if quantile is None:
             if coverage is None:
                 return None
@@ -342,14 +376,12 @@ class Postprocessor:
                 else f"the temperature is fixed at {self.config.temperature:g}"
             )
             raise InvalidOptionError(f"a coverage of {coverage:g} is not supported: {why}")
-        # with fewer genres possible a set may lose one by the cumulative methods: keep it
-        members = prediction_sets(calibrated[None], quantile, method)[0]
-        members |= prediction_sets(genres.possible(calibrated)[None], quantile, method)[0]
-        joined, joined_members = genres.join(probabilities), genres.join_set(members)
-        joined_members[joined.argmax()] = True
-        order = np.argsort(-joined, kind="stable")
-        names = tuple(genres.labels.names[i] for i in order if joined_members[i])
-        return PredictionSet(coverage=round(wanted, 2), genres=names)
+        return wanted, quantile
+
+    def _all_sets(self, sets: _Sets, fitted: WindowCalibration) -> tuple[PredictionSet, ...]:
+        """The sets of all coverages that the calibration supports."""
+        known = ((c, fitted.quantile(self.config.set_method, c)) for c in COVERAGES)
+        return tuple(sets.at(c, quantile) for c, quantile in known if quantile is not None)
 
     def _basis(self) -> str:
         n = self.calibration.n_collections

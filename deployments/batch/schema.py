@@ -35,7 +35,7 @@ ROWS = pa.schema([("row", pa.string())])
 COSTS = ("read_bytes", "preprocess_s", "classify_s")
 """Fields of a row in JSON that are summed up and do not go into the output."""
 
-LEFT_OUT = ("file", "cached", "timings_ms", "timeline")
+LEFT_OUT = ("file", "cached", "timings_ms", "timeline", "prediction_sets")
 """Fields of an answer without a column: the URI stands for the file; the others differ from run
 to run."""
 

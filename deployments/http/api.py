@@ -26,8 +26,10 @@ from acoustic.errors import (
     SourceForbiddenError,
 )
 from acoustic.example import example_wav
+from acoustic.geometry import MelConfig
 from acoustic.prediction import Prediction
 from acoustic.request import RequestOptions
+from acoustic.types import TrackFeatures
 from deployments.config import HttpConfig
 from deployments.http.doors import (
     classify_all,
@@ -53,6 +55,7 @@ from deployments.http.middleware import REQUEST_ID_HEADER, ApiKey, BodyLimit, Re
 from deployments.http.openapi import openapi_document
 from deployments.http.options import parse_options
 from deployments.http.page import page_routes
+from deployments.http.spectrogram import spectrogram_reply
 from deployments.http.uploads import Upload, read_uploads
 
 AUDIO_FIELD, URI_FIELD = "audio", "uri"
@@ -66,6 +69,11 @@ class Service(Protocol):
 
     async def classify(self, data: bytes, options: RequestOptions) -> Prediction:
         """Classify one file; raises AcousticError."""
+
+    async def log_mel(
+        self, data: bytes, options: RequestOptions
+    ) -> tuple[TrackFeatures, MelConfig]:
+        """What the model sees of one file, and the geometry of its windows."""
 
     def admit(self, options: RequestOptions) -> None:
         """Return if a request may send its body; raises OverloadedError, InvalidOptionError."""
@@ -112,6 +120,7 @@ def create_app(
         routes=[
             Route("/v1/classify", handlers.classify, methods=["POST"]),
             Route("/v1/audio-classification", handlers.hub, methods=["POST"]),
+            Route("/v1/log-mel", handlers.log_mel, methods=["POST"]),
             Route("/v1/example.wav", handlers.example),
             Route("/v1/labels", handlers.labels),
             Route("/v1/models", handlers.models),
@@ -210,6 +219,14 @@ class _Handlers:
         self._service.admit(RequestOptions())
         audio, options = hub_request(_media_type(request), await request.body())
         return json_reply(hub_answer(await self._service.classify(audio, options)))
+
+    async def log_mel(self, request: Request) -> Response:
+        """The windows that the model evaluates."""
+        check_habits(request, self._http.max_query_bytes)
+        options = parse_options(request.query_params)
+        self._service.admit(options)
+        features, mel = await self._service.log_mel(await request.body(), options)
+        return json_reply(spectrogram_reply(features, mel))
 
     async def example(self, request: Request) -> Response:
         """Ten seconds of a made-up chord, to try the service with."""

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import ray
@@ -32,8 +33,11 @@ from acoustic.errors import (
 from acoustic.postprocess.rounds import RoundResult, evaluate_in_rounds
 from acoustic.prediction import Prediction
 from acoustic.request import RequestOptions
+from acoustic.types import TrackFeatures
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 N_ATTEMPTS = 2
 """A request is retried once if a replica died while processing it."""
@@ -85,6 +89,9 @@ class Calls(Protocol):
             Exception: one of REPLICA_GONE.
         """
 
+    async def features(self, file: File, options: RequestOptions) -> TrackFeatures:
+        """What stage 1 makes of one file, in the first round; raises as `answer`."""
+
 
 class ThreeStages:
     """One deployment for each stage.
@@ -125,6 +132,13 @@ class ThreeStages:
                 prediction: Prediction = end.value
                 return prediction
 
+    async def features(self, file: File, options: RequestOptions) -> TrackFeatures:
+        """One call to stage 1."""
+        preprocess = file.sent_by(self._preprocess)
+        call = preprocess.remote(file.data, options.effort, 0, file.content_blake3)
+        features: TrackFeatures = await _outcome(call)
+        return features
+
     async def _round(
         self,
         file: File,
@@ -162,13 +176,35 @@ class OneProcess:
         answer: Prediction = await _outcome(handle.remote(file.data, options, file.content_blake3))
         return answer
 
+    async def features(self, file: File, options: RequestOptions) -> TrackFeatures:
+        """One call to its stage 1."""
+        handle = file.sent_by(self.last).features
+        call = handle.remote(file.data, options.effort, file.content_blake3)
+        features: TrackFeatures = await _outcome(call)
+        return features
 
-async def answer_with_retry(
-    calls: Calls, file: File, options: RequestOptions, retry_after_s: float
-) -> Prediction:
-    """The answer about one file, tried again if a replica died meanwhile.
+
+Ask = Callable[[Calls, File, RequestOptions], Awaitable[T]]
+"""A question about one file: `answer_of` or `features_of`."""
+
+
+async def answer_of(calls: Calls, file: File, options: RequestOptions) -> Prediction:
+    """See `Calls.answer`."""
+    return await calls.answer(file, options)
+
+
+async def features_of(calls: Calls, file: File, options: RequestOptions) -> TrackFeatures:
+    """See `Calls.features`."""
+    return await calls.features(file, options)
+
+
+async def ask_with_retry(
+    ask: Ask[T], calls: Calls, file: File, options: RequestOptions, retry_after_s: float
+) -> T:
+    """What the stages say about one file, asked again if a replica died meanwhile.
 
     Args:
+        ask: the question.
         calls: the stages.
         file: the file.
         options: what is wanted.
@@ -179,7 +215,7 @@ async def answer_with_retry(
     """
     for attempt in range(1, N_ATTEMPTS + 1):
         try:
-            return await calls.answer(file, options)
+            return await ask(calls, file, options)
         except OverloadedError as error:
             error.retry_after_s = retry_after_s
             raise

@@ -20,8 +20,8 @@ from acoustic.postprocess.postprocess_config import PostprocessConfig
 from acoustic.postprocess.rounds import RoundResult, evaluate_in_rounds
 from acoustic.prediction import Prediction
 from acoustic.preprocess.preprocessor import PreprocessConfig
-from acoustic.request import RequestOptions
-from acoustic.types import TrackLogits
+from acoustic.request import Effort, RequestOptions
+from acoustic.types import TrackFeatures, TrackLogits
 from deployments.stages.autoscaling import CPU_SHARE, CpuShare
 from deployments.stages.classify import Classify
 from deployments.stages.postprocess import Postprocess
@@ -98,6 +98,15 @@ class Colocated:
             except StopIteration as end:
                 prediction: Prediction = end.value
                 return prediction
+
+    async def features(
+        self, data: bytes | npt.NDArray[np.uint8], effort: Effort, content_blake3: str = ""
+    ) -> TrackFeatures:
+        """What stage 1 makes of one file, in the first round; see `Preprocess.__call__`."""
+        content = data if isinstance(data, bytes) else data.tobytes()
+        return await asyncio.get_running_loop().run_in_executor(
+            self._decoders, self._preprocess, content, effort, 0, content_blake3
+        )
 
     async def record_autoscaling_stats(self) -> dict[str, float]:
         """Windows in flight and the CPU share; Serve calls this to autoscale."""

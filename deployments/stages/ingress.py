@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from ray.exceptions import RayError
 from ray.serve.exceptions import BackPressureError, RayServeException
@@ -30,22 +30,35 @@ from acoustic.errors import (
     RequestTimeoutError,
     UnavailableError,
 )
+from acoustic.geometry import MelConfig
 from acoustic.postprocess.postprocessor import Postprocessor
 from acoustic.prediction import Prediction
 from acoustic.request import RequestOptions
 from acoustic.resources import give_memory_back, snapshot
+from acoustic.types import TrackFeatures
 from deployments.config import API_KEY_VARIABLE, ServiceConfig
 from deployments.http.api import create_app
 from deployments.stages.admission import Admission
 from deployments.stages.answer_cache import AnswerCache
 from deployments.stages.byte_gate import ByteGate
-from deployments.stages.calls import File, OneProcess, ThreeStages, answer_with_retry
+from deployments.stages.calls import (
+    Ask,
+    File,
+    OneProcess,
+    ThreeStages,
+    answer_of,
+    ask_with_retry,
+    features_of,
+)
 from deployments.stages.chain import Chain
 from deployments.telemetry.logs import use_serve_logger
 from deployments.telemetry.requests import RequestMetrics
 from deployments.telemetry.resources import ResourceMetrics
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
 
 READY_TIMEOUT_S = 5.0
 SETTINGS_TIMEOUT_S = 1.0
@@ -113,7 +126,7 @@ class Ingress:
             AcousticError: the input or the service is at fault; Ray's own errors never get out.
         """
         start_s = time.perf_counter()
-        try:
+        with self._errors_counted():
             chain = self._chain_of(options.model)
             chain.check(options)
             content = await self._known.digest(data)
@@ -122,26 +135,28 @@ class Ingress:
                 hash_ms = (time.perf_counter() - start_s) * 1e3
                 prediction = replace(prediction, timings_ms={"hash": hash_ms})
             else:
-                with (
-                    self._admission[chain.name].admitted(),
-                    self._windows_in_flight(chain.window_bytes(options.effort)),
-                ):
-                    async with asyncio.timeout(self._config.http.request_timeout_s):
-                        prediction = await self._answer(chain, data, content, options)
+                prediction = await self._asked(answer_of, chain, data, content, options)
                 await self._known.put(options, prediction)
-        except TimeoutError as error:
-            self._metrics.count_error(RequestTimeoutError.code)
-            limit_s = self._config.http.request_timeout_s
-            raise RequestTimeoutError(f"no answer within {limit_s:g} s") from error
-        except AcousticError as error:
-            self._metrics.count_error(error.code)
-            raise
         self._last_answer_s = time.monotonic()
         total_ms = (time.perf_counter() - start_s) * 1e3
         self._metrics.count_prediction(
             prediction, total_ms, is_reference=not (chain.name or options.taxonomy)
         )
         return prediction
+
+    async def log_mel(
+        self, data: bytes, options: RequestOptions
+    ) -> tuple[TrackFeatures, MelConfig]:
+        """What the model sees of one file, and the geometry of its windows.
+
+        Raises:
+            AcousticError: the input or the service is at fault; Ray's own errors never get out.
+        """
+        with self._errors_counted():
+            chain = self._chain_of(options.model)
+            content = await self._known.digest(data)
+            features = await self._asked(features_of, chain, data, content, options)
+        return features, chain.folder.mel
 
     def admit(self, options: RequestOptions) -> None:
         """Refuse a request before its body is read, if it would wait too long.
@@ -150,10 +165,16 @@ class Ingress:
             OverloadedError: it would; the error says when to try again.
             InvalidOptionError: there is no such model, or it cannot answer like that.
         """
-        try:
+        with self._errors_counted():
             chain = self._chain_of(options.model)
             chain.check(options)
             self._admission[chain.name].check()
+
+    @contextmanager
+    def _errors_counted(self) -> Iterator[None]:
+        """Count what goes wrong by its code."""
+        try:
+            yield
         except AcousticError as error:
             self._metrics.count_error(error.code)
             raise
@@ -188,19 +209,35 @@ class Ingress:
         finally:
             self._window_bytes -= n_bytes
 
-    async def _answer(
-        self, chain: Chain, data: bytes, content: str, options: RequestOptions
-    ) -> Prediction:
-        """The answer by the stages; large files take their turns in the object store.
+    async def _asked(
+        self, ask: Ask[T], chain: Chain, data: bytes, content: str, options: RequestOptions
+    ) -> T:
+        """What the stages say, if the request is admitted and within its time."""
+        limit_s = self._config.http.request_timeout_s
+        try:
+            with (
+                self._admission[chain.name].admitted(),
+                self._windows_in_flight(chain.window_bytes(options.effort)),
+            ):
+                async with asyncio.timeout(limit_s):
+                    return await self._sent(ask, chain, data, content, options)
+        except TimeoutError as error:
+            raise RequestTimeoutError(f"no answer within {limit_s:g} s") from error
+
+    async def _sent(
+        self, ask: Ask[T], chain: Chain, data: bytes, content: str, options: RequestOptions
+    ) -> T:
+        """What the stages say; large files take their turns in the object store.
 
         Its memory never goes back to the system, so what is in it at a time is what it keeps.
         """
         retry_after_s = self._config.http.retry_after_s
         if len(data) < SHARED_BYTES:
-            return await answer_with_retry(chain.calls, File(data, content), options, retry_after_s)
+            file = File(data, content)
+            return await ask_with_retry(ask, chain.calls, file, options, retry_after_s)
         async with self._shared.holding(len(data)):
             file = File.shared(data, content)
-            answer = await answer_with_retry(chain.calls, file, options, retry_after_s)
+            answer = await ask_with_retry(ask, chain.calls, file, options, retry_after_s)
         if len(data) >= TRIMMED_BYTES and not self._shared.n_bytes:
             # later: the handler of this request still holds its body
             asyncio.get_running_loop().call_later(TRIM_DELAY_S, give_memory_back)

@@ -62,15 +62,19 @@ export function query(options) {
   return new URLSearchParams(wanted).toString();
 }
 
-export function classify(file, options, signal) {
+function send(path, file, options, signal) {
   const named = { ...options, file: (file.name || "").slice(-200) };
-  return call(`v1/classify?${query(named)}`, {
+  return call(`${path}?${query(named)}`, {
     method: "POST",
     body: file,
     headers: { "content-type": "application/octet-stream" },
     signal,
   });
 }
+
+export const classify = (file, options, signal) => send("v1/classify", file, options, signal);
+
+export const logMel = (file, options) => send("v1/log-mel", file, options);
 
 export async function exampleFile() {
   const reply = await fetch("v1/example.wav", { headers: headers() });

@@ -159,7 +159,7 @@ function Choose({ options, onOptions, onFiles, onProblem }) {
           </select>
         </label>
         <label>Certainty of the set
-          <input type="range" min="0.5" max="0.95" step="0.05" value=${options.coverage} onChange=${change("coverage")} />
+          <input type="range" min="0.5" max="0.95" step="0.01" value=${options.coverage} onChange=${change("coverage")} />
           <output>${Math.round(100 * options.coverage)} %</output>
         </label>
       </p>
@@ -184,7 +184,7 @@ function One({ file, options, labels, onKey }) {
 
   useEffect(() => {
     const cancel = new AbortController();
-    const wanted = { ...options, timeline: true, top_k: labels.length || "" };
+    const wanted = { effort: options.effort, timeline: true, sets: true, top_k: labels.length || "" };
     const ask = async (data) => {
       for (;;) {
         try {
@@ -214,7 +214,7 @@ function One({ file, options, labels, onKey }) {
       }
     })();
     return () => cancel.abort();
-  }, [file, options.effort, options.coverage, labels.length]);
+  }, [file, options.effort, labels.length]);
 
   if (error) return html`<${Problem} error=${error} />`;
   if (!answer) return html`<p class="start" role="status">Listening to ${file.name} …</p>`;

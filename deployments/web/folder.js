@@ -3,7 +3,7 @@
 import { classify } from "./api.js";
 import { Bar } from "./song.js";
 import { html, useEffect, useMemo, useRef, useState } from "./vendor/preact-htm.js";
-import { colour, csvCell, download, isMusic, percent, phrase, seconds } from "./words.js";
+import { colour, csvCell, download, isMusic, percent, phrase, seconds, setAt } from "./words.js";
 
 const AT_A_TIME = 4;
 const MANY = 500;
@@ -20,10 +20,10 @@ export function Folder({ files, options, labels, onOpen }) {
   const work = useRef(null);
 
   useEffect(() => {
-    work.current = new Work(files, options, setRows);
+    work.current = new Work(files, { effort: options.effort, sets: true }, setRows);
     work.current.run();
     return () => work.current.stop();
-  }, [files, options.effort, options.coverage]);
+  }, [files, options.effort]);
 
   const n = (state) => rows.filter((row) => row.state === state).length;
   const done = n(DONE) + n(FAILED);
@@ -48,7 +48,7 @@ export function Folder({ files, options, labels, onOpen }) {
           <option value="all">all</option><option value="review">to look at</option><option value="failed">failed</option>
           ${genres.map(([genre, count]) => html`<option value=${`genre:${genre}`}>${genre} (${count})</option>`)}
         </select></label>
-        <button onClick=${() => download("genres.csv", csv(rows), "text/csv")} disabled=${!done}>CSV</button>
+        <button onClick=${() => download("genres.csv", csv(rows, options.coverage), "text/csv")} disabled=${!done}>CSV</button>
         <button onClick=${() => download("genres.jsonl", jsonl(rows), "application/jsonl")} disabled=${!done}>JSON lines</button>
         <button onClick=${() => playlists(rows)} disabled=${!n(DONE)}>Playlist per genre</button>
       </p>
@@ -56,12 +56,12 @@ export function Folder({ files, options, labels, onOpen }) {
       <div class="scroll" tabindex="0" role="region" aria-label="Table of files">
       <table class="files">
         <thead><tr>${header("name", "file")}${header("state", "state")}${header("genre", "genre")}${header("confidence", "probability")}<th>could be</th>${header("review", "look at")}${header("duration", "length")}</tr></thead>
-        <tbody>${shown.map((row) => html`<${Row} key=${row.index} row=${row} labels=${labels} onOpen=${onOpen} />`)}</tbody>
+        <tbody>${shown.map((row) => html`<${Row} key=${row.index} row=${row} coverage=${options.coverage} labels=${labels} onOpen=${onOpen} />`)}</tbody>
       </table></div>
     </article>`;
 }
 
-function Row({ row, labels, onOpen }) {
+function Row({ row, coverage, labels, onOpen }) {
   const { answer, error } = row;
   const genre = answer && (isMusic(answer) ? answer.top_genre : "not music");
   return html`
@@ -71,7 +71,7 @@ function Row({ row, labels, onOpen }) {
       ${error ? html`<td colspan="5">${error.message}${error.requestId ? html` <code class="small">${error.requestId}</code>` : ""}</td>` : answer ? html`
         <td>${genre}</td>
         <td><${Bar} share=${answer.confidence} fill=${colour(answer.top_genre, labels)} /> ${percent(answer.confidence)}</td>
-        <td>${(answer.prediction_set?.genres || []).filter((each) => each !== answer.top_genre).join(", ")}</td>
+        <td>${(setAt(answer, coverage)?.genres || []).filter((each) => each !== answer.top_genre).join(", ")}</td>
         <td>${answer.needs_review ? `⚠ ${answer.reasons.map((each) => phrase(each.code)).join(", ")}` : ""}</td>
         <td>${seconds(answer.duration_s)}</td>` : html`<td colspan="5"></td>`}
     </tr>`;
@@ -200,17 +200,17 @@ function sorted(rows, { by, up }) {
   return [...rows].sort((a, b) => (up ? order(a, b) : -order(a, b)));
 }
 
-function csv(rows) {
+function csv(rows, coverage) {
   const lines = rows.filter((row) => row.answer || row.error).map((row) => [
     row.name, row.answer ? row.answer.top_genre : "", row.answer ? row.answer.confidence : "",
-    row.answer ? (row.answer.prediction_set?.genres || []).join("; ") : "",
+    row.answer ? (setAt(row.answer, coverage)?.genres || []).join("; ") : "",
     row.answer ? row.answer.reasons.map((each) => each.code).join("; ") : "",
     row.error ? row.error.message : "",
   ].map(csvCell).join(","));
   return ["file,top_genre,confidence,prediction_set,reasons,error", ...lines, ""].join("\n");
 }
 
-const jsonl = (rows) => rows.filter((row) => row.answer || row.error).map((row) => JSON.stringify(row.answer ? { ...row.answer, file: row.name } : { file: row.name, error: { code: row.error.code, message: row.error.message } })).join("\n") + "\n";
+const jsonl = (rows) => rows.filter((row) => row.answer || row.error).map((row) => JSON.stringify(row.answer ? { ...row.answer, prediction_sets: undefined, file: row.name } : { file: row.name, error: { code: row.error.code, message: row.error.message } })).join("\n") + "\n";
 
 function playlists(rows) {
   const byGenre = new Map();

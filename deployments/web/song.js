@@ -2,13 +2,15 @@
 
 import * as corrections from "./corrections.js";
 import { query } from "./api.js";
+import { Seen } from "./seen.js";
 import { html, useEffect, useRef, useState } from "./vendor/preact-htm.js";
-import { colour, download, isMusic, percent, seconds } from "./words.js";
+import { colour, download, isMusic, percent, seconds, setAt } from "./words.js";
 
 const PEAKS = 1200;
 const NONCE = document.querySelector('meta[name="nonce"]').content;
 
 export function Song({ file, answer, labels, options }) {
+  const set = setAt(answer, options.coverage);
   return html`
     <article aria-label=${`Answer about ${file.name}`}>
       <h2 class="file">${file.name} <span class="small">${seconds(answer.duration_s)} · ${answer.format}</span></h2>
@@ -18,8 +20,8 @@ export function Song({ file, answer, labels, options }) {
           <${Timings} answer=${answer} />
         </section>
         <section class="card answer">
-          <${Verdict} answer=${answer} />
-          <${Bars} answer=${answer} labels=${labels} />
+          <${Verdict} answer=${answer} set=${set} />
+          <${Bars} answer=${answer} set=${set} labels=${labels} />
           <${Correct} file=${file} answer=${answer} labels=${labels} />
         </section>
       </div>
@@ -27,8 +29,7 @@ export function Song({ file, answer, labels, options }) {
     </article>`;
 }
 
-function Verdict({ answer }) {
-  const set = answer.prediction_set;
+function Verdict({ answer, set }) {
   return html`
     <p class="verdict">${isMusic(answer) ? answer.top_genre : "Not music"}
       <span>${isMusic(answer) ? percent(answer.confidence) : ""}</span></p>
@@ -37,8 +38,8 @@ function Verdict({ answer }) {
     ${answer.family && html`<p>One level up it is surer: <strong>${answer.family.name}</strong>, ${percent(answer.family.probability)}.</p>`}`;
 }
 
-function Bars({ answer, labels }) {
-  const members = new Set(answer.prediction_set?.genres);
+function Bars({ answer, set, labels }) {
+  const members = new Set(set?.genres);
   return html`
     <table class="bars">
       <caption class="hidden">Probability of every genre</caption>
@@ -159,7 +160,7 @@ function Correct({ file, answer, labels }) {
 }
 
 function Folds({ file, answer, options }) {
-  const json = JSON.stringify(answer, null, 2);
+  const json = JSON.stringify({ ...answer, prediction_sets: undefined }, null, 2);
   const address = new URL(`v1/classify?${query({ ...options, top_k: answer.predictions.length, timeline: true })}`, location.href);
   const curl = `curl --data-binary @'${file.name.replaceAll("'", "'\\''")}' '${address}'`;
   const rows = (numbers) => Object.entries(numbers).map(([name, value]) => html`<tr><th scope="row">${name.replaceAll("_", " ")}</th><td>${value}</td></tr>`);
@@ -167,6 +168,7 @@ function Folds({ file, answer, options }) {
     <details open=${answer.needs_review}><summary>Why a person should look (${answer.reasons.length})</summary>
       ${answer.reasons.length ? html`<ul>${answer.reasons.map((each) => html`<li>${each.message} <span class="small">${each.code}</span></li>`)}</ul>` : html`<p>Nothing stands out.</p>`}
     </details>
+    <${Seen} file=${file} options=${options} />
     <details><summary>The sound</summary><table class="numbers"><tbody>${rows(answer.quality)}${rows(answer.descriptors)}</tbody></table></details>
     <details><summary>Rules and uncertainty</summary>
       ${answer.rules_applied.length ? html`<ul>${answer.rules_applied.map((each) => html`<li>${JSON.stringify(each)}</li>`)}</ul>` : html`<p>No rule changed the probabilities.</p>`}

@@ -27,6 +27,11 @@ const PHRASES = {
 
 export const phrase = (code) => PHRASES[code] || code.toLowerCase().replaceAll("_", " ");
 
+// the set at a coverage, from an answer that lists them all
+export function setAt(answer, coverage) {
+  return (answer.prediction_sets || []).find((each) => Math.abs(each.coverage - coverage) < 0.005) || answer.prediction_set;
+}
+
 export const isMusic = (answer) => !answer.reasons.some((each) => each.code === "NOT_MUSIC");
 
 // sixteen hues by the order of the labels; genres are always named as well

@@ -135,8 +135,38 @@ def test_the_set_follows_the_slider(open_page: Open) -> None:
     page.click("text=Try an example")  # music by the model, where the noisy sweeps are not
     wait_for_answer(page)
     page.wait_for_selector("text=With 90 % certainty")
+    requests: list[str] = []
+    page.on("request", lambda request: requests.append(request.url))
+    wide = page.locator(".bars tr.member").count()
     page.locator("input[type=range]").fill("0.5")
     page.wait_for_selector("text=With 50 % certainty", timeout=ANSWER_MS)
+    assert page.locator(".bars tr.member").count() < wide
+    assert not [url for url in requests if "classify" in url], "the answer had all sets"
+
+
+def test_what_the_model_sees(open_page: Open, songs: list[Path], pipeline: Pipeline) -> None:
+    page = open_page()
+    choose(page, songs[0])
+    wait_for_answer(page)
+    assert page.locator("canvas").count() == 0, "nothing is fetched before somebody looks"
+    page.click("text=What the model sees")
+    page.wait_for_selector(".windows-seen canvas", timeout=ANSWER_MS)
+    features = pipeline.preprocessor.process(songs[0].read_bytes(), "balanced")
+    pictures = page.locator(".windows-seen canvas")
+    assert pictures.count() == features.n_windows
+    loud = int(features.log_mel[0][0, 0]), int(features.log_mel[0].max())
+    shown = pictures.first.evaluate(
+        """each => {
+            const { data } = each.getContext("2d").getImageData(0, 0, each.width, each.height);
+            let most = 0;
+            for (let i = 0; i < data.length; i += 4) most = Math.max(most, data[i]);
+            return [data[4 * (each.height - 1) * each.width], most];
+        }"""
+    )
+    assert tuple(shown) == loud
+    check_accessible(page)
+    page.locator("summary >> text=What the model sees").scroll_into_view_if_needed()
+    shot(page, "seen")
 
 
 def test_the_example_and_a_recording(open_page: Open) -> None:

@@ -7,9 +7,11 @@ from typing import Any
 import httpx
 
 from acoustic.errors import OverloadedError
+from acoustic.geometry import MelConfig
 from acoustic.pipeline import Pipeline
 from acoustic.prediction import Prediction
 from acoustic.request import RequestOptions
+from acoustic.types import TrackFeatures
 from tests.support.schema import check_schema
 from tests.support.sounds import encode, noise, sweep
 
@@ -37,6 +39,14 @@ class InProcess:
         if self.error:
             raise self.error
         return self.pipeline.classify(data, options)
+
+    async def log_mel(
+        self, data: bytes, options: RequestOptions
+    ) -> tuple[TrackFeatures, MelConfig]:
+        if self.error:
+            raise self.error
+        preprocessor = self.pipeline.preprocessor
+        return preprocessor.process(data, options.effort), preprocessor.config.mel
 
     def admit(self, options: RequestOptions) -> None:
         if isinstance(self.error, OverloadedError):

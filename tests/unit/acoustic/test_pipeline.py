@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 from pathlib import Path
@@ -103,6 +104,22 @@ def test_the_prediction_set_has_the_wanted_coverage(
     unsupported = PipelineConfig(postprocess=PostprocessConfig(coverage=0.99))
     found = Pipeline.from_folder(tiny_checkpoint, unsupported).classify(example_wav())
     assert found.prediction_set is None
+
+
+def test_one_answer_may_list_the_sets_of_all_coverages(default_checkpoint: Path) -> None:
+    stages = Pipeline.from_folder(default_checkpoint)
+    data = example_wav(30)
+    plain = stages.classify(data)
+    assert plain.prediction_sets is None
+    sets = stages.classify(data, RequestOptions(sets=True)).prediction_sets
+    assert sets is not None
+    assert [each.coverage for each in sets] == sorted({each.coverage for each in sets})
+    assert plain.prediction_set in sets
+    for smaller, larger in itertools.pairwise(sets):
+        assert set(smaller.genres) <= set(larger.genres)
+    for each in (sets[0], sets[len(sets) // 2], sets[-1]):
+        alone = stages.classify(data, RequestOptions(coverage=each.coverage))
+        assert alone.prediction_set == each
 
 
 def test_a_file_keeps_its_name(pipeline: Pipeline, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import base64
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
@@ -16,6 +17,7 @@ from acoustic.request import RequestOptions
 from deployments.config import HttpConfig
 from deployments.http.api import create_app
 from deployments.http.errors import STATUS_BY_CODE
+from deployments.http.spectrogram import to_levels
 from tests.support.http import (
     FORM,
     FORM_X,
@@ -38,6 +40,30 @@ def test_raw_body(client: TestClient, pipeline: Pipeline) -> None:
     ).to_dict()
     assert without_timings(response.json()) == without_timings(expected)
     assert "inference;dur=" in response.headers["server-timing"]
+
+
+def test_what_the_model_sees(client: TestClient, pipeline: Pipeline) -> None:
+    response = client.post("/v1/log-mel?effort=balanced", content=WAV)
+    assert response.status_code == 200
+    body = response.json()
+    features = pipeline.preprocessor.process(WAV, "balanced")
+    assert len(body["windows"]) == features.n_windows
+    for window, expected in zip(body["windows"], features.log_mel, strict=True):
+        levels = np.frombuffer(base64.b64decode(window["levels"]), np.uint8)
+        np.testing.assert_array_equal(levels.reshape(expected.shape), expected)
+    assert body["band_hz"] == sorted(body["band_hz"])
+    assert len(body["band_hz"]) == body["n_mels"]
+    length_s = body["windows"][0]["end_s"] - body["windows"][0]["start_s"]
+    assert body["hop_s"] * body["n_frames"] == pytest.approx(length_s, rel=0.05)
+    check_error(client.post("/v1/log-mel", content=b"no audio"), 415, "unsupported_audio")
+
+
+def test_levels_of_absolute_windows_span_their_range() -> None:
+    windows = np.linspace(-7, 3, 24, dtype=np.float16).reshape(2, 3, 4)
+    levels = to_levels(windows)
+    assert (levels.min(), levels.max()) == (0, 255)
+    assert np.all(np.diff(levels.ravel().astype(int)) > 0)
+    assert to_levels(np.full((1, 2, 2), 3, np.float16)).max() == 0
 
 
 def test_all_three_forms_give_the_same_numbers(client: TestClient) -> None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import copy
+import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator, ValidationError
+from starlette.routing import Route
+from starlette.testclient import TestClient
 
 from acoustic.errors import AudioTooShortError
 from acoustic.example import example_wav
@@ -17,12 +21,16 @@ from acoustic.prediction import Prediction
 from acoustic.request import RequestOptions
 from acoustic.schema import attribute_descriptions
 from deployments.http.errors import STATUS_BY_CODE, error_body
+from deployments.http.middleware import PUBLIC_PATHS
 from deployments.http.openapi import answer_schemas, openapi_document
 from deployments.http.options import NAMES
+from deployments.http.page import is_public
+from tests.support.paths import ROOT
 from tests.support.schema import check_schema
 from tests.support.sounds import encode, sweep
 
 DOCUMENT = openapi_document()
+OPERATIONS = [each for path in DOCUMENT["paths"].values() for each in path.values()]
 SCHEMAS = DOCUMENT["components"]["schemas"]
 CLASSIFY = DOCUMENT["paths"]["/v1/classify"]["post"]
 ERROR = {"error": error_body(AudioTooShortError("0.3 s")), "request_id": "abc"}
@@ -91,10 +99,48 @@ def test_every_option_is_a_parameter_and_a_field_of_json() -> None:
 
 
 def test_operations_have_names_of_their_own() -> None:
-    operations = [each for path in DOCUMENT["paths"].values() for each in path.values()]
-    names = [each["operationId"] for each in operations]
-    assert len(names) == len(set(names)) == 16
-    assert all(each["summary"] for each in operations)
+    names = [each["operationId"] for each in OPERATIONS]
+    assert len(names) == len(set(names)) == 17
+    assert all(each["summary"] for each in OPERATIONS)
+    tags = {each["name"] for each in DOCUMENT["tags"]}
+    assert {tag for each in OPERATIONS for tag in each["tags"]} == tags
+
+
+def test_the_document_lists_every_route(client: TestClient) -> None:
+    routes = {
+        (route.path, method)
+        for route in client.app.routes  # type: ignore[attr-defined]
+        if isinstance(route, Route) and route.path not in ("/", "/docs")
+        for method in (route.methods or ()) - {"HEAD"}
+    }
+    listed = {
+        (path, method.upper())
+        for path, operations in DOCUMENT["paths"].items()
+        for method in operations
+    }
+    assert listed == routes
+
+
+def test_examples_are_what_the_service_sends() -> None:
+    content = CLASSIFY["responses"]["200"]["content"]["application/json"]
+    check_schema(content["example"])
+    blocks = re.findall(r"```json\n(.*?)```", (ROOT / "docs/http.md").read_text(), re.DOTALL)
+    assert content["example"] in [json.loads(block) for block in blocks if block.startswith("{")]
+    for operation in OPERATIONS:
+        for status, reply in operation["responses"].items():
+            example = reply.get("content", {}).get("application/json", {}).get("example")
+            if example is None or status == "200":
+                continue
+            check_schema(example, "Error")
+            assert STATUS_BY_CODE[example["error"]["code"]] == int(status)
+
+
+def test_every_operation_that_needs_a_key_says_so() -> None:
+    for path, operations in DOCUMENT["paths"].items():
+        for operation in operations.values():
+            is_open = path in PUBLIC_PATHS or is_public(path)
+            assert (operation.get("security") == []) == is_open, path
+            assert ("401" in operation["responses"]) != is_open, path
 
 
 def test_answers_have_the_documented_schema(bodies: list[dict[str, Any]]) -> None:
@@ -184,7 +230,9 @@ def test_a_value_of_another_type_is_invalid(
 
 
 def test_null_stands_only_where_it_is_documented(bodies: list[dict[str, Any]]) -> None:
-    nullable = {"duration_s", "prediction_set", "family", "timeline", "styles"}
+    nullable = {
+        "duration_s", "prediction_set", "family", "timeline", "prediction_sets", "styles",
+    }  # fmt: skip
     for name in Prediction.__dataclass_fields__:
         body = {**bodies[0], name: None}
         if name in nullable:

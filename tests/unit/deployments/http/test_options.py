@@ -18,6 +18,7 @@ VALUES: dict[str, list[tuple[str, Any]]] = {
     "model": [("", ""), ("ast", "ast")],
     "taxonomy": [("", ""), ("families", "families")],
     "timeline": [("true", True), ("false", False), ("1", True), ("0", False)],
+    "sets": [("true", True), ("false", False)],
     "file": [("", ""), ("ä b.wav", "ä b.wav"), ("x" * MAX_NAME_CHARACTERS,) * 2, ("007", "007")],
 }
 """Option → its text and the value that the text stands for."""

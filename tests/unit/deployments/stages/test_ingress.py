@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from ray.exceptions import ActorUnavailableError, ObjectLostError, RayActorError, RayError
 from ray.serve._private.common import DeploymentID
@@ -122,6 +123,19 @@ def test_the_answer_is_the_librarys_by_one_round(graph: Graph, effort: Any) -> N
     assert comparable(found) == comparable(graph.pipeline.classify(WAV, options))
     assert graph.preprocess.calls == [(WAV, effort, 0, "")]
     assert graph.requests() == {"ok": 1}
+
+
+@pytest.mark.parametrize("effort", ["fast", "auto"])
+def test_what_the_model_sees_is_what_stage_1_makes(graph: Graph, effort: Any) -> None:
+    features, mel = asyncio.run(graph.ingress.log_mel(WAV, RequestOptions(effort=effort)))
+    expected = graph.pipeline.preprocessor.process(WAV, effort)
+    np.testing.assert_array_equal(features.log_mel, expected.log_mel)
+    assert mel == graph.pipeline.preprocessor.config.mel
+    assert graph.classify.calls == []
+    graph.preprocess.work = lambda *arguments: (_ for _ in ()).throw(SilentAudioError("silence"))
+    with pytest.raises(SilentAudioError):
+        asyncio.run(graph.ingress.log_mel(WAV, RequestOptions()))
+    assert graph.requests() == {"silent_audio": 1}
 
 
 def test_close_answers_get_every_round_and_each_is_evaluated_once(graph: Graph) -> None:
