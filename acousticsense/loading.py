@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from acoustic.checkpoint_folder import CheckpointFolder
 from acoustic.classify.engine_config import Accelerator, Precision
 from acoustic.content_cache import CacheConfig
+from acoustic.labels import LabelSet
 from acoustic.pipeline import Pipeline, PipelineConfig
-from deployments.config import BUILT_IN, load_config
-from deployments.taxonomies import with_taxonomy
+from acoustic.postprocess.postprocessor import Postprocessor
+from deployments.config import BUILT_IN, ServiceConfig, load_config
+from deployments.taxonomies import taxonomy_name, with_taxonomy
 
 
 def open_pipeline(
@@ -36,9 +39,7 @@ def open_pipeline(
         ConfigError: the settings cannot be used.
         CheckpointError: the checkpoint cannot be used.
     """
-    settings = load_config(None if config is None else Path(config))
-    if model != BUILT_IN:
-        settings = replace(settings, checkpoint=str(Path(model).absolute()))
+    settings = _settings(config, model)
     engine = settings.engine
     postprocess = with_taxonomy(settings.postprocess, taxonomy)
     if device != "auto":
@@ -56,3 +57,32 @@ def open_pipeline(
             postprocess=postprocess,
         ),
     )
+
+
+def labels_of(
+    config: str | Path | None = None, model: str | Path = BUILT_IN, taxonomy: str = ""
+) -> LabelSet:
+    """The genres of the answers; no model is loaded.
+
+    Args:
+        config: see `open_pipeline`.
+        model: see `open_pipeline`.
+        taxonomy: by name or as a file; "" for the model's own genres.
+
+    Raises:
+        ConfigError: the settings cannot be used.
+        CheckpointError: the checkpoint cannot be used.
+        InvalidOptionError: there is no such taxonomy.
+    """
+    settings = _settings(config, model)
+    postprocess = with_taxonomy(settings.postprocess, taxonomy)
+    folder = CheckpointFolder.open(settings.checkpoint_folder)
+    stage = Postprocessor.from_folder(folder, postprocess)
+    return stage.labels_of(taxonomy_name(taxonomy))
+
+
+def _settings(config: str | Path | None, model: str | Path) -> ServiceConfig:
+    settings = load_config(None if config is None else Path(config))
+    if model == BUILT_IN:
+        return settings
+    return replace(settings, checkpoint=str(Path(model).absolute()))

@@ -21,11 +21,14 @@ from acousticsense.cli import (
     doctor,
     evaluate,
     k8s,
+    plot,
     profile,
+    review,
     rules,
     serve,
     tag,
     train,
+    watch,
 )
 from acousticsense.cli.exit_codes import help_end
 
@@ -60,6 +63,22 @@ _add(
     "tag ~/Music --write --keep-existing --min-confidence 0.7",
     "tag --undo genres-20261129-120000.jsonl",
 )  # fmt: skip
+_add(
+    "watch", watch.watch,
+    "watch ~/Music/new --out genres.jsonl",
+    "watch ~/Music --out genres.jsonl --tag --keep-existing",
+)  # fmt: skip
+_add(
+    "review", review.review,
+    "review results --out queue",
+    "review genres.csv --out queue --limit 50",
+)  # fmt: skip
+_add(
+    "corrections", review.corrections,
+    "corrections queue/review.csv --out manifest.csv",
+    "corrections manifest.csv project-1.json --out all.csv --root ~/Music",
+)  # fmt: skip
+_add("plot", plot.plot, "plot song.mp3", "plot song.mp3 --out song.svg --effort thorough")
 _add("profile", profile.profile, "profile song.mp3", "profile song.mp3 --compare librosa")
 _add("doctor", doctor.doctor, "doctor", "doctor --json")
 _add("serve", serve.serve, "serve", "serve my/serve_config.yaml --port 8080")

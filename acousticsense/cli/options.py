@@ -53,6 +53,7 @@ EXTRAS = {
     "train": ("sklearn", "matplotlib", "jinja2", "pyarrow"),
     "hub": ("huggingface_hub",),
     "tags": ("mutagen",),
+    "plot": ("matplotlib",),
     "reference": ("librosa",),
 }
 """Extra of the package → modules that it installs."""

@@ -24,7 +24,7 @@ from acousticsense.cli.options import (
 
 if TYPE_CHECKING:
     from acousticsense.tagging.journal import Journal
-    from acousticsense.tagging.policy import Evidence, Policy
+    from acousticsense.tagging.policy import Policy
 
 SIDECAR = ".genre.json"
 HEADER = ("file", "old", "new", "note")
@@ -80,6 +80,7 @@ def tag(
     if bool(paths) == bool(results):
         raise typer.BadParameter("name files and folders, or results with --from")
     with readable_errors(), settings(), quiet_decoders():
+        from acousticsense.results import read_answers
         from acousticsense.tagging.journal import Journal
         from acousticsense.tagging.policy import Policy
 
@@ -90,7 +91,7 @@ def tag(
             keep_existing=keep_existing,
         )
         answers = (
-            _stored(results)
+            read_answers(results)
             if results is not None
             else _classified(paths or [], effort.value, taxonomy, model, config)
         )
@@ -108,6 +109,7 @@ def _tag(
     """Decide about every answer and carry it out; returns the exit code."""
     from acoustic.errors import AcousticError
     from acousticsense.tagging.files import read_genres
+    from acousticsense.tagging.policy import evidence_of
 
     n_changed = n_failed = 0
     typer.echo("\t".join(HEADER))
@@ -121,7 +123,7 @@ def _tag(
                 note, is_failure = _sidecar(Path(file), body, write), False
             else:
                 old = read_genres(Path(file))
-                new, note = policy.decide(_evidence(body), old)
+                new, note = policy.decide(evidence_of(body), old)
                 is_failure = False
                 if new and write:
                     journal.apply(Path(file), new)
@@ -175,17 +177,6 @@ def _undo(path: Path) -> int:
     return 0
 
 
-def _evidence(body: dict[str, Any]) -> Evidence:
-    from acousticsense.tagging.policy import Evidence
-
-    members = body.get("prediction_set") or {}
-    return Evidence(
-        ranked=[(each["genre"], each["probability"]) for each in body["predictions"]],
-        set=members.get("genres"),
-        reasons=[each["code"] for each in body.get("reasons") or []],
-    )
-
-
 def _classified(
     paths: list[Path], effort: str, taxonomy: str, model: Path | None, config: Path | None
 ) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -201,37 +192,3 @@ def _classified(
         for file, outcome in zip(files, outcomes, strict=True):
             failed = isinstance(outcome, AcousticError)
             yield str(file), {"error": outcome.message} if failed else outcome.to_dict()  # type: ignore[union-attr]
-
-
-def _stored(results: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Files and their answers from JSON lines or Parquet, of `classify` or of a batch job."""
-    from acoustic.errors import ConfigError
-
-    parts = sorted(results.rglob("part-*")) if results.is_dir() else [results]
-    if not parts:
-        raise ConfigError(f"{results} has no results")
-    for part in parts:
-        for row in _rows(part):
-            file = str(row.get("uri") or row.get("file") or "")
-            failed = row.get("error_message") or (row.get("error") or {}).get("message")
-            if not failed and not row.get("predictions"):
-                raise ConfigError(f"{part} has no probabilities: choose jsonl or parquet")
-            yield file.removeprefix("file://"), {"error": failed} if failed else row
-
-
-def _rows(part: Path) -> Iterator[dict[str, Any]]:
-    from acoustic.errors import ConfigError
-
-    try:
-        if part.suffix == ".parquet":
-            require("batch")
-            import pyarrow.parquet
-
-            yield from pyarrow.parquet.read_table(part).to_pylist()
-        elif part.suffix == ".jsonl":
-            with part.open(encoding="utf-8") as lines:
-                yield from map(json.loads, lines)
-        else:
-            raise ConfigError(f"{part} is neither .jsonl nor .parquet")
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{part} cannot be read: {error}") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from acoustic.prediction import NOT_MUSIC
 
@@ -21,6 +22,16 @@ class Evidence:
     ranked: Sequence[tuple[str, float]]
     set: Sequence[str] | None
     reasons: Sequence[str]
+
+
+def evidence_of(body: dict[str, Any]) -> Evidence:
+    """What the JSON object of an answer says; see `acoustic.prediction.Prediction`."""
+    members = body.get("prediction_set") or {}
+    return Evidence(
+        ranked=[(each["genre"], each["probability"]) for each in body["predictions"]],
+        set=members.get("genres"),
+        reasons=[each["code"] for each in body.get("reasons") or []],
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from acoustic.example import example_wav
+from acousticsense.tagging.files import read_genres
 from tests.e2e.conftest import Service
 from tests.support.paths import ROOT
 from tests.support.sounds import encode, noise, tone
@@ -64,3 +68,75 @@ def test_the_examples_of_one_process_run(tmp_path: Path) -> None:
     rows = list(csv.DictReader((tmp_path / "out.csv").read_text(encoding="utf-8").splitlines()))
     assert [bool(row["error"]) for row in rows] == [True, False]
     assert "1 of 1 tracks need a review" in run_example("review_queue.py", tmp_path)
+
+
+ASK_GRADIO = """
+import json, sys
+from gradio_client import Client, handle_file
+client = Client(sys.argv[1], verbose=False)
+label, reasons = client.predict(handle_file(sys.argv[2]), api_name="/answer")
+try:
+    client.predict(None, api_name="/answer")
+except Exception as error:
+    print(json.dumps([label["label"], reasons, str(error)]))
+"""
+
+
+def test_the_gradio_page_answers(service: Service, tmp_path: Path) -> None:
+    pytest.importorskip("gradio", reason="gradio is not installed")
+    song = tmp_path / "chord.wav"
+    song.write_bytes(example_wav(20.0))
+    command = [sys.executable, "-u", str(EXAMPLES / "app_gradio.py"), service.url]
+    env = {**os.environ, "GRADIO_ANALYTICS_ENABLED": "False"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env) as page:
+        try:
+            assert page.stdout is not None
+            line = next(line for line in page.stdout if "http://" in line)
+            url = line.partition("URL:")[2].strip()
+            asked = subprocess.run(
+                [sys.executable, "-c", ASK_GRADIO, url, str(song)],
+                capture_output=True, text=True, check=False, env=env,
+            )  # fmt: skip
+        finally:
+            page.terminate()
+    assert asked.returncode == 0, asked.stderr
+    label, reasons, mistake = json.loads(asked.stdout.splitlines()[-1])
+    with service.client() as direct:
+        body = direct.post("/v1/classify", content=song.read_bytes()).json()
+    assert label == body["top_genre"]
+    assert reasons.splitlines() == [each["message"] for each in body["reasons"]]
+    assert "Choose a file first" in mistake
+
+
+def test_beets_writes_genres(service: Service, tmp_path: Path) -> None:
+    pytest.importorskip("beets", reason="beets is not installed")
+    music = tmp_path / "music"
+    music.mkdir()
+    (music / "chord.flac").write_bytes(encode(tone(440, 12.0), 22_050, "flac"))
+    (music / "broken.flac").write_bytes(encode(tone(330, 12.0), 22_050, "flac")[:300])
+    config = tmp_path / "config.yaml"
+    config.write_text(
+        f"directory: {music}\nlibrary: {tmp_path / 'library.db'}\nplugins: acousticsense\n"
+        f"pluginpath: {EXAMPLES / 'beets' / 'beetsplug'}\n"
+        f"acousticsense:\n  server: {service.url}\n  min_confidence: 0.0\n"
+        "import:\n  copy: no\n  autotag: no\n",
+        encoding="utf-8",
+    )
+
+    def beet(*arguments: str) -> str:
+        command = [sys.executable, "-m", "beets", "-c", str(config), *arguments]
+        result = subprocess.run(
+            command, capture_output=True, text=True, check=False,
+            env={**os.environ, "BEETSDIR": str(tmp_path)},
+        )  # fmt: skip
+        assert result.returncode == 0, result.stderr
+        return result.stdout + result.stderr
+
+    beet("import", "-q", str(music))
+    said = beet("-v", "genres")
+    with service.client() as direct:
+        body = direct.post("/v1/classify", content=(music / "chord.flac").read_bytes()).json()
+    codes = [each["code"] for each in body["reasons"]]
+    written = read_genres(music / "chord.flac")
+    assert written == (() if "NOT_MUSIC" in codes else (body["top_genre"],)), said
+    assert beet("ls", "-f", "$genres", "chord").strip() == "; ".join(written)

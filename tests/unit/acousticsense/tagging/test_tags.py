@@ -5,6 +5,9 @@ from __future__ import annotations
 import io
 import json
 import os
+import subprocess
+import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -257,6 +260,45 @@ def test_the_command_shows_first_then_writes_and_takes_back(
     assert "2 of 2 changes taken back" in said
     assert read_genres(library / "a.flac") == ()
     assert mutagen.File(library / "a.mp3").info.length > 1
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from acousticsense.tagging.journal import Journal
+journal = Journal(Path(sys.argv[1]))
+print("begun", flush=True)
+while True:
+    for genre in ("Folk", "Jazz"):
+        for song in sys.argv[2:]:
+            journal.apply(Path(song), [genre])
+"""
+
+
+def test_kill_9_in_the_middle_damages_no_file_and_leaves_a_journal_that_can_be_used(
+    contents: dict[str, bytes], tmp_path: Path
+) -> None:
+    songs = [tmp_path / f"song.{kind}" for kind in KINDS]
+    for song, kind in zip(songs, KINDS, strict=True):
+        song.write_bytes(contents[kind])
+    before = [samples(song) for song in songs]
+    journal = tmp_path / "journal.jsonl"
+    command = [sys.executable, "-c", KILLED, str(journal), *map(str, songs)]
+    for n_kills in range(1, 6):
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            pause = threading.Event()
+            while not journal.exists() or len(read_journal(journal)) < 17 * n_kills:
+                assert process.poll() is None
+                pause.wait(0.002)
+            process.kill()
+    for song, expected in zip(songs, before, strict=True):
+        assert len(read_genres(song)) <= 1
+        np.testing.assert_array_equal(samples(song), expected)
+    for change in reversed(read_journal(journal)):
+        assert undo(change) in ("", "not changed")
+    assert [read_genres(song) for song in songs] == [()] * len(songs)
 
 
 def test_sidecars_leave_the_files_alone(library: Path, tiny_checkpoint: Path) -> None:

@@ -1,0 +1,1 @@
+"""Tests of the queue for people and of what they say."""
