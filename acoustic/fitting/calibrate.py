@@ -137,7 +137,8 @@ def representative(tracks: Tracks) -> Tracks:
 def _fit(tracks: Tracks, digest: str, labels: LabelSet, config: CalibrationConfig) -> Calibration:
     groups = sorted(set(tracks.groups))
     tracks = representative(tracks)
-    is_unseen = bool(tracks.unseen.all())
+    # tracks of a few collections, such as somebody's own library, stand for others of these
+    is_unseen = bool(tracks.unseen.all()) and tracks.n_collections >= MIN_COLLECTIONS
     weights = collection_weights(tracks) if is_unseen else None
     means, deviations = _usual_logits(tracks) if config.standardise else ((), ())
     tracks = tracks.standardised(means, deviations)

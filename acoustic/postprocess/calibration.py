@@ -80,7 +80,8 @@ class Calibration:
         dataset: what it was fitted on, in words.
         n_tracks: number of tracks it was fitted on.
         n_collections: number of collections of those tracks, none of which the model was trained
-            on; 0 where they are of collections that it was trained on.
+            on; 0 where it was trained on some of them, or where they are too few to stand for
+            others.
         date: ISO date of the fit.
         floor: probability spread evenly over all genres, in [0, 1); 0 is off (the guide's 4.2).
         review_accuracy: target of the review thresholds, or None where none were fitted.

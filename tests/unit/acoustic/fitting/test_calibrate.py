@@ -182,6 +182,15 @@ def test_where_there_are_enough_unseen_collections_only_they_are_fitted_on() -> 
     assert fit_calibration(few, "", LABELS, CalibrationConfig()).n_tracks == 160
 
 
+def test_a_library_of_ones_own_has_prediction_sets_for_tracks_like_it() -> None:
+    tracks = made_tracks(160, temperature=1.0, is_unseen=True)
+    own = replace(tracks, collections=np.full(160, "mine"))
+    fitted = fit_calibration(own, "d", LABELS, CalibrationConfig())
+    assert fitted.n_collections == 0
+    for window in fitted.windows.values():
+        assert window.quantile("lac", 0.9) is not None
+
+
 def test_every_unseen_collection_counts_the_same() -> None:
     """One overconfident collection of 400 tracks among ten of 40 does not set the temperature."""
     small, large = (
