@@ -12,12 +12,17 @@ import logging
 import os
 import tempfile
 import threading
+import time
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
 logger = logging.getLogger(__name__)
+
+UNFINISHED = ".tmp"
+UNFINISHED_AGE_S = 600.0
+"""Seconds after which a file that is still being written is one of a process that died."""
 
 TRIM_TO_RATIO = 0.9
 """A full folder is trimmed to this share of its limit, oldest use first."""
@@ -55,15 +60,19 @@ class CacheConfig:
             raise ValueError("folder_bytes and folder_answer_bytes must be positive")
 
 
-def sealed(content: bytes) -> bytes:
-    """The bytes behind a digest of them."""
-    return hashlib.sha256(content).digest() + content
+def sealed(content: bytes, key: str = "") -> bytes:
+    """The bytes behind a digest of them and of the key that they are kept under."""
+    return _digest(key, content) + content
 
 
-def unsealed(entry: bytes) -> bytes | None:
-    """The bytes that were sealed, or None if they were damaged."""
+def unsealed(entry: bytes, key: str = "") -> bytes | None:
+    """The bytes that were sealed under this key, or None: damaged, or of another entry."""
     digest, content = entry[:DIGEST_BYTES], entry[DIGEST_BYTES:]
-    return content if hashlib.sha256(content).digest() == digest else None
+    return content if _digest(key, content) == digest else None
+
+
+def _digest(key: str, content: bytes) -> bytes:
+    return hashlib.sha256(key.encode() + b"\0" + content).digest()
 
 
 class MemoryCache(Generic[T]):
@@ -89,7 +98,7 @@ class MemoryCache(Generic[T]):
 
     def put(self, key: str, value: T, n_bytes: int) -> None:
         """Keep a value that has n_bytes, unless there is one with this key."""
-        if n_bytes > self._max_bytes:
+        if not 0 < n_bytes <= self._max_bytes:
             return
         with self._lock:
             if key not in self._values:
@@ -98,6 +107,12 @@ class MemoryCache(Generic[T]):
             while self._n_bytes > self._max_bytes:
                 _, (_, n_oldest) = self._values.popitem(last=False)
                 self._n_bytes -= n_oldest
+
+    def remove(self, key: str) -> None:
+        """Forget a value."""
+        with self._lock:
+            if key in self._values:
+                self._n_bytes -= self._values.pop(key)[1]
 
 
 class FolderCache:
@@ -115,7 +130,7 @@ class FolderCache:
         self._folder, self._max_bytes, self._suffix = folder, max_bytes, suffix
         self._lock = threading.Lock()
         self._n_stored = 0
-        folder.mkdir(parents=True, exist_ok=True)
+        self._make_folder()
         self._n_bytes = self._measured()
 
     def get(self, key: str) -> bytes | None:
@@ -125,27 +140,39 @@ class FolderCache:
             entry = path.read_bytes()
         except OSError:
             return None
-        content = unsealed(entry)
-        with contextlib.suppress(OSError):  # a folder that may only be read still serves
-            if content is None:
-                logger.warning("damaged cache entry removed key=%s", key[:12])
-                path.unlink()
-            else:
+        content = unsealed(entry, key)
+        if content is None:
+            self.remove(key)
+        else:
+            with contextlib.suppress(OSError):  # a folder that may only be read still serves
                 os.utime(path)
         return content
+
+    def remove(self, key: str) -> None:
+        """Remove an entry that cannot be used."""
+        logger.warning("unusable cache entry removed key=%s", key[:12])
+        with contextlib.suppress(OSError):
+            self._path(key).unlink()
 
     def put(self, key: str, content: bytes) -> None:
         """Keep some bytes."""
         try:
-            self._store(self._path(key), sealed(content))
+            self._store(self._path(key), sealed(content, key))
         except OSError as error:
             logger.warning("cache folder cannot be written error=%s", error.strerror)
 
     def _path(self, key: str) -> Path:
         return self._folder / f"{key}{self._suffix}"
 
+    def _make_folder(self) -> None:
+        """For this user alone: whoever can write into it decides what is answered."""
+        self._folder.parent.mkdir(parents=True, exist_ok=True)
+        self._folder.mkdir(mode=0o700, exist_ok=True)
+
     def _store(self, path: Path, entry: bytes) -> None:
-        with tempfile.NamedTemporaryFile(dir=self._folder, suffix=".tmp", delete=False) as file:
+        if not self._folder.is_dir():  # somebody has cleaned up
+            self._make_folder()
+        with tempfile.NamedTemporaryFile(dir=self._folder, suffix=UNFINISHED, delete=False) as file:
             try:
                 file.write(entry)
                 file.flush()
@@ -161,6 +188,11 @@ class FolderCache:
                 self._trim()
 
     def _measured(self) -> int:
+        """Bytes of all entries; what dead processes left unfinished is removed."""
+        for path in self._folder.glob(f"*{UNFINISHED}"):
+            with contextlib.suppress(OSError):
+                if time.time() - path.stat().st_mtime > UNFINISHED_AGE_S:
+                    path.unlink()
         return sum(size for _, size, _ in self._entries())
 
     def _trim(self) -> None:

@@ -21,6 +21,7 @@
     │   ├── OverloadedError        overloaded
     │   ├── UnavailableError       unavailable
     │   ├── RequestTimeoutError    timeout
+    │   ├── ModelMismatchError     model_mismatch        stages of two versions met in a rollout
     │   └── ClassificationError    classification_failed the model failed on this one item
     ├── CheckpointError            checkpoint_invalid    a model folder that cannot be used
     └── ConfigError                config_invalid        a configuration that cannot be used
@@ -179,6 +180,12 @@ class RequestTimeoutError(ServiceError):
     """The answer took longer than the limit."""
 
     code = "timeout"
+
+
+class ModelMismatchError(ServiceError):
+    """Two stages of the service have different models, as while one replaces another."""
+
+    code = "model_mismatch"
 
 
 class ClassificationError(ServiceError):

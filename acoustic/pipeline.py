@@ -22,6 +22,7 @@ from acoustic.classify.classifier import Classifier
 from acoustic.classify.engine_config import EngineConfig
 from acoustic.content_cache import CacheConfig
 from acoustic.errors import AcousticError, ClassificationError, InputError, InvalidOptionError
+from acoustic.golden import EFFORT, golden_clip, save_golden
 from acoustic.postprocess.postprocess_config import PostprocessConfig
 from acoustic.postprocess.postprocessor import Postprocessor
 from acoustic.postprocess.rounds import RoundResult, evaluate_in_rounds, merge_rounds
@@ -196,3 +197,20 @@ def _answer(
         return postprocessor.process_round(merge_rounds(evaluated), options)
     except AcousticError as error:
         return error
+
+
+def write_golden(path: Path) -> None:
+    """Store what a checkpoint's own stages make of the golden clip; see `acoustic.golden`.
+
+    Args:
+        path: the checkpoint's folder.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be used.
+    """
+    folder = CheckpointFolder.open(path)
+    windows = Preprocessor.from_folder(folder).process(golden_clip(), EFFORT).log_mel
+    plain = EngineConfig(accelerator="cpu", precision="fp32", backend="eager")
+    engine = Classifier.from_folder(folder, plain).engine
+    save_golden(folder, windows, engine.logits(windows))
+    engine.close()

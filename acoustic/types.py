@@ -126,11 +126,13 @@ class TrackFeatures:
             windows under Ray's 100 KiB inline limit.
         facts: everything else that stage 1 found out.
         timings_ms: milliseconds per step of this stage.
+        model_digest: digest of the checkpoint whose geometry the windows have, "" if nobody said.
     """
 
     log_mel: WindowValues
     facts: TrackFacts
     timings_ms: dict[str, float] = field(default_factory=dict)
+    model_digest: str = ""
 
     @property
     def n_windows(self) -> int:

@@ -10,8 +10,8 @@ from typing import Any
 
 import yaml
 
-from acoustic.checkpoint_folder import CARD_FILE, CheckpointFolder, Manifest
-from acoustic.classify.checkpoint import load_checkpoint, save_checkpoint
+from acoustic.checkpoint_folder import CARD_FILE, Manifest
+from acoustic.classify.checkpoint import save_checkpoint
 from acoustic.classify.foreign import import_vit, load_state
 from acoustic.classify.hub import (
     CONFIG,
@@ -26,6 +26,7 @@ from acoustic.classify.normalise import Scaling
 from acoustic.errors import CheckpointError
 from acoustic.geometry import MelConfig
 from acoustic.labels import GENRES, Label, LabelSet
+from acoustic.pipeline import write_golden
 from acoustic.postprocess.calibration import Calibration, WindowCalibration, save_calibration
 from acoustic.styles import Output, Styles
 from deployments.built_in import GUIDE_FRONT_END, built_in
@@ -105,7 +106,7 @@ def import_checkpoint(source: str, out: Path, options: ImportOptions | None = No
         date=datetime.now(UTC).date().isoformat(),
     )
     save_calibration(out, calibration)
-    load_checkpoint(CheckpointFolder.open(out))
+    write_golden(out)  # loads it, too
     return manifest
 
 

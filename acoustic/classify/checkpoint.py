@@ -137,9 +137,13 @@ def _load_weights(path: Path, sha256: str) -> dict[str, torch.Tensor]:
         )
     try:
         # a half-precision file is widened: the engine chooses the precision
-        return {name: tensor.float() for name, tensor in load(stored).items()}
+        weights = {name: tensor.float() for name, tensor in load(stored).items()}
     except SafetensorError as error:
         raise CheckpointError(f"{path.name} is not a safetensors file: {error}") from error
+    for name, tensor in weights.items():
+        if not torch.isfinite(tensor).all():
+            raise CheckpointError(f"{path.name} has weights that are not finite, in {name}")
+    return weights
 
 
 def _scaling(manifest: Manifest) -> Scaling:

@@ -40,7 +40,7 @@ from acoustic.classify.engine_config import EngineConfig
 from acoustic.classify.normalise import Scaling
 from acoustic.classify.style_head import StyleHead
 from acoustic.classify.vit import VisionTransformer
-from acoustic.errors import ConfigError
+from acoustic.errors import CheckpointError, ConfigError
 from acoustic.types import WindowValues
 
 logger = logging.getLogger(__name__)
@@ -246,7 +246,12 @@ class Engine:
         self._model = prepare(model, self.plan, self.config, len(self._sizes), probe)
         sizes = self._sizes
         for size in sizes if self._is_padded else sizes[:1]:
-            self._run(np.zeros((size, *self.input_shape), self._window_dtype))
+            rows = self._run(np.zeros((size, *self.input_shape), self._window_dtype))
+            if not np.isfinite(rows).all():
+                raise CheckpointError(
+                    f"the model's answer to {size} empty windows is not finite in "
+                    f"{self.plan.precision} on {self.plan.device}"
+                )
 
     def _probe(self) -> WindowValues:
         """Two windows of noise, as the model takes them."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from acoustic.errors import InputError
+from acoustic.errors import InputError, ModelMismatchError
 from acoustic.prediction import Prediction
 from acoustic.types import Descriptors, Quality, TrackFacts, TrackLogits
 
@@ -67,8 +67,14 @@ def merge_rounds(rounds: Sequence[TrackLogits]) -> TrackLogits:
     cancellation are the largest; the tempo is that of the round with the clearest beat.
 
     Args:
-        rounds: at least one, of the same track and model.
+        rounds: at least one, of the same track.
+
+    Raises:
+        ModelMismatchError: they are of different models.
     """
+    digests = sorted({each.model.digest for each in rounds})
+    if len(digests) > 1:
+        raise ModelMismatchError(f"the rounds are of the models {' and '.join(digests)}")
     if len(rounds) == 1:
         return rounds[0]
     weights = np.array([len(each.logits) for each in rounds], float)

@@ -46,8 +46,18 @@ class FeatureCache:
         if features is None and self._folder is not None:
             entry = self._folder.get(key)
             if entry is not None:
-                features = features_from_bytes(entry, content_blake3)
-                self._memory.put(key, features, features.log_mel.nbytes)
+                features = self._usable(key, entry, content_blake3)
+        return features
+
+    def _usable(self, key: str, entry: bytes, content_blake3: str) -> TrackFeatures | None:
+        """The features of an entry; one with a right digest and another inside is removed."""
+        assert self._folder is not None
+        try:
+            features = features_from_bytes(entry, content_blake3)
+        except Exception:  # of whatever kind: it is a miss
+            self._folder.remove(key)
+            return None
+        self._memory.put(key, features, features.log_mel.nbytes)
         return features
 
     def put(self, effort: Effort, features: TrackFeatures, round_number: int = 0) -> None:
@@ -76,7 +86,11 @@ def features_to_bytes(features: TrackFeatures) -> bytes:
 
 
 def features_from_bytes(entry: bytes, content_blake3: str) -> TrackFeatures:
-    """The features that `features_to_bytes` wrote."""
+    """The features that `features_to_bytes` wrote.
+
+    Raises:
+        Exception: of any kind, where the bytes are others.
+    """
     file = io.BytesIO(entry)
     log_mel = np.load(file, allow_pickle=False)
     facts = json.loads(np.load(file, allow_pickle=False).tobytes())
@@ -87,6 +101,10 @@ def features_from_bytes(entry: bytes, content_blake3: str) -> TrackFeatures:
         descriptors=Descriptors(**facts.pop("descriptors")),
         **facts,
     )
+    if log_mel.ndim != 3 or len(log_mel) != len(restored.segments) or not log_mel.size:
+        raise ValueError(f"windows of shape {log_mel.shape} for {len(restored.segments)} segments")
+    if log_mel.dtype not in (np.uint8, np.float16) or not np.isfinite(log_mel).all():
+        raise ValueError(f"windows of type {log_mel.dtype}, or not finite")
     return TrackFeatures(
         log_mel=log_mel, facts=replace(restored, content_blake3=content_blake3, cached=True)
     )

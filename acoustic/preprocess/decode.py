@@ -12,12 +12,14 @@ that would exceed it.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import BinaryIO, cast
 
-from acoustic.errors import AudioDecodeError
+from acoustic.errors import AcousticError, AudioDecodeError
 from acoustic.preprocess.containers.layout import (
     IGNORED_RATIO,
     MP2,
@@ -36,6 +38,8 @@ from acoustic.preprocess.ranged_file import RangedFile, RangesUnavailableError
 from acoustic.preprocess.reader import AudioReader
 from acoustic.preprocess.waveform import ChannelPowers, Waveform
 from acoustic.types import AudioInfo, Segment
+
+logger = logging.getLogger(__name__)
 
 COMPLETE_RATIO = 0.8
 """Audio that ends before this share of its stated length is damaged, not just rounded."""
@@ -61,7 +65,27 @@ def open_audio(data: bytes, limits: DecodeLimits | None = None) -> AudioReader:
         AudioDecodeError: the header cannot be read, there is no audio, or much less than stated.
         AudioTooLongError: the track is longer than the limit.
     """
-    guard = DecodeGuard(limits or DecodeLimits())
+    with decoder_errors():
+        return _open_streams(data, DecodeGuard(limits or DecodeLimits()))
+
+
+@contextmanager
+def decoder_errors() -> Iterator[None]:
+    """Whatever a decoder raises about a file is an error of that file, and of no other.
+
+    Raises:
+        AudioDecodeError: in place of any exception that is none of ours.
+    """
+    try:
+        yield
+    except (AcousticError, RangesUnavailableError, MemoryError):
+        raise
+    except Exception as error:
+        logger.warning("a decoder failed in a way of its own", exc_info=True)
+        raise AudioDecodeError("the audio cannot be decoded") from error
+
+
+def _open_streams(data: bytes, guard: DecodeGuard) -> AudioReader:
     streams = _without_stump(read_layout(data), len(data), guard)
     has_av = importlib.util.find_spec("av") is not None
     for stream in streams:

@@ -215,7 +215,8 @@ class AvReader:
 
 def _check_codec(stream: Any, container: str) -> None:
     """Only listed codecs: an unknown one costs memory and time that nobody has measured."""
-    codec = stream.codec_context.codec
+    # PyAV's streams of a codec that FFmpeg does not know have no context
+    codec = getattr(getattr(stream, "codec_context", None), "codec", None)
     name = codec.canonical_name if codec is not None else "unknown"
     if name not in CODECS:
         raise UnsupportedAudioError(

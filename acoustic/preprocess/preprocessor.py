@@ -18,11 +18,10 @@ from acoustic.errors import (
     InvalidOptionError,
     SilentAudioError,
 )
-from acoustic.example import example_wav
 from acoustic.geometry import MelConfig
 from acoustic.levels import quantise
 from acoustic.preprocess.cache import FeatureCache
-from acoustic.preprocess.decode import RangedReader, open_audio, read_complete
+from acoustic.preprocess.decode import RangedReader, decoder_errors, open_audio, read_complete
 from acoustic.preprocess.descriptors import describe
 from acoustic.preprocess.downmix import Decoded, read_mono
 from acoustic.preprocess.enhance import EnhanceConfig, enhance
@@ -164,11 +163,6 @@ class Preprocessor:
             reader = RangedReader(file, self.config.limits)
         return self._extract(reader, effort, round_number, "", timer)
 
-    def warm_up(self) -> None:
-        """Process a made-up sound once; nothing enters the cache."""
-        reader = open_audio(example_wav(), self.config.limits)
-        self._extract(reader, "fast", 0, "", StageTimer())
-
     def _extract(
         self,
         reader: AudioReader,
@@ -257,7 +251,8 @@ class Preprocessor:
     def _decode(self, reader: AudioReader, segments: Sequence[Segment]) -> Decoded:
         """Decode segments, mixed down so that channels of opposite phase do not cancel."""
         read = partial(read_complete, reader)
-        return read_mono(read, segments, reader.info.channels, self.config.silence_db)
+        with decoder_errors():
+            return read_mono(read, segments, reader.info.channels, self.config.silence_db)
 
     def _audible(self, windows: list[_Window]) -> list[_Window]:
         """The windows above the silence limit: silence must not vote."""
@@ -280,7 +275,9 @@ class Preprocessor:
         limit_db, duration_s = self.config.silence_db, reader.info.duration_s or 0.0
         if round_number:
             raise SilentAudioError("the windows of this round are silent")
-        found = find_sound(reader, self.config.mel.window_s, WINDOWS_BY_EFFORT[effort], limit_db)
+        with decoder_errors():
+            n_windows = WINDOWS_BY_EFFORT[effort]
+            found = find_sound(reader, self.config.mel.window_s, n_windows, limit_db)
         decoded = self._decode(reader, found.segments)
         windows = [self._fit(s, w) for s, w in zip(found.segments, decoded.waveforms, strict=True)]
         if not self._audible(windows):

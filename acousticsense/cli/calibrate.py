@@ -74,6 +74,7 @@ def fit(
     from acoustic.fitting.held_out import open_held_out
     from acoustic.fitting.references import find_references
     from acoustic.fitting.tracks import evaluate_clips
+    from acoustic.pipeline import write_golden
     from acoustic.postprocess.calibration import save_calibration
 
     with settings():
@@ -92,6 +93,7 @@ def fit(
     if neighbours is not None:
         save_neighbours(checkpoint, neighbours, folder.digest)
     save_calibration(checkpoint, fitted)
+    write_golden(checkpoint)
     for n, each in fitted.windows.items():
         typer.echo(
             f"{n} windows: temperature {each.temperature:.3f}, NLL {each.nll:.3f}, review below "

@@ -125,6 +125,7 @@ def _train(
     from acoustic.data.dataset import read_dataset
     from acoustic.data.groups import refuse_trained_on
     from acoustic.data.outliers import read_outliers
+    from acoustic.pipeline import write_golden
     from acoustic.training.job import train_checkpoint
 
     out, seed = job.out, job.recipe.seed
@@ -138,6 +139,7 @@ def _train(
     outliers = read_outliers(not_music, job.geometry, "train") if not_music else []
     with _interruptible(out):
         train_checkpoint(dataset, outliers, job, on_report=_print_report)
+        write_golden(out)
         if calibrate and can_calibrate:
             fit(
                 out,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -23,6 +24,7 @@ from starlette.routing import Route
 from acoustic.errors import (
     AcousticError,
     InvalidRequestError,
+    ServiceError,
     SourceForbiddenError,
 )
 from acoustic.example import example_wav
@@ -58,6 +60,8 @@ from deployments.http.page import page_routes
 from deployments.http.spectrogram import spectrogram_reply
 from deployments.http.uploads import Upload, read_uploads
 
+logger = logging.getLogger(__name__)
+
 AUDIO_FIELD, URI_FIELD = "audio", "uri"
 EXAMPLE_S = 10.0
 MAX_JSON_MARKS = 64
@@ -90,7 +94,7 @@ class Service(Protocol):
     def models(self) -> list[dict[str, Any]]:
         """The models that requests may name."""
 
-    def config(self) -> dict[str, Any]:
+    async def config(self) -> dict[str, Any]:
         """The effective configuration, without secrets."""
 
 
@@ -212,6 +216,9 @@ class _Handlers:
             return await self._service.classify(upload.data, replace(options, file=upload.name))
         except AcousticError as error:
             return error
+        except Exception:  # an edge: one file never costs the others their answers
+            logger.exception("a file of a form failed")
+            return ServiceError("the service failed on this file")
 
     async def hub(self, request: Request) -> Response:
         """Hugging Face's task audio-classification."""
@@ -272,7 +279,7 @@ class _Handlers:
         return json_reply({"models": self._service.models()})
 
     async def config(self, request: Request) -> Response:
-        return json_reply(self._service.config())
+        return json_reply(await self._service.config())
 
     async def stats(self, request: Request) -> Response:
         return json_reply(await self._service.stats())

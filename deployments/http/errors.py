@@ -45,6 +45,7 @@ STATUS_BY_CODE = {
     "classification_failed": 500,
     "source_unavailable": 502,
     "unavailable": 503,
+    "model_mismatch": 503,
     "timeout": 504,
 }
 """HTTP status of every error code; a test checks that no error class is missing."""

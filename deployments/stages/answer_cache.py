@@ -70,7 +70,13 @@ class AnswerCache:
                 self._memory.put(key, entry, len(entry))
         if entry is None:
             return None
-        answer = prediction_of_json(entry)
+        try:
+            answer = prediction_of_json(entry)
+        except ValueError:  # of another release, or made up
+            self._memory.remove(key)
+            if self._folder is not None:
+                self._folder.remove(key)
+            return None
         return replace(answer, file=options.file, cached=True, timings_ms={})
 
     async def put(self, options: RequestOptions, answer: Prediction) -> None:

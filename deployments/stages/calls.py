@@ -26,6 +26,7 @@ from ray.serve.handle import DeploymentHandle, DeploymentResponse
 from acoustic.errors import (
     AcousticError,
     InputError,
+    ModelMismatchError,
     OverloadedError,
     ServiceError,
     UnavailableError,
@@ -46,6 +47,9 @@ LATE_S = 1.0
 """Seconds after which an answer is late: the stages before the last are then looked at too."""
 
 REPLICA_GONE = (RayActorError, ObjectLostError, ReplicaUnavailableError)
+
+MISMATCH_PAUSE_S = 0.5
+"""Seconds before an attempt after replicas of two versions met: a rollout takes a moment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,21 +223,38 @@ async def ask_with_retry(
         except OverloadedError as error:
             error.retry_after_s = retry_after_s
             raise
+        except ModelMismatchError as error:
+            logger.warning("two versions of the model met attempt=%d: %s", attempt, error.message)
+            await asyncio.sleep(MISMATCH_PAUSE_S)
         except REPLICA_GONE as error:
             logger.warning("replica died attempt=%d error=%s", attempt, type(error).__name__)
-    raise UnavailableError("a stage died while processing this request; try again")
+    raise UnavailableError(
+        "a stage died while processing this request, or was replaced by another version; try again"
+    )
 
 
 async def _outcome(*chain: DeploymentResponse) -> Any:
     """Result of the last of some calls that pass on their results; if one fails, all end."""
     try:
-        return await _last_result(*chain)
+        return _raised(await _last_result(*chain))
     except asyncio.CancelledError:
         _cancel(*chain)
         raise
-    except (RayError, RayServeException) as error:
+    except InputError:
+        raise
+    except Exception as error:  # over gRPC, Serve raises what a stage raised as it is
         _cancel(*chain)
         raise _translated(error) from error
+
+
+def _raised(result: Any) -> Any:
+    """A stage's result; the error of the input that it returned is raised.
+
+    Serve would write a traceback for an error that a stage raises, and a bad file is no failure.
+    """
+    if isinstance(result, InputError):
+        raise result
+    return result
 
 
 async def _last_result(*chain: DeploymentResponse) -> Any:
@@ -253,6 +274,13 @@ async def _last_result(*chain: DeploymentResponse) -> Any:
         return await waiting
     finally:
         waiting.cancel()
+        waiting.add_done_callback(_retrieved)
+
+
+def _retrieved(task: asyncio.Future[Any]) -> None:
+    """Look at the error of a task that nobody waits for: asyncio would log it."""
+    if not task.cancelled():
+        task.exception()
 
 
 async def _result(response: DeploymentResponse) -> Any:
@@ -267,7 +295,7 @@ def _cancel(*chain: DeploymentResponse) -> None:
 
 
 def _translated(error: Exception) -> Exception:
-    """AcousticError for an error of a stage or of Serve; a lost replica is left as it is."""
+    """AcousticError for any error of a stage or of Serve; a lost replica is left as it is."""
     cause: Exception = error.cause if isinstance(error, RayTaskError) else error
     if isinstance(cause, RayTaskError):
         return _translated(cause)
@@ -279,5 +307,5 @@ def _translated(error: Exception) -> Exception:
         return UnavailableError("a stage of the service is not available; try again later")
     if isinstance(cause, (AcousticError, *REPLICA_GONE)):
         return cause
-    logger.error("a stage failed: %s", error)
+    logger.error("a stage failed: %s: %s", type(error).__name__, error)
     return ServiceError("a stage of the service failed")

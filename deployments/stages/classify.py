@@ -11,7 +11,13 @@ from ray import serve
 from acoustic.checkpoint_folder import CheckpointFolder
 from acoustic.classify.classifier import Classifier
 from acoustic.classify.engine_config import EngineConfig
-from acoustic.errors import AcousticError, ClassificationError
+from acoustic.errors import (
+    AcousticError,
+    ClassificationError,
+    InputError,
+    ModelMismatchError,
+)
+from acoustic.golden import check_logits
 from acoustic.types import TrackFeatures, TrackLogits
 from deployments.stages.autoscaling import WINDOWS
 from deployments.stages.coalescer import Coalescer
@@ -38,7 +44,9 @@ class Classify:
 
     def __init__(self, checkpoint: Path, config: EngineConfig) -> None:
         use_serve_logger()
-        self._classifier = Classifier.from_folder(CheckpointFolder.open(checkpoint), config)
+        folder = CheckpointFolder.open(checkpoint)
+        self._classifier = Classifier.from_folder(folder, config)
+        check_logits(folder, self._classifier.engine.logits)
         self._coalescer: Coalescer[TrackFeatures, TrackLogits] = Coalescer(
             self._classifier.classify,
             lambda track: track.n_windows,
@@ -51,12 +59,18 @@ class Classify:
         # the decorator ran before the config was known; Serve rejects a track above this size
         self._collect.set_max_batch_size(config.batch_sizes[-1])
 
-    async def __call__(self, features: TrackFeatures) -> TrackLogits:
-        """Logits of one track.
+    async def __call__(self, features: TrackFeatures | InputError) -> TrackLogits | InputError:
+        """Logits of one track; or why stage 1 has no windows of it.
 
         Raises:
+            ModelMismatchError: the windows are for another model.
             ClassificationError: the model failed on this track, even when it ran alone.
         """
+        if isinstance(features, InputError):
+            return features
+        digest = self._classifier.manifest.digest
+        if features.model_digest != digest:
+            raise ModelMismatchError(f"windows for {features.model_digest} met the model {digest}")
         result: TrackLogits | Exception = await self._collect(features)
         if isinstance(result, AcousticError):
             raise result

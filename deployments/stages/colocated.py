@@ -65,8 +65,8 @@ class Colocated:
         data: bytes | npt.NDArray[np.uint8],
         options: RequestOptions,
         content_blake3: str = "",
-    ) -> Prediction:
-        """Answer about one file: one round, and for effort auto further ones.
+    ) -> Prediction | InputError:
+        """Answer about one file: one round, and for effort auto further ones; or why there is none.
 
         Args:
             data: content of an audio file; (n,) uint8 where it came through the object store.
@@ -74,14 +74,13 @@ class Colocated:
             content_blake3: digest of the content, "" if it is not known.
 
         Raises:
-            InputError: the file cannot be classified.
             ClassificationError: the model failed on it.
         """
         content = data if isinstance(data, bytes) else data.tobytes()
         loop = asyncio.get_running_loop()
         rounds = evaluate_in_rounds()
         number = next(rounds)
-        evaluated: list[TrackLogits] = []
+        evaluated: list[TrackLogits | InputError] = []
         outcome: RoundResult | InputError
         while True:
             try:
@@ -91,22 +90,28 @@ class Colocated:
                 )  # fmt: skip
                 evaluated.append(await self._classify(features))
                 outcome = await self._postprocess(options, *evaluated)
-            except InputError as error:
+            except InputError as error:  # an option that the model cannot have
                 outcome = error
             try:
                 number = rounds.send(outcome)
             except StopIteration as end:
                 prediction: Prediction = end.value
                 return prediction
+            except InputError as error:
+                return error
 
     async def features(
         self, data: bytes | npt.NDArray[np.uint8], effort: Effort, content_blake3: str = ""
-    ) -> TrackFeatures:
+    ) -> TrackFeatures | InputError:
         """What stage 1 makes of one file, in the first round; see `Preprocess.__call__`."""
         content = data if isinstance(data, bytes) else data.tobytes()
         return await asyncio.get_running_loop().run_in_executor(
             self._decoders, self._preprocess, content, effort, 0, content_blake3
         )
+
+    async def settings(self) -> tuple[PostprocessConfig, str]:
+        """See `Postprocess.settings`."""
+        return await self._postprocess.settings()
 
     async def record_autoscaling_stats(self) -> dict[str, float]:
         """Windows in flight and the CPU share; Serve calls this to autoscale."""

@@ -60,6 +60,9 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
+CLIENT_GONE = "client_gone"
+"""Counted where a caller went away before the answer."""
+
 READY_TIMEOUT_S = 5.0
 SETTINGS_TIMEOUT_S = 1.0
 SETTINGS_AGE_S = 1.0
@@ -177,6 +180,9 @@ class Ingress:
             yield
         except AcousticError as error:
             self._metrics.count_error(error.code)
+            raise
+        except asyncio.CancelledError:
+            self._metrics.count_error(CLIENT_GONE)
             raise
 
     def _chain_of(self, name: str) -> Chain:
@@ -304,13 +310,28 @@ class Ingress:
         """The models that requests may name; the first answers by default."""
         return [chain.to_dict() for chain in self._chains.values()]
 
-    def config(self) -> dict[str, Any]:
-        """The effective settings, and the licences of the models."""
+    async def config(self) -> dict[str, Any]:
+        """The settings in force, and the licences of the models.
+
+        Those of stage 3 are asked for, because they change without a restart; where it does not
+        answer, they are those of the file.
+        """
         licences = {
             each["name"]: {k: each[k] for k in ("licence", "non_commercial")}
             for each in self.models()
         }
-        return {**self._config.to_public_dict(), "licences": licences}
+        config, rejected = self._config, None
+        try:
+            async with asyncio.timeout(READY_TIMEOUT_S):
+                live, rejected = await self._chains[""].calls.last.settings.remote()
+            config = replace(config, postprocess=live)
+        except (TimeoutError, RayError, RayServeException) as error:
+            logger.warning("stage 3 does not say its settings error=%s", type(error).__name__)
+        return {
+            **config.to_public_dict(),
+            "settings_rejected": rejected,
+            "licences": licences,
+        }
 
     async def _facts(self) -> dict[str, dict[str, object]]:
         """Facts of one replica of each stage; those of further models as "classify-NAME"."""

@@ -7,8 +7,10 @@ import os
 from pathlib import Path
 from typing import Any
 
+from ray.serve import metrics
+
 from acoustic.checkpoint_folder import CheckpointFolder
-from acoustic.errors import ConfigError
+from acoustic.errors import ConfigError, InputError, ModelMismatchError
 from acoustic.postprocess.postprocess_config import PostprocessConfig
 from acoustic.postprocess.postprocessor import Postprocessor
 from acoustic.postprocess.rounds import RoundResult, merge_rounds
@@ -34,35 +36,60 @@ class Postprocess:
         self._config = config
         self._postprocessor = Postprocessor.from_folder(CheckpointFolder.open(checkpoint), config)
         self._resources = ResourceMetrics()
-        self._is_configured = False
+        self._rejected = ""
+        self._is_rejected = metrics.Gauge(
+            "acousticsense_settings_rejected",
+            description="1 while the settings of user_config were refused and older ones are used.",
+        )
 
     def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Apply new settings without a restart; Serve calls this at the start and on every change.
 
-        An unknown field or a value out of range is logged and the old settings stay: Serve would
-        answer an exception by ending the replica, and with it the service.
+        Nothing is raised: Serve would end the replica, start another one with the same settings,
+        and so on until there is none. What cannot be used is logged, the old settings stay, or
+        those of the file in a new replica, and /v1/config and a metric say so.
 
         Args:
             user_config: fields of PostprocessConfig to override; {} restores the file's settings.
-
-        Raises:
-            ConfigError: the settings that the replica starts with are wrong.
         """
         try:
             config = merge_config(self._config, user_config)
-        except ConfigError as error:
-            if not self._is_configured:
-                raise
-            logger.error("postprocess settings rejected, the old ones stay: %s", error.message)
-            return
-        self._is_configured = True
-        self._postprocessor = self._postprocessor.with_config(config)
-        logger.info("postprocess settings changed keys=%s", sorted(user_config))
+            self._postprocessor = self._postprocessor.with_config(config)
+        except Exception as error:
+            self._rejected = error.message if isinstance(error, ConfigError) else str(error)
+            logger.error("postprocess settings rejected, the old ones stay: %s", self._rejected)
+        else:
+            self._rejected = ""
+            logger.info("postprocess settings changed keys=%s", sorted(user_config))
+        self._is_rejected.set(bool(self._rejected))
 
-    async def __call__(self, options: RequestOptions, *rounds: TrackLogits) -> RoundResult:
-        """Prediction of one track from its logits of one or more rounds."""
-        return self._postprocessor.process_round(merge_rounds(rounds), options)
+    async def __call__(
+        self, options: RequestOptions, *rounds: TrackLogits | InputError
+    ) -> RoundResult | InputError:
+        """Prediction of one track from its logits of one or more rounds.
+
+        The error of the last round, if it has no logits.
+
+        Raises:
+            ModelMismatchError: the logits are of another model than the calibration.
+        """
+        last = rounds[-1]
+        if isinstance(last, InputError):
+            return last
+        track = merge_rounds([each for each in rounds if not isinstance(each, InputError)])
+        digest = self._postprocessor.calibration.checkpoint_digest
+        if track.model.digest != digest:
+            raise ModelMismatchError(f"logits of {track.model.digest} met answers of {digest}")
+        return self._postprocessor.process_round(track, options)
 
     async def facts(self) -> dict[str, object]:
-        """Process id of this replica, for /v1/stats and tests, and the digest of its settings."""
-        return {"pid": os.getpid(), "settings_digest": self._postprocessor.digest}
+        """Process id of this replica, for /v1/stats and tests, and its settings."""
+        return {
+            "pid": os.getpid(),
+            "settings_digest": self._postprocessor.digest,
+            "settings_rejected": self._rejected,
+        }
+
+    async def settings(self) -> tuple[PostprocessConfig, str]:
+        """The settings in force, and why newer ones were refused, "" if they were not."""
+        return self._postprocessor.config, self._rejected

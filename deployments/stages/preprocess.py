@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ import numpy.typing as npt
 
 from acoustic.checkpoint_folder import CheckpointFolder
 from acoustic.content_cache import CacheConfig
+from acoustic.errors import InputError
+from acoustic.golden import EFFORT, check_windows, golden_clip
 from acoustic.preprocess.preprocessor import PreprocessConfig, Preprocessor
 from acoustic.request import Effort
 from acoustic.resources import give_memory_back
@@ -38,8 +41,11 @@ class Preprocess:
     def __init__(self, checkpoint: Path, config: PreprocessConfig, cache: CacheConfig) -> None:
         use_serve_logger()
         folder = CheckpointFolder.open(checkpoint)
+        self._model_digest = folder.digest
         self._preprocessor = Preprocessor.from_folder(folder, config, cache)
-        self._preprocessor.warm_up()
+        windows = self._preprocessor.process(golden_clip(), EFFORT).log_mel  # it is warm then, too
+        if not config.enhance.is_on:
+            check_windows(folder, windows)
         self._resources = ResourceMetrics()
         self._cpu_share = CpuShare()
 
@@ -49,21 +55,21 @@ class Preprocess:
         effort: Effort,
         round_number: int = 0,
         content_blake3: str = "",
-    ) -> TrackFeatures:
-        """Features of one file, or of one of its rounds with effort auto.
+    ) -> TrackFeatures | InputError:
+        """Features of one file, or of one of its rounds with effort auto; or why there are none.
 
         Args:
             data: content of an audio file; (n,) uint8 where it came through the object store.
             effort: how many windows are evaluated.
             round_number: number of the round, from 0.
             content_blake3: digest of the content, "" if it is not known.
-
-        Raises:
-            InputError: the file cannot be classified.
         """
         content = data if isinstance(data, bytes) else data.tobytes()
         try:
-            return self._preprocessor.process(content, effort, round_number, content_blake3)
+            found = self._preprocessor.process(content, effort, round_number, content_blake3)
+            return replace(found, model_digest=self._model_digest)
+        except InputError as error:
+            return error  # as a value: see `calls`
         finally:
             if len(content) >= TRIMMED_BYTES:
                 give_memory_back()

@@ -9,6 +9,8 @@ from typing import Any
 from ray.exceptions import RayError, RayTaskError
 from ray.serve.exceptions import BackPressureError
 
+from acoustic.postprocess.postprocess_config import PostprocessConfig
+
 
 class Response:
     """Fake of a DeploymentResponse: arguments that are responses are awaited first.
@@ -66,6 +68,7 @@ class Handle:
         self.calls: list[tuple[Any, ...]] = []
         self.responses: list[Response] = []
         self.facts_work: Callable[[], Any] = lambda: {"pid": 1, "settings_digest": "d"}
+        self.settings_work: Callable[[], Any] = lambda: (PostprocessConfig(), "")
         self.by_reference: list[bool] = []
 
     def remote(self, *arguments: Any) -> Response:
@@ -77,6 +80,11 @@ class Handle:
         """The same handle; notes how a call is sent."""
         self.by_reference.append(_by_reference)
         return self
+
+    @property
+    def settings(self) -> Any:
+        """Settings in force, as of stage 3."""
+        return Handle(self.settings_work)
 
     @property
     def facts(self) -> Any:

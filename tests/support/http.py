@@ -73,7 +73,7 @@ class InProcess:
     def labels(self, model: str = "") -> list[dict[str, object]]:
         return [label.to_dict() for label in self.pipeline.classifier.manifest.labels.labels]
 
-    def config(self) -> dict[str, Any]:
+    async def config(self) -> dict[str, Any]:
         return {"checkpoint": "tiny"}
 
 

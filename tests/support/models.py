@@ -11,6 +11,7 @@ from acoustic.classify.normalise import Scaling
 from acoustic.classify.vit import VisionTransformer, VitConfig
 from acoustic.geometry import MelConfig
 from acoustic.labels import GENRES
+from acoustic.pipeline import write_golden
 from acoustic.postprocess.calibration import Calibration, WindowCalibration, save_calibration
 from acoustic.postprocess.conformal import SET_METHODS
 from acoustic.types import Descriptors
@@ -65,4 +66,5 @@ def save_tiny_checkpoint(folder: Path) -> Path:
         review_accuracy=0.8,
     )
     save_calibration(folder, calibration)
+    write_golden(folder)
     return folder

@@ -11,8 +11,10 @@ import pytest
 import torch
 
 from acoustic.checkpoint_folder import CheckpointFolder
-from acoustic.classify.checkpoint import load_checkpoint
+from acoustic.classify.checkpoint import load_checkpoint, save_checkpoint
+from acoustic.classify.normalise import Scaling
 from acoustic.errors import CheckpointError
+from acoustic.geometry import MelConfig
 from acoustic.labels import GENRES
 from acoustic.postprocess.calibration import load_calibration
 from tests.support.models import tiny_model
@@ -92,3 +94,15 @@ def test_a_flipped_bit_in_the_weights_is_noticed(folder: Path) -> None:
     path.write_bytes(data)
     with pytest.raises(CheckpointError, match="SHA-256"):
         load_checkpoint(CheckpointFolder.open(folder))
+
+
+def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    model = tiny_model()
+    with torch.no_grad():
+        model.head.bias[3] = torch.nan
+    save_checkpoint(
+        tmp_path, name="nan", version="0", model=model, labels=GENRES, mel=MelConfig(),
+        scaling=Scaling(),
+    )  # fmt: skip
+    with pytest.raises(CheckpointError, match=r"not finite, in head\.bias"):
+        load_checkpoint(CheckpointFolder.open(tmp_path))

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from acoustic.content_cache import CacheConfig
-from acoustic.preprocess.cache import FeatureCache
+from acoustic.content_cache import CacheConfig, sealed
+from acoustic.preprocess.cache import FeatureCache, features_to_bytes
 from acoustic.types import AudioInfo, Quality, Segment, TrackFacts, TrackFeatures
 from tests.support.models import DESCRIPTORS
 
@@ -104,6 +105,66 @@ def test_a_damaged_entry_is_a_miss_and_goes_away(tmp_path: Path, damage: str) ->
     }[damage]()
     assert FeatureCache(config, "d").get(features(1).facts.content_blake3, "fast") is None
     assert not path.exists()
+
+
+def test_an_entry_under_the_name_of_another_is_a_miss(tmp_path: Path) -> None:
+    config = CacheConfig(folder=str(tmp_path), memory_bytes=0)
+    cache = FeatureCache(config, "d")
+    cache.put("fast", features(1))
+    (first,) = tmp_path.glob("*.npy")
+    cache.put("fast", features(2))
+    (second,) = set(tmp_path.glob("*.npy")) - {first}
+    second.write_bytes(first.read_bytes())
+    assert cache.get(features(2).facts.content_blake3, "fast") is None
+    assert not second.exists()
+    check_equal(cache.get(features(1).facts.content_blake3, "fast"), features(1))
+
+
+BAD = {
+    "no spectrogram": lambda: b"",
+    "one array": lambda: features_to_bytes(features(1))[:5000],
+    "other facts": lambda: features_to_bytes(features(1)).replace(
+        b"silence_ratio", b"silence_ratia"
+    ),
+    "too few windows": lambda: features_to_bytes(
+        replace(features(1), log_mel=features(1).log_mel[:1])
+    ),
+    "no windows": lambda: features_to_bytes(
+        replace(features(1), log_mel=np.zeros((0, 128, 144), np.uint8))
+    ),
+    "other numbers": lambda: features_to_bytes(
+        replace(features(1), log_mel=np.full((2, 128, 144), np.nan, np.float16))
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_a_right_digest_with_another_inside_is_a_miss_and_goes_away(
+    tmp_path: Path, kind: str
+) -> None:
+    config = CacheConfig(folder=str(tmp_path))
+    FeatureCache(config, "d").put("fast", features(1))
+    (path,) = tmp_path.glob("*.npy")
+    path.write_bytes(sealed(BAD[kind](), path.stem))
+    assert FeatureCache(config, "d").get(features(1).facts.content_blake3, "fast") is None
+    assert not path.exists()
+
+
+def test_the_folder_is_private_made_again_and_swept(tmp_path: Path) -> None:
+    folder = tmp_path / "cache"
+    config = CacheConfig(folder=str(folder), memory_bytes=0)
+    cache = FeatureCache(config, "d")
+    assert folder.stat().st_mode & 0o777 == 0o700
+    shutil.rmtree(folder)
+    cache.put("fast", features(1))
+    assert folder.stat().st_mode & 0o777 == 0o700
+    check_equal(cache.get(features(1).facts.content_blake3, "fast"), features(1))
+    left, young = folder / "left.tmp", folder / "young.tmp"
+    for path in (left, young):
+        path.write_bytes(b"half")
+    os.utime(left, (1, 1))
+    FeatureCache(config, "d")
+    assert (left.exists(), young.exists()) == (False, True)
 
 
 def test_the_folder_is_bounded(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from starlette.testclient import TestClient
 from acoustic import errors
 from acoustic.errors import AcousticError
 from acoustic.pipeline import Pipeline
+from acoustic.prediction import Prediction
 from acoustic.request import RequestOptions
 from deployments.config import HttpConfig
 from deployments.http.api import create_app
@@ -40,6 +41,23 @@ def test_raw_body(client: TestClient, pipeline: Pipeline) -> None:
     ).to_dict()
     assert without_timings(response.json()) == without_timings(expected)
     assert "inference;dur=" in response.headers["server-timing"]
+
+
+def test_a_bug_at_one_file_of_a_form_costs_the_others_nothing(pipeline: Pipeline) -> None:
+    class Buggy(InProcess):
+        async def classify(self, data: bytes, options: RequestOptions) -> Prediction:
+            if options.file == "bad.webm":
+                raise AttributeError("rate")
+            return await super().classify(data, options)
+
+    files = [("file", ("bad.webm", OTHER_WAV)), ("file", ("good.wav", WAV))]
+    with TestClient(create_app(Buggy(pipeline), HttpConfig())) as client:
+        response = client.post("/v1/classify", files=files)
+    bad, good = response.json()["results"]
+    assert bad == {
+        "file": "bad.webm", "error": {"code": "service_error", "message": "internal error"},
+    }  # fmt: skip
+    assert good["top_genre"]
 
 
 def test_what_the_model_sees(client: TestClient, pipeline: Pipeline) -> None:

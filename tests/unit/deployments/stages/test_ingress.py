@@ -19,12 +19,13 @@ from ray.serve.exceptions import (
     ReplicaUnavailableError,
 )
 
-from acoustic.content_cache import CacheConfig
+from acoustic.content_cache import CacheConfig, sealed
 from acoustic.errors import (
     AcousticError,
     AudioTooShortError,
     ClassificationError,
     InvalidOptionError,
+    ModelMismatchError,
     OverloadedError,
     RequestTimeoutError,
     ServiceError,
@@ -226,6 +227,41 @@ def test_a_death_that_serve_wraps_is_retried_too(graph: Graph) -> None:
     assert len(graph.preprocess.calls) == 2
 
 
+def test_a_bug_of_a_stage_is_an_error_of_the_service(graph: Graph) -> None:
+    def broken(*_: Any) -> None:
+        raise AttributeError("rate")
+
+    for stage in (graph.preprocess, graph.classify, graph.postprocess):
+        before, stage.work = stage.work, broken
+        with pytest.raises(ServiceError):
+            graph.run()
+        stage.work = before
+    assert graph.requests() == {"service_error": 3}
+
+
+def test_an_error_that_a_stage_returns_is_the_callers(graph: Graph) -> None:
+    returned = SilentAudioError("silence")
+    graph.preprocess.work = lambda *_: returned
+    graph.classify.work = graph.postprocess.work = lambda *arguments: arguments[-1]
+    with pytest.raises(SilentAudioError, match="silence"):
+        graph.run()
+    with pytest.raises(SilentAudioError, match="silence"):
+        asyncio.run(graph.ingress.log_mel(WAV, RequestOptions()))
+    assert graph.requests() == {"silent_audio": 2}
+
+
+def test_stages_of_two_versions_are_tried_again_then_refused(
+    graph: Graph, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calls, "MISMATCH_PAUSE_S", 0.0)
+    mismatch = ModelMismatchError("a met b")
+    graph.postprocess.work = fail_times(graph.postprocess.work, mismatch)
+    assert graph.run().top_genre
+    graph.classify.work = fail_times(graph.classify.work, *[mismatch] * N_ATTEMPTS)
+    with pytest.raises(UnavailableError, match="replaced by another version"):
+        graph.run()
+
+
 def test_a_retry_in_a_later_round_begins_with_the_first(graph: Graph) -> None:
     n_calls = 0
     process = graph.preprocess.work
@@ -322,7 +358,7 @@ def test_a_caller_that_leaves_cancels_the_stages(graph: Graph) -> None:
     asyncio.run(scenario())
     assert graph.preprocess.responses[0].is_cancelled
     assert graph.classify.responses[0].is_cancelled
-    assert graph.requests() == {}, "neither an answer nor an error"
+    assert graph.requests() == {"client_gone": 1}, "neither an answer nor an error"
 
 
 def test_the_service_is_ready_when_every_stage_responds(graph: Graph) -> None:
@@ -366,12 +402,24 @@ def test_a_request_may_name_a_model(graph: Graph) -> None:
         graph.run(RequestOptions(model="none"))
 
 
+def test_the_configuration_is_the_one_in_force(graph: Graph) -> None:
+    live = PostprocessConfig(coverage=0.8)
+    graph.postprocess.settings_work = lambda: (live, "user_config: coverage is 2")
+    found = asyncio.run(graph.ingress.config())
+    assert found["postprocess"]["coverage"] == 0.8
+    assert found["settings_rejected"] == "user_config: coverage is 2"
+    graph.postprocess.settings_work = fail_times(dict, RayActorError())
+    found = asyncio.run(graph.ingress.config())
+    assert found["postprocess"]["coverage"] == 0.9
+    assert found["settings_rejected"] is None
+
+
 def test_models_and_their_licences_are_listed(graph: Graph) -> None:
     first, second = graph.ingress.models()
     assert (first["name"], first["is_default"]) == ("tiny", True)
     assert (second["name"], second["is_default"]) == ("other", False)
     assert first["window_bytes"] == 128 * 144
-    licences = graph.ingress.config()["licences"]
+    licences = asyncio.run(graph.ingress.config())["licences"]
     assert licences["other"] == {"licence": None, "non_commercial": False}
     assert len(graph.ingress.labels("other")) == 16
     with pytest.raises(InvalidOptionError, match="known are"):
@@ -504,9 +552,10 @@ def test_replicas_share_answers_through_a_folder(
     assert found.top_genre == expected.top_genre
     assert second.n_classified == 0
     (path,) = (tmp_path / "answers").iterdir()
-    path.write_bytes(path.read_bytes()[:-1])
-    (again,) = Repeats(make, str(tmp_path)).run((PLAIN, WAV))
-    assert not again.cached
+    for entry in (path.read_bytes()[:-1], sealed(b'{"top_genre": 3}', path.stem)):
+        path.write_bytes(entry)
+        (again,) = Repeats(make, str(tmp_path)).run((PLAIN, WAV))
+        assert not again.cached
 
 
 def test_an_error_is_not_kept(make: Callable[..., Graph]) -> None:

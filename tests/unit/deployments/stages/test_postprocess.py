@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from acoustic.errors import ConfigError
+from acoustic.errors import InputError, ModelMismatchError, SilentAudioError
 from acoustic.postprocess.postprocess_config import PostprocessConfig
+from acoustic.request import RequestOptions
+from acoustic.types import TrackLogits
 from deployments.stages.postprocess import Postprocess
+from tests.support.tracks import track_logits
 
 WRONG: list[dict[str, Any]] = [
     {"review": {"min_confidnce": 0.9}},
@@ -40,11 +46,38 @@ def test_wrong_settings_are_logged_and_the_old_ones_stay(
 
 
 @pytest.mark.parametrize("wrong", WRONG)
-def test_a_replica_does_not_start_with_wrong_settings(
+def test_a_replica_that_starts_with_wrong_settings_uses_those_of_the_file_and_says_so(
     stage: Postprocess, wrong: dict[str, Any]
 ) -> None:
-    with pytest.raises(ConfigError):
-        stage.reconfigure(wrong)
+    stage.reconfigure(wrong)
+    config, rejected = asyncio.run(stage.settings())
+    assert config == PostprocessConfig()
+    assert rejected.startswith("user_config")
+    assert asyncio.run(stage.facts())["settings_rejected"] == rejected
+    stage.reconfigure({"coverage": 0.8})
+    config, rejected = asyncio.run(stage.settings())
+    assert (config.coverage, rejected) == (0.8, "")
+
+
+def logits_of(stage: Postprocess, digest: str) -> TrackLogits:
+    track = track_logits(np.zeros((3, 16), np.float32))
+    return replace(track, model=replace(track.model, digest=digest))
+
+
+def test_logits_of_another_model_are_refused(stage: Postprocess) -> None:
+    own = stage._postprocessor.calibration.checkpoint_digest
+    options = RequestOptions()
+    assert not isinstance(asyncio.run(stage(options, logits_of(stage, own))), InputError)
+    for rounds in ([logits_of(stage, "b")], [logits_of(stage, own), logits_of(stage, "b")]):
+        with pytest.raises(ModelMismatchError):
+            asyncio.run(stage(options, *rounds))
+
+
+def test_the_error_of_a_stage_before_is_passed_on(stage: Postprocess) -> None:
+    silent = SilentAudioError("silence")
+    own = logits_of(stage, stage._postprocessor.calibration.checkpoint_digest)
+    assert asyncio.run(stage(RequestOptions(), silent)) is silent
+    assert asyncio.run(stage(RequestOptions(), own, silent)) is silent
 
 
 def test_no_keys_restore_the_settings_of_the_file(stage: Postprocess) -> None:
