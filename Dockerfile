@@ -38,6 +38,10 @@ COPY acousticsense acousticsense
 COPY configs configs
 COPY models/default models/default
 ENV PATH=/opt/venv/bin:$PATH PYTHONPATH=/app PYTHONUNBUFFERED=1 HOME=/home/ray
+# The program that RAY_SERVE_HAPROXY_BINARY_PATH names; see deployments/proxy.py.
+RUN printf '#!/bin/sh\nexec %s/bin/python -I %s/deployments/proxy.py "$@"\n' "$VENV" "$APP" \
+      > "$VENV/bin/acousticsense-haproxy" \
+ && chmod 755 "$VENV/bin/acousticsense-haproxy"
 # At run time the root file system is read-only, so bytecode is compiled now. The other two commands
 # check that the image works.
 RUN "$VENV/bin/python" -m compileall -q "$APP" \

@@ -204,3 +204,20 @@ class ConfigError(AcousticError):
     """A configuration value is unknown or cannot work."""
 
     code = "config_invalid"
+
+
+def error_of_code(code: str, message: str) -> AcousticError:
+    """The error of a code; a ServiceError for one that is unknown.
+
+    Args:
+        code: stable name of the error.
+        message: its sentence.
+    """
+    return _by_code(AcousticError).get(code, ServiceError)(message)
+
+
+def _by_code(cls: type[AcousticError]) -> dict[str, type[AcousticError]]:
+    found = {cls.code: cls}
+    for each in cls.__subclasses__():
+        found |= _by_code(each)
+    return found

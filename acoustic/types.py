@@ -126,13 +126,13 @@ class TrackFeatures:
             windows under Ray's 100 KiB inline limit.
         facts: everything else that stage 1 found out.
         timings_ms: milliseconds per step of this stage.
-        model_digest: digest of the checkpoint whose geometry the windows have, "" if nobody said.
+        geometry_digest: digest of the geometry of the windows, "" if nobody said.
     """
 
     log_mel: WindowValues
     facts: TrackFacts
     timings_ms: dict[str, float] = field(default_factory=dict)
-    model_digest: str = ""
+    geometry_digest: str = ""
 
     @property
     def n_windows(self) -> int:
@@ -174,6 +174,7 @@ class TrackLogits:
         styles: (L,) mean over the windows of the score of each style, in [0, 1]; None where the
             model has no labels but its genres.
         timings_ms: milliseconds per step of stages 1 and 2.
+        checkpoint: folder of the model's checkpoint, "" if nobody said.
     """
 
     logits: npt.NDArray[np.float32]
@@ -183,3 +184,4 @@ class TrackLogits:
     music: float | None = None
     styles: npt.NDArray[np.float32] | None = None
     timings_ms: dict[str, float] = field(default_factory=dict)
+    checkpoint: str = ""

@@ -94,11 +94,18 @@ def _stages(name: str, config: ServiceConfig, args: AppArgs) -> tuple[Applicatio
         colocated = deployment(Colocated, **classify_cpus, **gpus)
         return (
             colocated.bind(
-                folder, config.preprocess, config.cache, config.engine, config.postprocess
+                folder,
+                config.preprocess,
+                config.cache,
+                config.engine,
+                config.postprocess,
+                config.sandbox,
             ),
         )
     return (
-        deployment(Preprocess, **cpus).bind(folder, config.preprocess, config.cache),
+        deployment(Preprocess, **cpus).bind(
+            folder, config.preprocess, config.cache, config.sandbox
+        ),
         deployment(Classify, **classify_cpus, **gpus).bind(folder, config.engine),
         deployment(Postprocess, **cpus).bind(folder, config.postprocess),
     )

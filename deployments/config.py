@@ -25,8 +25,10 @@ from acoustic.geometry import MelConfig
 from acoustic.postprocess.postprocess_config import PostprocessConfig
 from acoustic.postprocess.rules import Rule
 from acoustic.preprocess.preprocessor import PreprocessConfig
+from acoustic.preprocess.sandbox import SandboxConfig
 from acoustic.preprocess.segments import WINDOWS_BY_EFFORT
 from deployments.built_in import DEFAULT_CHECKPOINT, DEFAULT_SETTINGS, RULES, TAXONOMIES, built_in
+from deployments.sources import SourcesConfig
 from deployments.strict import parse_strict, read_yaml
 from deployments.taxonomies import load_taxonomies
 
@@ -36,6 +38,7 @@ BUILT_IN = "default"
 CHECKPOINT_VARIABLE = "ACOUSTICSENSE_CHECKPOINT"
 MODELS_VARIABLE = "ACOUSTICSENSE_MODELS"
 API_KEY_VARIABLE = "ACOUSTICSENSE_API_KEY"
+API_KEYS_FILE_VARIABLE = "ACOUSTICSENSE_API_KEYS_FILE"
 
 
 MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9.]{0,31}")
@@ -49,13 +52,16 @@ class HttpConfig:
     Attributes:
         max_body_bytes: largest body, bytes.
         max_total_body_bytes: largest sum of the bodies of all requests that one ingress replica
-            works on at a time, bytes.
+            works on at a time, with the copies of them that it makes, bytes.
         max_total_window_bytes: largest sum of the windows of all requests between the stages,
             bytes; it matters for models with long windows.
         max_files: largest number of files in one form.
         request_timeout_s: longest time from the complete body to the reply, seconds.
-        min_bytes_per_s: slowest mean upload rate after the grace period, bytes per second.
-        slow_body_grace_s: seconds before the slowest upload rate applies.
+        min_bytes_per_s: slowest upload rate over the last `slow_body_grace_s`, bytes per second.
+        slow_body_grace_s: seconds for which an upload may stand still.
+        max_upload_s: longest time that the service waits for one body, seconds.
+        large_body_bytes: length from which a body counts as a large one, bytes.
+        max_large_bodies: most large bodies that one ingress replica takes at a time.
         max_wait_s: longest expected wait of a request that is admitted, seconds; beyond it callers
             are refused at once with the time after which to try again.
         retry_after_s: seconds in the Retry-After header of callers that are rejected when the
@@ -72,6 +78,9 @@ class HttpConfig:
     request_timeout_s: float = 60.0
     min_bytes_per_s: float = 2_000.0
     slow_body_grace_s: float = 10.0
+    max_upload_s: float = 900.0
+    large_body_bytes: int = 8 << 20
+    max_large_bodies: int = 4
     max_wait_s: float = 10.0
     retry_after_s: float = 1.0
     max_query_bytes: int = 4_096
@@ -106,6 +115,8 @@ class ServiceConfig:
         engine: stage 2.
         postprocess: stage 3; can be changed while the service runs, through user_config.
         http: limits of a request.
+        sandbox: limits of the processes that decode.
+        sources: places from which audio is read by reference; none by default.
     """
 
     checkpoint: str = BUILT_IN
@@ -117,6 +128,8 @@ class ServiceConfig:
     engine: EngineConfig = field(default_factory=EngineConfig)
     postprocess: PostprocessConfig = field(default_factory=PostprocessConfig)
     http: HttpConfig = field(default_factory=HttpConfig)
+    sandbox: SandboxConfig = field(default_factory=SandboxConfig)
+    sources: SourcesConfig = field(default_factory=SourcesConfig)
 
     def __post_init__(self) -> None:
         for name in self.models:
@@ -156,6 +169,7 @@ class ServiceConfig:
         public["taxonomies"] = Path(self.taxonomies).name
         public["cache"]["folder"] = bool(self.cache.folder)
         public["preprocess"].pop("mel")
+        public["sources"] = self.sources.is_on
         return public
 
 

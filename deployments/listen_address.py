@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import ipaddress
 import socket
 
 from acoustic.errors import ConfigError
@@ -47,6 +48,16 @@ def _reason(host: str, port: int, error: OSError) -> str:
     if error.errno == errno.EACCES:
         return f"port {port} needs more rights: choose a --port from 1024"
     return f"port {port} on {host} cannot be used: {(error.strerror or str(error)).lower()}"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches an address: every one that a name stands for.
+
+    Args:
+        host: name or address, which `check_listen_address` has accepted.
+    """
+    found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    return all(ipaddress.ip_address(each[4][0]).is_loopback for each in found)
 
 
 def url_of(host: str, port: int) -> str:

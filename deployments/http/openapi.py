@@ -31,6 +31,13 @@ from deployments.strict import strict_adapter
 EXAMPLE = Path(__file__).with_name("example_answer.json")
 """An answer of the shipped model about its own example, the one in docs/http.md."""
 
+URI: Schema = {
+    "type": "string",
+    "minLength": 1,
+    "maxLength": 2048,
+    "description": "https://, s3://, gs:// or file:// of an allowed place; see docs/http.md.",
+}
+
 ERROR: Schema = {
     "type": "object",
     "description": "A stable code and a sentence.",
@@ -86,6 +93,10 @@ def _schemas() -> dict[str, Schema]:
         "JsonRequest": {
             **closed("Options beside the audio.", audio=BASE64),
             "properties": {"audio": BASE64, **_option_schemas()},
+        },
+        "UriRequest": {
+            **closed("A place that the operator allows, in place of the audio.", uri=URI),
+            "properties": {"uri": URI, **_option_schemas()},
         },
     }
 

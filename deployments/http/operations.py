@@ -129,7 +129,7 @@ def _classify(audio: Schema, query: list[Schema], prediction: Schema) -> Schema:
                 **audio,
                 "multipart/form-data": {"schema": form},
                 **as_json(
-                    reference("JsonRequest"),
+                    {"anyOf": [reference("JsonRequest"), reference("UriRequest")]},
                     example={"audio": "UklGRiQAAABXQVZF…", "effort": "balanced", "top_k": 3},
                 ),
             },

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from acoustic.errors import AcousticError, OverloadedError, ServiceError
+from acoustic.errors import AcousticError, OverloadedError, error_of_code
 from acoustic.prediction import Prediction
 
 _PREDICTION = TypeAdapter(Prediction)
@@ -38,17 +38,7 @@ def error_of(code: str, message: str, retry_after_s: float | None = None) -> Aco
         message: its sentence.
         retry_after_s: seconds after which a retry has a chance, if the service said so.
     """
-    error = _BY_CODE.get(code, ServiceError)(message)
+    error = error_of_code(code, message)
     if isinstance(error, OverloadedError) and retry_after_s is not None:
         error.retry_after_s = retry_after_s
     return error
-
-
-def _by_code(cls: type[AcousticError]) -> dict[str, type[AcousticError]]:
-    found = {cls.code: cls}
-    for each in cls.__subclasses__():
-        found |= _by_code(each)
-    return found
-
-
-_BY_CODE = _by_code(AcousticError)

@@ -17,6 +17,7 @@ from deployments.app import AppArgs
 from deployments.built_in import CHECKOUT
 from deployments.config import (
     API_KEY_VARIABLE,
+    API_KEYS_FILE_VARIABLE,
     CHECKPOINT_VARIABLE,
     MODELS_VARIABLE,
     ServiceConfig,
@@ -58,6 +59,7 @@ ENVIRONMENT = f"""\
 | `{CHECKPOINT_VARIABLE}` | folder of the model, instead of the settings' `checkpoint` |
 | `{MODELS_VARIABLE}` | further models as `name=folder`, separated by commas |
 | `{API_KEY_VARIABLE}` | secret that callers must send as `Authorization: Bearer …`; unset: open |
+| `{API_KEYS_FILE_VARIABLE}` | file of named keys with limits, read again when it changes |
 | `RAY_ADDRESS` | Ray cluster to use; unset: a local one |
 | `RAY_SERVE_ENABLE_HA_PROXY` | 1 (set by `acousticsense serve` if unset) or 0 |
 | `AWS_*`, `GOOGLE_APPLICATION_CREDENTIALS`, `AZURE_*` | credentials of object stores |

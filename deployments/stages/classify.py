@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ray import serve
@@ -11,6 +12,7 @@ from ray import serve
 from acoustic.checkpoint_folder import CheckpointFolder
 from acoustic.classify.classifier import Classifier
 from acoustic.classify.engine_config import EngineConfig
+from acoustic.digest import config_digest
 from acoustic.errors import (
     AcousticError,
     ClassificationError,
@@ -45,6 +47,7 @@ class Classify:
     def __init__(self, checkpoint: Path, config: EngineConfig) -> None:
         use_serve_logger()
         folder = CheckpointFolder.open(checkpoint)
+        self._checkpoint, self._geometry_digest = str(checkpoint), config_digest(folder.mel)
         self._classifier = Classifier.from_folder(folder, config)
         check_logits(folder, self._classifier.engine.logits)
         self._coalescer: Coalescer[TrackFeatures, TrackLogits] = Coalescer(
@@ -68,15 +71,17 @@ class Classify:
         """
         if isinstance(features, InputError):
             return features
-        digest = self._classifier.manifest.digest
-        if features.model_digest != digest:
-            raise ModelMismatchError(f"windows for {features.model_digest} met the model {digest}")
+        if features.geometry_digest != self._geometry_digest:
+            raise ModelMismatchError(
+                f"windows of geometry {features.geometry_digest} met a model for "
+                f"{self._geometry_digest}"
+            )
         result: TrackLogits | Exception = await self._collect(features)
         if isinstance(result, AcousticError):
             raise result
         if isinstance(result, Exception):
             raise ClassificationError("the model failed on this track") from result
-        return result
+        return replace(result, checkpoint=self._checkpoint)
 
     # Serve forms the next batch before the previous one has finished, so under load its batches
     # shrink when they should grow. Measured with a model of 40 ms + 2.5 ms per item at 150

@@ -20,6 +20,7 @@ from acoustic.postprocess.postprocess_config import PostprocessConfig
 from acoustic.postprocess.rounds import RoundResult, evaluate_in_rounds
 from acoustic.prediction import Prediction
 from acoustic.preprocess.preprocessor import PreprocessConfig
+from acoustic.preprocess.sandbox import SandboxConfig
 from acoustic.request import Effort, RequestOptions
 from acoustic.types import TrackFeatures, TrackLogits
 from deployments.stages.autoscaling import CPU_SHARE, CpuShare
@@ -40,6 +41,7 @@ class Colocated:
         cache: bounds of its feature cache.
         engine: settings of stage 2.
         postprocess: settings of stage 3, in force unless `user_config` overrides them.
+        sandbox: limits of the processes that decode.
     """
 
     def __init__(
@@ -49,8 +51,9 @@ class Colocated:
         cache: CacheConfig,
         engine: EngineConfig,
         postprocess: PostprocessConfig,
+        sandbox: SandboxConfig,
     ) -> None:
-        self._preprocess = Preprocess(checkpoint, preprocess, cache)
+        self._preprocess = Preprocess(checkpoint, preprocess, cache, sandbox)
         self._classify = Classify(checkpoint, engine)
         self._postprocess = Postprocess(checkpoint, postprocess)
         self._decoders = ThreadPoolExecutor(N_DECODERS, thread_name_prefix="decode")

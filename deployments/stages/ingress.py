@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 from ray.exceptions import RayError
@@ -36,8 +37,10 @@ from acoustic.prediction import Prediction
 from acoustic.request import RequestOptions
 from acoustic.resources import give_memory_back, snapshot
 from acoustic.types import TrackFeatures
-from deployments.config import API_KEY_VARIABLE, ServiceConfig
+from deployments.config import API_KEY_VARIABLE, API_KEYS_FILE_VARIABLE, ServiceConfig
 from deployments.http.api import create_app
+from deployments.http.keys import Keys
+from deployments.sources import Sources
 from deployments.stages.admission import Admission
 from deployments.stages.answer_cache import AnswerCache
 from deployments.stages.byte_gate import ByteGate
@@ -112,6 +115,7 @@ class Ingress:
         self._known = AnswerCache(config.cache, config.engine)
         self._settings = dict.fromkeys(self._chains, (-math.inf, ""))
         self._shared = ByteGate(MAX_SHARED_BYTES)
+        self._sources = Sources(config.sources, config.http.max_body_bytes)
         self._window_bytes = 0
         self._metrics = RequestMetrics(self._chains[""].answers.calibration)
         self._resources = ResourceMetrics()
@@ -119,8 +123,9 @@ class Ingress:
 
     def __serve_build_asgi_app__(self) -> Starlette:
         """ASGI application of this replica; Serve calls this."""
-        api_key = os.environ.get(API_KEY_VARIABLE, "")
-        return create_app(self, self._config.http, api_key=api_key, echo_request_id=False)
+        file = os.environ.get(API_KEYS_FILE_VARIABLE, "")
+        keys = Keys(os.environ.get(API_KEY_VARIABLE, ""), Path(file) if file else None)
+        return create_app(self, self._config.http, keys=keys, echo_request_id=False)
 
     async def classify(self, data: bytes, options: RequestOptions) -> Prediction:
         """Classify one file through the chain.
@@ -160,6 +165,15 @@ class Ingress:
             content = await self._known.digest(data)
             features = await self._asked(features_of, chain, data, content, options)
         return features, chain.folder.mel
+
+    async def fetch(self, uri: str) -> bytes:
+        """Content of the file that a URI names.
+
+        Raises:
+            AcousticError: its place is not allowed, or it cannot be read.
+        """
+        with self._errors_counted():
+            return await self._sources.read(uri)
 
     def admit(self, options: RequestOptions) -> None:
         """Refuse a request before its body is read, if it would wait too long.

@@ -10,7 +10,7 @@ from typing import Any
 from ray.serve import metrics
 
 from acoustic.checkpoint_folder import CheckpointFolder
-from acoustic.errors import ConfigError, InputError, ModelMismatchError
+from acoustic.errors import CheckpointError, ConfigError, InputError, ModelMismatchError
 from acoustic.postprocess.postprocess_config import PostprocessConfig
 from acoustic.postprocess.postprocessor import Postprocessor
 from acoustic.postprocess.rounds import RoundResult, merge_rounds
@@ -36,6 +36,7 @@ class Postprocess:
         self._config = config
         self._postprocessor = Postprocessor.from_folder(CheckpointFolder.open(checkpoint), config)
         self._resources = ResourceMetrics()
+        self._others: dict[str, Postprocessor] = {}
         self._rejected = ""
         self._is_rejected = metrics.Gauge(
             "acousticsense_settings_rejected",
@@ -60,6 +61,7 @@ class Postprocess:
             logger.error("postprocess settings rejected, the old ones stay: %s", self._rejected)
         else:
             self._rejected = ""
+            self._others.clear()
             logger.info("postprocess settings changed keys=%s", sorted(user_config))
         self._is_rejected.set(bool(self._rejected))
 
@@ -71,16 +73,37 @@ class Postprocess:
         The error of the last round, if it has no logits.
 
         Raises:
-            ModelMismatchError: the logits are of another model than the calibration.
+            ModelMismatchError: the logits are of a model whose calibration cannot be read.
         """
         last = rounds[-1]
         if isinstance(last, InputError):
             return last
         track = merge_rounds([each for each in rounds if not isinstance(each, InputError)])
-        digest = self._postprocessor.calibration.checkpoint_digest
-        if track.model.digest != digest:
-            raise ModelMismatchError(f"logits of {track.model.digest} met answers of {digest}")
-        return self._postprocessor.process_round(track, options)
+        return self._stage_of(track).process_round(track, options)
+
+    def _stage_of(self, track: TrackLogits) -> Postprocessor:
+        """Stage 3 with the labels and the calibration of the model that made the logits.
+
+        While one model replaces another, replicas of both are there, and each answer has to be by
+        the calibration of its own model.
+        """
+        digest = track.model.digest
+        if digest == self._postprocessor.calibration.checkpoint_digest:
+            return self._postprocessor
+        if digest not in self._others:
+            self._others[digest] = self._opened(track.checkpoint, digest)
+            logger.info("answers of another model too digest=%s", digest)
+        return self._others[digest]
+
+    def _opened(self, checkpoint: str, digest: str) -> Postprocessor:
+        try:
+            folder = CheckpointFolder.open(checkpoint)
+            stage = Postprocessor.from_folder(folder, self._postprocessor.config)
+        except (CheckpointError, ConfigError) as error:
+            raise ModelMismatchError(f"logits of {digest}: {error.message}") from error
+        if folder.digest != digest:
+            raise ModelMismatchError(f"logits of {digest}, but {checkpoint} has {folder.digest}")
+        return stage
 
     async def facts(self) -> dict[str, object]:
         """Process id of this replica, for /v1/stats and tests, and its settings."""

@@ -13,15 +13,20 @@ import numpy.typing as npt
 
 from acoustic.checkpoint_folder import CheckpointFolder
 from acoustic.content_cache import CacheConfig
+from acoustic.digest import config_digest
 from acoustic.errors import InputError
 from acoustic.golden import EFFORT, check_windows, golden_clip
 from acoustic.preprocess.preprocessor import PreprocessConfig, Preprocessor
+from acoustic.preprocess.sandbox import Sandbox, SandboxConfig
 from acoustic.request import Effort
 from acoustic.resources import give_memory_back
 from acoustic.types import TrackFeatures
 from deployments.stages.autoscaling import CPU_SHARE, CpuShare
 from deployments.telemetry.logs import use_serve_logger
 from deployments.telemetry.resources import ResourceMetrics
+
+KEPT_VARIABLES = ("PATH", "LD_LIBRARY_PATH", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "LANG")
+"""Variables that a process that decodes may see; no other one reaches it, keys least of all."""
 
 TRIMMED_BYTES = 8 << 20
 """After files from this size on, freed memory is given back to the system."""
@@ -36,13 +41,24 @@ class Preprocess:
         checkpoint: checkpoint folder that defines the window geometry.
         config: settings of stage 1.
         cache: size limits of the feature cache.
+        sandbox: limits of the processes that decode.
     """
 
-    def __init__(self, checkpoint: Path, config: PreprocessConfig, cache: CacheConfig) -> None:
+    def __init__(
+        self,
+        checkpoint: Path,
+        config: PreprocessConfig,
+        cache: CacheConfig,
+        sandbox: SandboxConfig,
+    ) -> None:
         use_serve_logger()
         folder = CheckpointFolder.open(checkpoint)
-        self._model_digest = folder.digest
-        self._preprocessor = Preprocessor.from_folder(folder, config, cache)
+        self._geometry_digest = config_digest(folder.mel)
+        config = replace(config, mel=folder.mel)
+        environment = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
+        elsewhere = Sandbox(config, sandbox, environment) if sandbox.enabled else None
+        self._sandbox = elsewhere
+        self._preprocessor = Preprocessor(config, cache, elsewhere=elsewhere)
         windows = self._preprocessor.process(golden_clip(), EFFORT).log_mel  # it is warm then, too
         if not config.enhance.is_on:
             check_windows(folder, windows)
@@ -67,7 +83,7 @@ class Preprocess:
         content = data if isinstance(data, bytes) else data.tobytes()
         try:
             found = self._preprocessor.process(content, effort, round_number, content_blake3)
-            return replace(found, model_digest=self._model_digest)
+            return replace(found, geometry_digest=self._geometry_digest)
         except InputError as error:
             return error  # as a value: see `calls`
         finally:
@@ -85,4 +101,5 @@ class Preprocess:
             "pid": os.getpid(),
             "peak_rss_mb": round(peak_kib / 1024, 1),
             "torch_loaded": "torch" in sys.modules,
+            "decoder_deaths": 0 if self._sandbox is None else self._sandbox.n_deaths,
         }

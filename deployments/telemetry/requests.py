@@ -1,6 +1,7 @@
 """Request metrics of an ingress replica: Prometheus series through Ray, totals of /v1/stats.
 
-Labels are codes, stages and the model's own genres, never anything that a caller sent. The meaning
+Labels are codes, stages, the model's own genres and the names of API keys, never anything that a
+caller sent. The meaning
 of each series is in docs/operation.md; the dashboards in configs/grafana/ are built from them.
 """
 
@@ -15,6 +16,7 @@ from ray.serve import metrics
 
 from acoustic.postprocess.calibration import Calibration
 from acoustic.prediction import Prediction
+from deployments.http.keys import caller
 from deployments.telemetry.drift import ConfidenceDrift
 
 LATENCY_BOUNDARIES_MS = [5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 30_000]
@@ -92,7 +94,7 @@ class RequestMetrics:
 
     def _count(self, code: str) -> None:
         self._codes[code] += 1
-        self._series.requests.inc(tags={"code": code})
+        self._series.requests.inc(tags={"code": code, "key": caller.get()})
 
 
 class _Series:
@@ -100,7 +102,7 @@ class _Series:
 
     def __init__(self) -> None:
         self.requests = metrics.Counter(
-            "acousticsense_requests", "Classified files by outcome.", tag_keys=("code",)
+            "acousticsense_requests", "Classified files by outcome.", tag_keys=("code", "key")
         )
         self._latency = metrics.Histogram(
             "acousticsense_stage_latency_ms",

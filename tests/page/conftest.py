@@ -17,6 +17,7 @@ from acoustic.prediction import Prediction
 from acoustic.request import RequestOptions
 from deployments.config import HttpConfig
 from deployments.http.api import create_app
+from deployments.http.keys import Keys
 from tests.support.http import InProcess
 from tests.support.site import Site
 
@@ -59,7 +60,7 @@ class PageSite(Site):
     def __init__(self, service: PageService, api_key: str = "") -> None:
         self.service = service
         http = HttpConfig(max_body_bytes=MAX_BODY_BYTES)
-        super().__init__(create_app(service, http, api_key=api_key))
+        super().__init__(create_app(service, http, keys=Keys(api_key)))
 
 
 @pytest.fixture(scope="session")

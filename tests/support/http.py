@@ -12,6 +12,7 @@ from acoustic.pipeline import Pipeline
 from acoustic.prediction import Prediction
 from acoustic.request import RequestOptions
 from acoustic.types import TrackFeatures
+from deployments.sources import Sources, SourcesConfig
 from tests.support.schema import check_schema
 from tests.support.sounds import encode, noise, sweep
 
@@ -47,6 +48,9 @@ class InProcess:
             raise self.error
         preprocessor = self.pipeline.preprocessor
         return preprocessor.process(data, options.effort), preprocessor.config.mel
+
+    async def fetch(self, uri: str) -> bytes:
+        return await Sources(SourcesConfig(), MAX_BODY_BYTES).read(uri)
 
     def admit(self, options: RequestOptions) -> None:
         if isinstance(self.error, OverloadedError):

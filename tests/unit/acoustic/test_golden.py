@@ -46,7 +46,7 @@ def test_the_stages_that_wrote_it_pass(folder: CheckpointFolder) -> None:
     check_logits(folder, engine.logits)
 
 
-@pytest.mark.filterwarnings("ignore:torch.ao.quantization:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:torch.quantize:UserWarning")
 @pytest.mark.parametrize("precision", ["fp32", "int8", "bf16"])
 def test_the_shipped_model_passes_in_every_precision(
     default_checkpoint: Path, precision: Precision

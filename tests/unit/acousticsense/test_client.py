@@ -34,6 +34,7 @@ from acousticsense import AsyncClient, Client
 from acousticsense.cli.main import app
 from deployments.config import HttpConfig
 from deployments.http.api import create_app
+from deployments.http.keys import Keys
 from tests.support.http import InProcess
 from tests.support.site import Site
 from tests.support.sounds import encode, noise, sweep
@@ -203,7 +204,7 @@ def test_a_service_that_has_answered_before_is_waited_for(pipeline: Pipeline) ->
 
 
 def test_the_key_is_sent(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
-    served = Site(create_app(InProcess(pipeline), HttpConfig(), api_key=KEY))
+    served = Site(create_app(InProcess(pipeline), HttpConfig(), keys=Keys(KEY)))
     try:
         with Client(served.url, api_key="") as client:
             with pytest.raises(UnauthorizedError):

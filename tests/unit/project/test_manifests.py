@@ -118,7 +118,10 @@ def test_the_fewest_replicas_fit_the_fewest_workers(overlay: str) -> None:
 
 @pytest.mark.parametrize("overlay", SERVICES)
 def test_pods_have_the_flags_of_the_command(overlay: str) -> None:
-    names = ("RAY_SERVE_ENABLE_HA_PROXY", "RAY_SERVE_HAPROXY_TUNE_BUFSIZE")
+    names = (
+        "RAY_SERVE_ENABLE_HA_PROXY", "RAY_SERVE_HAPROXY_TUNE_BUFSIZE",
+        "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S", "RAY_SERVE_HAPROXY_RETRY_ON",
+    )  # fmt: skip
     flags = SERVE_FLAGS | {name: HAPROXY_FLAGS[name] for name in names}
     if overlay.startswith("ha"):  # slower, but no request is lost with a node
         flags |= {"RAY_SERVE_ENABLE_HA_PROXY": "0", "RAY_SERVE_THROUGHPUT_OPTIMIZED": "0"}

@@ -18,6 +18,7 @@ from acoustic.request import RequestOptions
 from deployments.config import HttpConfig
 from deployments.http.api import create_app
 from deployments.http.errors import STATUS_BY_CODE
+from deployments.http.keys import Keys
 from deployments.http.spectrogram import to_levels
 from tests.support.http import (
     FORM,
@@ -251,7 +252,7 @@ class TestApiKey:
 
     @pytest.fixture
     def guarded(self, service: InProcess) -> Iterator[TestClient]:
-        with TestClient(create_app(service, HttpConfig(), api_key=self.KEY)) as client:
+        with TestClient(create_app(service, HttpConfig(), keys=Keys(self.KEY))) as client:
             yield client
 
     @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ def drive(app: Starlette, receive: Callable[[], Awaitable[dict[str, Any]]]) -> t
 
 @pytest.mark.parametrize("behaviour", ["trickles", "stalls"])
 def test_a_body_that_does_not_come_is_ended(service: InProcess, behaviour: str) -> None:
-    """After the grace period the mean rate is enforced, even if no more bytes arrive."""
+    """A rate is enforced, even if no more bytes arrive."""
     n_received = 0
 
     async def receive() -> dict[str, Any]:
@@ -77,7 +77,7 @@ def test_a_body_that_does_not_come_is_ended(service: InProcess, behaviour: str) 
     app = create_app(service, HttpConfig(min_bytes_per_s=1e9, slow_body_grace_s=0.1))
     status, body = drive(app, receive)
     assert (status, body["error"]["code"]) == (408, "upload_too_slow")
-    assert "minimum rate is 1000000000 bytes/s" in body["error"]["message"]
+    assert "less than 1000000000 bytes/s" in body["error"]["message"]
     assert n_received >= 2
 
 

@@ -11,7 +11,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from acoustic.errors import OverloadedError, UploadTooLargeError, UploadTooSlowError
 from deployments.http import middleware
-from deployments.http.middleware import BodyLimit
+from deployments.http.middleware import N_COPIES, BodyLimit
 
 Headers = dict[str, bytes]
 
@@ -22,10 +22,15 @@ def scope_of(headers: Headers | None = None) -> Scope:
 
 
 class Clock:
-    """Monotonic clock that only moves when a test moves it."""
+    """Monotonic clock that only moves when a test moves it.
+
+    Attributes:
+        allowed_s: seconds that the message to come may take.
+    """
 
     def __init__(self) -> None:
         self.now_s = 500.0
+        self.allowed_s = 0.0
 
     def monotonic(self) -> float:
         return self.now_s
@@ -34,7 +39,14 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     found = Clock()
+    timeout = asyncio.timeout
+
+    def noted(seconds: float) -> Any:
+        found.allowed_s = seconds
+        return timeout(None)
+
     monkeypatch.setattr(middleware, "time", found)
+    monkeypatch.setattr(asyncio, "timeout", noted)
     return found
 
 
@@ -45,7 +57,10 @@ async def read_all(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 def limited(app: Any = read_all, **changes: Any) -> BodyLimit:
-    settings = {"max_bytes": 100, "max_total_bytes": 150, "min_bytes_per_s": 10.0, "grace_s": 2.0}
+    settings = {
+        "max_bytes": 100, "max_total_bytes": 150 * N_COPIES, "min_bytes_per_s": 10.0,
+        "grace_s": 2.0, "max_upload_s": 30.0, "large_bytes": 1000, "max_large": 1,
+    }  # fmt: skip
     return BodyLimit(app, **{**settings, **changes})
 
 
@@ -144,36 +159,87 @@ class TestBodyLimit:
         asyncio.run(scenario())
 
     @pytest.mark.parametrize(
-        ("n_bytes", "elapsed_s", "is_in_time"),
-        [(1, 1.9, True), (1, 2.0, False), (60, 5.9, True), (60, 6.0, False), (99, 9.8, True)],
+        ("chunks", "is_in_time"),
+        [
+            ([(0.0, 1), (1.9, 1)], True),
+            ([(0.0, 1), (2.1, 1)], False),
+            ([(0.0, 99), (2.1, 1)], False),  # much, and then silence
+            ([(0.0, 10), (1.5, 10), (1.5, 10), (1.5, 10)], False),  # 6.7 bytes/s
+            ([(0.0, 10), (1.0, 10), (1.0, 10), (1.0, 10), (1.0, 10)], True),
+            ([(0.9, 10)] * 9, True),
+            ([(1.9, 1), (1.9, 1)], False),
+        ],
     )
-    def test_the_mean_rate_counts_after_the_grace_period(
-        self, clock: Clock, n_bytes: int, elapsed_s: float, is_in_time: bool
+    def test_the_rate_counts_over_the_last_seconds(
+        self, clock: Clock, chunks: list[tuple[float, int]], is_in_time: bool
     ) -> None:
-        """10 bytes/s after 2 s: 60 bytes must be followed by more within 6 s."""
-        receive = self._second_chunk_at(clock, n_bytes, elapsed_s)
+        """10 bytes/s, or silence for 2 s."""
+        receive = self._late(clock, chunks)
         if is_in_time:
             upload(limited(), receive)
             return
-        allowed_s = max(2.0, n_bytes / 10)
-        message = f"after {allowed_s:.0f} s only {n_bytes} bytes .* minimum rate is 10 bytes/s"
         limit = limited()
-        with pytest.raises(UploadTooSlowError, match=message):
+        with pytest.raises(UploadTooSlowError, match="less than 10 bytes/s for 2 s"):
             upload(limit, receive)
         assert limit._total_bytes == 0
 
-    def _second_chunk_at(self, clock: Clock, n_bytes: int, elapsed_s: float) -> Receive:
-        sizes = [n_bytes, 1]
+    def test_the_time_in_which_the_server_does_not_read_is_not_the_clients(
+        self, clock: Clock
+    ) -> None:
+        async def busy(scope: Scope, receive: Receive, send: Send) -> None:
+            while (await receive()).get("more_body"):
+                clock.now_s += 60.0  # other requests
+
+        upload(limited(busy), self._late(clock, [(0.5, 10)] * 9))
+
+    def test_no_body_may_take_for_ever(self, clock: Clock) -> None:
+        chunks = [(0.5, 5)] * 19
+        upload(limited(), self._late(clock, chunks))
+        with pytest.raises(UploadTooSlowError, match="or took 5 s"):
+            upload(limited(max_upload_s=5.0), self._late(clock, chunks))
+
+    def _late(self, clock: Clock, chunks: list[tuple[float, int]]) -> Receive:
+        """Chunks that arrive so many seconds after they are waited for."""
+        left = list(chunks)
 
         async def receive() -> Message:
-            if len(sizes) == 1:  # yields to the event loop, as a socket does
-                await asyncio.sleep(0)
-                await asyncio.sleep(0)
-            size = sizes.pop(0)
-            clock.now_s += elapsed_s if sizes else 0.0
-            return {"type": "http.request", "body": b"x" * size, "more_body": bool(sizes)}
+            wait_s, n_bytes = left.pop(0)
+            limit_s = clock.allowed_s
+            clock.now_s += min(wait_s, limit_s)
+            if wait_s >= limit_s:
+                raise TimeoutError
+            return {"type": "http.request", "body": b"x" * n_bytes, "more_body": bool(left)}
 
         return receive
+
+    def test_large_bodies_have_places_of_their_own(self) -> None:
+        may_reply = asyncio.Event()
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            await read_all(scope, receive, send)
+            await may_reply.wait()
+
+        async def nothing() -> Message:
+            raise AssertionError("refused by its declared length")
+
+        async def scenario() -> None:
+            limit = limited(app, large_bytes=50, max_large=1)
+            first = asyncio.create_task(limit(scope_of(), chunks(30, 30), send_nothing))
+            while limit._total_bytes < 60:
+                await asyncio.sleep(0)
+            declared = scope_of({"content-length": b"80"})
+            with pytest.raises(OverloadedError, match="takes 1 uploads of 50 bytes or more"):
+                await limit(declared, nothing, send_nothing)
+            with pytest.raises(OverloadedError, match="takes 1 uploads"):
+                await limit(scope_of(), chunks(30, 30), send_nothing)
+            small = asyncio.create_task(limit(scope_of(), chunks(49), send_nothing))
+            may_reply.set()
+            await small
+            await first
+            await limit(scope_of(), chunks(60), send_nothing)
+            assert (limit._total_bytes, limit._n_large) == (0, 0)
+
+        asyncio.run(scenario())
 
     def test_after_the_body_a_disconnect_may_come_late(self, clock: Clock) -> None:
         async def app(scope: Scope, receive: Receive, send: Send) -> None:

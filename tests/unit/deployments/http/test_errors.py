@@ -120,7 +120,7 @@ def test_faults_of_the_service_are_logged_without_their_text(
 ) -> None:
     with caplog.at_level(logging.INFO, logger="deployments.http.errors"):
         handled(on_acoustic_error, error)
-    expected = [f"request failed code={error.code}"] if is_logged else []
+    expected = [f"request failed code={error.code} key="] if is_logged else []
     assert [record.getMessage() for record in caplog.records] == expected
 
 

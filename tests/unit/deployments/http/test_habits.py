@@ -12,6 +12,7 @@ from starlette.testclient import TestClient
 
 from deployments.config import HttpConfig
 from deployments.http.api import create_app
+from deployments.http.keys import Keys
 from tests.support.http import FORM_X, JSON, WAV, InProcess, check_error
 
 CURL = {"content-type": "application/x-www-form-urlencoded"}
@@ -106,7 +107,7 @@ def test_pages_elsewhere_may_not_call_unless_allowed(client: TestClient) -> None
 @pytest.mark.parametrize("key", ["", "secret"])
 def test_allowed_pages_may_call(service: InProcess, key: str) -> None:
     """A preflight carries no key, so it is answered before the key is checked."""
-    app = create_app(service, HttpConfig(allow_origins=(ORIGIN,)), api_key=key)
+    app = create_app(service, HttpConfig(allow_origins=(ORIGIN,)), keys=Keys(key))
     with TestClient(app) as client:
         preflight = client.options("/v1/classify", headers=PREFLIGHT)
         assert preflight.status_code == 200

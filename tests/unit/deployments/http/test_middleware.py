@@ -10,12 +10,14 @@ from starlette.responses import PlainTextResponse
 from starlette.types import Message, Receive, Scope, Send
 
 from acoustic.errors import AcousticError
-from deployments.http import middleware
+from deployments.http import keys
+from deployments.http.keys import Keys
 from deployments.http.middleware import (
     MAX_REQUEST_ID_CHARACTERS,
     PUBLIC_PATHS,
-    ApiKey,
+    ApiKeys,
     RequestId,
+    SecurityHeaders,
 )
 
 Headers = dict[str, bytes]
@@ -99,7 +101,7 @@ class TestRequestId:
         assert "state" not in scope
 
 
-class TestApiKey:
+class TestApiKeys:
     def send(self, headers: Headers, path: str = "/v1/classify") -> tuple[int, App]:
         app = App()
 
@@ -107,19 +109,20 @@ class TestApiKey:
             assert error.code == "unauthorized"
             return PlainTextResponse(error.message, 401)
 
-        sent = exchange(ApiKey(app, key=KEY, refuse=refuse), scope_of(headers, path))
+        sent = exchange(ApiKeys(app, keys=Keys(KEY), refuse=refuse), scope_of(headers, path))
         return sent[0]["status"], app
 
-    def test_the_right_key_passes(self) -> None:
+    @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
+    def test_the_right_key_passes(self, scheme: str) -> None:
         """A header is sent as UTF-8 bytes, which the server decodes as Latin-1."""
-        status, app = self.send({"authorization": f"Bearer {KEY}".encode()})
+        status, app = self.send({"authorization": f"{scheme} {KEY}".encode()})
         assert (status, len(app.scopes)) == (200, 1)
 
     @pytest.mark.parametrize(
         "value",
         [
             None, b"", b"Bearer", b"Bearer ", b"Bearer s3cret", b"Basic czNjcmV0", KEY.encode(),
-            f"bearer {KEY}".encode(), f"Bearer  {KEY}".encode(), f"Bearer {KEY}x".encode(),
+            f"Basic {KEY}".encode(), f"Bearer  {KEY}".encode(), f"Bearer {KEY}x".encode(),
             f"Bearer {KEY}"[:-1].encode(), f"Bearer {KEY}".upper().encode(), b"\xff\xfe" * 500,
         ],
     )  # fmt: skip
@@ -150,11 +153,24 @@ class TestApiKey:
             compared.append((given, expected))
             return given == expected
 
-        monkeypatch.setattr(middleware.hmac, "compare_digest", compare)
+        monkeypatch.setattr(keys.hmac, "compare_digest", compare)
         for value in (b"", b"Bearer x", f"Bearer {KEY}".encode()):
             self.send({"authorization": value})
         assert len(compared) == 3, "no shortcut before the comparison"
 
-    def test_an_empty_key_is_a_mistake(self) -> None:
-        with pytest.raises(ValueError, match="the API key is empty"):
-            ApiKey(App(), key="", refuse=lambda error, scope: PlainTextResponse())
+
+class TestSecurityHeaders:
+    def test_every_reply_has_them(self) -> None:
+        headers = reply_headers(exchange(SecurityHeaders(App()), scope_of()))
+        assert headers[b"x-content-type-options"] == b"nosniff"
+        assert headers[b"x-frame-options"] == b"DENY"
+        assert headers[b"referrer-policy"] == b"no-referrer"
+        assert headers[b"x-own"] == b"1"
+
+    def test_what_the_application_says_itself_stays(self) -> None:
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            headers = {"referrer-policy": "same-origin"}
+            await PlainTextResponse("ok", headers=headers)(scope, receive, send)
+
+        headers = reply_headers(exchange(SecurityHeaders(app), scope_of()))
+        assert headers[b"referrer-policy"] == b"same-origin"

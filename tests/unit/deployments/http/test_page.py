@@ -11,6 +11,7 @@ from starlette.testclient import TestClient
 
 from deployments.config import HttpConfig
 from deployments.http.api import create_app
+from deployments.http.keys import Keys
 from deployments.http.page import FOLDER
 from tests.support.http import InProcess, check_error
 
@@ -57,7 +58,7 @@ def test_nothing_outside_the_folder_is_served(client: TestClient) -> None:
 
 
 def test_the_pages_need_no_key_and_the_rest_does(service: InProcess) -> None:
-    with TestClient(create_app(service, HttpConfig(), api_key="secret")) as client:
+    with TestClient(create_app(service, HttpConfig(), keys=Keys("secret"))) as client:
         for path in ("/", "/docs", "/openapi.json", "/static/app.js"):
             assert client.get(path).status_code == 200, path
         for path in ("/v1/labels", "/v1/stats", "/v1/example.wav", "/v2", "/staticfiles"):

@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from acoustic.checkpoint_folder import CheckpointFolder
 from acoustic.errors import InputError, ModelMismatchError, SilentAudioError
 from acoustic.postprocess.postprocess_config import PostprocessConfig
+from acoustic.postprocess.postprocessor import Postprocessor
 from acoustic.request import RequestOptions
 from acoustic.types import TrackLogits
 from deployments.stages.postprocess import Postprocess
@@ -71,6 +73,25 @@ def test_logits_of_another_model_are_refused(stage: Postprocess) -> None:
     for rounds in ([logits_of(stage, "b")], [logits_of(stage, own), logits_of(stage, "b")]):
         with pytest.raises(ModelMismatchError):
             asyncio.run(stage(options, *rounds))
+
+
+def test_logits_of_the_model_before_are_answered_by_its_own_calibration(
+    stage: Postprocess, default_checkpoint: Path
+) -> None:
+    folder = CheckpointFolder.open(default_checkpoint)
+    stage.reconfigure({"coverage": 0.8})
+    track = replace(logits_of(stage, folder.digest), checkpoint=str(default_checkpoint))
+    track = replace(track, logits=np.linspace(-3, 3, 48, dtype=np.float32).reshape(3, 16))
+    found = asyncio.run(stage(RequestOptions(), track))
+    config = PostprocessConfig(coverage=0.8)
+    expected = Postprocessor.from_folder(folder, config).process_round(track, RequestOptions())
+    assert not isinstance(found, InputError)
+    found = replace(found, prediction=replace(found.prediction, timings_ms={}))
+    expected = replace(expected, prediction=replace(expected.prediction, timings_ms={}))
+    assert found == expected
+    assert found.prediction.model.digest == folder.digest
+    with pytest.raises(ModelMismatchError, match="but"):
+        asyncio.run(stage(RequestOptions(), replace(track, model=replace(track.model, digest="x"))))
 
 
 def test_the_error_of_a_stage_before_is_passed_on(stage: Postprocess) -> None:

@@ -13,6 +13,7 @@ from acoustic.example import example_wav
 from acoustic.pipeline import Pipeline
 from acoustic.postprocess.calibration import load_calibration
 from acoustic.prediction import Prediction, PredictionSet, Reason
+from deployments.http.keys import caller
 from deployments.telemetry import requests
 from deployments.telemetry.drift import MIN_ANSWERS
 from deployments.telemetry.requests import N_RECENT, RequestMetrics
@@ -92,7 +93,7 @@ def test_an_answer_is_recorded_in_every_series(
         reasons=(reason("CLOSE_RIVAL"), reason("NARROW_BAND")),
     )  # fmt: skip
     metrics.count_prediction(found, 20.0)
-    assert series.labels("requests") == [("ok",)]
+    assert series.labels("requests") == [("ok", "")]
     assert series.labels("answers") == [("Jazz",)]
     assert series.of("confidence") == [0.75]
     assert series.of("prediction_set_size") == [2]
@@ -111,9 +112,13 @@ def test_what_an_answer_does_not_have_is_not_recorded(
         assert series.of(name) == [], name
 
 
-def test_an_error_is_recorded_by_its_code_only(metrics: RequestMetrics, series: Recorded) -> None:
+def test_an_error_is_recorded_by_its_code_and_key_only(
+    metrics: RequestMetrics, series: Recorded
+) -> None:
+    token = caller.set("studio")
     metrics.count_error("silent_audio")
-    assert dict(series.values) == {"acousticsense_requests": [(1.0, ("silent_audio",))]}
+    caller.reset(token)
+    assert dict(series.values) == {"acousticsense_requests": [(1.0, ("silent_audio", "studio"))]}
 
 
 def test_the_drift_appears_with_enough_answers(

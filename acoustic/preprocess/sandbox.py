@@ -1,0 +1,290 @@
+"""Stage 1 in a process of its own: a file that breaks a decoder costs that process and itself.
+
+Decoders are large C libraries that read what strangers send. Here they run in a child without the
+service's environment, which cannot open a socket, start a program or write a file, whose memory is
+limited, and which is ended when a file takes too long. The file travels through shared memory, the
+features come back as bytes that hold no code.
+
+    parent                          child (`sandbox_worker`)
+    bytes ─▶ memory that both map ─▶ Preprocessor.process ─▶ arrays and JSON ─▶ TrackFeatures
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import mmap
+import os
+import pickle
+import select
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any
+
+from acoustic.digest import content_digest
+from acoustic.errors import AcousticError, AudioDecodeError, error_of_code
+from acoustic.preprocess.cache import features_from_bytes
+from acoustic.preprocess.preprocessor import PreprocessConfig
+from acoustic.request import Effort
+from acoustic.types import TrackFeatures
+
+logger = logging.getLogger(__name__)
+
+REFUSED_S = 3600.0
+MAX_REFUSED = 10_000
+"""Seconds for which a content that ended a child is refused, and most contents remembered."""
+
+START_TIMEOUT_S = 60.0
+MIN_CAPACITY_BITS, KEPT_BYTES = 20, 16 << 20
+"""Shared memory grows by powers of two; more than so many bytes are given back after a large file.
+"""
+
+MAX_ANSWER_BYTES = 64 << 20
+MEMORY_VARIABLES = {
+    "MALLOC_MMAP_THRESHOLD_": str(4 << 20),
+    "MALLOC_TRIM_THRESHOLD_": str(16 << 20),
+    "MALLOC_ARENA_MAX": "2",
+}
+"""Memory is kept from file to file: every call into the kernel passes the filter."""
+
+LENGTH = struct.Struct("<Q")
+START = "import sys; sys.path[:] = {path!r}; from {module} import main; main()"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SandboxConfig:
+    """Limits of the processes that decode.
+
+    Attributes:
+        enabled: whether files are decoded in processes of their own.
+        processes: processes in each replica of stage 1.
+        max_memory_bytes: most memory of each beyond what it has at its start, bytes.
+        timeout_s: longest time for one file, seconds.
+    """
+
+    enabled: bool = True
+    processes: int = 1
+    max_memory_bytes: int = 2 << 30
+    timeout_s: float = 60.0
+
+    def __post_init__(self) -> None:
+        if self.processes < 1 or self.max_memory_bytes < 1 or self.timeout_s <= 0:
+            raise ValueError("processes, max_memory_bytes and timeout_s must be positive")
+
+
+class Sandbox:
+    """Some children, each with one file at a time; thread-safe.
+
+    Args:
+        config: settings of stage 1, without a cache.
+        limits: limits of the children.
+        environment: the variables that they have beside those of the memory.
+    """
+
+    def __init__(
+        self,
+        config: PreprocessConfig,
+        limits: SandboxConfig,
+        environment: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        self._config, self._limits, self._environment = config, limits, environment
+        self._free = threading.Semaphore(limits.processes)
+        self._lock = threading.Lock()
+        self._idle: list[_Child] = []
+        self._refused: OrderedDict[str, float] = OrderedDict()
+        self.n_deaths = 0
+        self._idle.append(_Child(config, limits, environment))
+
+    def process(self, data: bytes, effort: Effort, round_number: int = 0) -> TrackFeatures:
+        """See `Preprocessor.process`; the digest of the content is left to the caller.
+
+        Raises:
+            InputError: as there; AudioDecodeError also where the file ended its process.
+        """
+        self.check(data)
+        with self._free:
+            child = self._taken()
+            try:
+                features = child.process(data, effort, round_number)
+            except _ChildEndedError as error:
+                child.end()
+                self._refuse(data)
+                self.n_deaths += 1
+                logger.warning("a decoder process ended: %s", error)
+                raise AudioDecodeError(
+                    "the audio cannot be decoded: it ended the decoder, or took too long"
+                ) from error
+            except AcousticError:
+                self._give_back(child)
+                raise
+            except BaseException:
+                child.end()  # its next answer would be about this file
+                raise
+            self._give_back(child)
+            return features
+
+    def check(self, data: bytes) -> None:
+        """Raise if this content ended a child within the last hour.
+
+        Raises:
+            AudioDecodeError: it did.
+        """
+        if not self._refused:
+            return
+        at_s = self._refused.get(content_digest(data))
+        if at_s is not None and time.monotonic() - at_s < REFUSED_S:
+            raise AudioDecodeError("the audio cannot be decoded: it ended the decoder before")
+
+    def close(self) -> None:
+        """End the children."""
+        with self._lock:
+            for child in self._idle:
+                child.end()
+            self._idle.clear()
+
+    def pids(self) -> Sequence[int]:
+        """Process ids of the idle children."""
+        with self._lock:
+            return [child.pid for child in self._idle]
+
+    def _taken(self) -> _Child:
+        with self._lock:
+            while self._idle:
+                child = self._idle.pop()
+                if child.is_alive:
+                    return child
+                child.end()
+        return _Child(self._config, self._limits, self._environment)
+
+    def _give_back(self, child: _Child) -> None:
+        with self._lock:
+            self._idle.append(child)
+
+    def _refuse(self, data: bytes) -> None:
+        with self._lock:
+            self._refused[content_digest(data)] = time.monotonic()
+            while len(self._refused) > MAX_REFUSED:
+                self._refused.popitem(last=False)
+
+
+class _ChildEndedError(Exception):
+    """The child died, took too long, or sent what it never sends."""
+
+
+class _Child:
+    """One process that decodes."""
+
+    def __init__(
+        self, config: PreprocessConfig, limits: SandboxConfig, environment: Mapping[str, str]
+    ) -> None:
+        self._timeout_s = limits.timeout_s
+        self._memory = os.memfd_create("audio", os.MFD_CLOEXEC)
+        os.ftruncate(self._memory, 1 << MIN_CAPACITY_BITS)
+        self._mapped = mmap.mmap(self._memory, 1 << MIN_CAPACITY_BITS)
+        self._socket, theirs = socket.socketpair()
+        start = START.format(path=sys.path, module="acoustic.preprocess.sandbox_worker")
+        environment = {**MEMORY_VARIABLES, **environment}
+        self._process = subprocess.Popen(
+            [sys.executable, "-I", "-c", start, str(theirs.fileno()), str(self._memory)],
+            env=environment, pass_fds=(theirs.fileno(), self._memory), close_fds=True,
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            start_new_session=True, cwd="/",
+        )  # fmt: skip
+        theirs.close()
+        settings = pickle.dumps((config, limits.max_memory_bytes))
+        try:
+            self._send(settings)
+            self._receive(START_TIMEOUT_S)
+        except _ChildEndedError as error:
+            self.end()
+            raise RuntimeError("a decoder process does not start") from error
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def is_alive(self) -> bool:
+        return self._process.poll() is None
+
+    def process(self, data: bytes, effort: Effort, round_number: int) -> TrackFeatures:
+        self._share(data)
+        request = {
+            "n_bytes": len(data), "capacity": len(self._mapped), "effort": effort,
+            "round": round_number,
+        }  # fmt: skip
+        self._send(json.dumps(request).encode())
+        head, content = self._receive(self._timeout_s)
+        if "error" in head:
+            raise error_of_code(str(head["error"]), str(head["message"]))
+        try:
+            features = features_from_bytes(content, "")
+            timings_ms = {str(k): float(v) for k, v in head["timings_ms"].items()}
+        except Exception as error:  # of whatever kind: the child is not trusted
+            raise _ChildEndedError("its answer has another form") from error
+        facts = replace(features.facts, cached=False)
+        return replace(features, facts=facts, timings_ms=timings_ms)
+
+    def _share(self, data: bytes) -> None:
+        """Put a file into the memory that both map; it keeps its pages for the next one."""
+        capacity = len(self._mapped)
+        if len(data) > capacity or capacity > KEPT_BYTES >= len(data):
+            self._mapped.close()
+            capacity = 1 << max(MIN_CAPACITY_BITS, (len(data) - 1).bit_length())
+            os.ftruncate(self._memory, capacity)
+            self._mapped = mmap.mmap(self._memory, capacity)
+        self._mapped[: len(data)] = data
+
+    def end(self) -> None:
+        """Kill it."""
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        self._socket.close()
+        if self._memory >= 0:
+            self._mapped.close()
+            os.close(self._memory)
+            self._memory = -1
+
+    def _send(self, message: bytes) -> None:
+        try:
+            self._socket.sendall(LENGTH.pack(len(message)) + message)
+        except OSError as error:
+            raise _ChildEndedError("it does not listen") from error
+
+    def _receive(self, timeout_s: float) -> tuple[dict[str, Any], bytes]:
+        """Head as JSON, and the bytes behind it."""
+        until_s = time.monotonic() + timeout_s
+        head = self._exactly(LENGTH.unpack(self._exactly(LENGTH.size, until_s))[0], until_s)
+        try:
+            found = json.loads(head)
+            content = self._exactly(int(found.get("n_bytes", 0)), until_s)
+        except (ValueError, AttributeError, TypeError) as error:
+            raise _ChildEndedError("its answer has another form") from error
+        return found, content
+
+    def _exactly(self, n: int, until_s: float) -> bytes:
+        if n > MAX_ANSWER_BYTES:
+            raise _ChildEndedError(f"its answer has {n} bytes")
+        parts = bytearray()
+        while len(parts) < n:
+            left_s = until_s - time.monotonic()
+            if left_s <= 0 or not select.select([self._socket], [], [], left_s)[0]:
+                raise _ChildEndedError(f"no answer in {self._timeout_s:g} s")
+            try:
+                part = self._socket.recv(n - len(parts))
+            except OSError as error:
+                raise _ChildEndedError("the connection ended") from error
+            if not part:
+                raise _ChildEndedError(f"exit code {self._process.poll()}")
+            parts += part
+        return bytes(parts)

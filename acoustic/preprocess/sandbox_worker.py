@@ -1,0 +1,203 @@
+"""The child of `sandbox`: reads a file from shared memory, answers with features or an error.
+
+Before the first file it gives up what decoding does not need: sockets, programs, new files, memory
+beyond a limit. On Linux for x86-64 and ARM64 the kernel enforces it (seccomp); elsewhere the limits
+on files and memory remain.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import logging
+import mmap
+import os
+import pickle
+import platform
+import resource
+import struct
+import sys
+from pathlib import Path
+from typing import Any
+
+from acoustic.errors import AcousticError, AudioDecodeError
+from acoustic.example import example_wav
+from acoustic.preprocess.cache import features_to_bytes
+from acoustic.preprocess.preprocessor import Preprocessor
+
+LENGTH = struct.Struct("<Q")
+MAX_FILES = 64
+
+PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP, PR_SET_DUMPABLE = 38, 22, 4
+SECCOMP_MODE_FILTER = 2
+EACCES = 13
+
+FORBIDDEN = {
+    "x86_64": (
+        0xC000003E,
+        # socket, connect, accept, sendto, bind, listen, socketpair, clone3 is left: threads
+        (41, 42, 43, 44, 49, 50, 53, 288,
+         # fork, vfork, execve, execveat, kill, tkill, tgkill
+         57, 58, 59, 322, 62, 200, 234,
+         # ptrace, process_vm_readv, process_vm_writev, perf_event_open, bpf, keyctl, add_key
+         101, 310, 311, 298, 321, 250, 248,
+         # rename, mkdir, rmdir, creat, link, unlink, symlink, chmod, chown, mount, unshare, setns
+         82, 83, 84, 85, 86, 87, 88, 90, 92, 165, 272, 308,
+         # mkdirat, unlinkat, renameat, linkat, symlinkat, renameat2, io_uring_setup, userfaultfd
+         258, 263, 264, 265, 266, 316, 425, 323),
+        257, 2,
+        # mmap, munmap, brk, madvise, futex, mremap, read, write
+        (9, 11, 12, 28, 202, 25, 0, 1),
+    ),
+    "aarch64": (
+        0xC00000B7,
+        # socket, socketpair, bind, listen, accept, connect, sendto, accept4
+        (198, 199, 200, 201, 202, 203, 206, 242,
+         # execve, execveat, kill, tkill, tgkill
+         221, 281, 129, 130, 131,
+         # ptrace, process_vm_readv, process_vm_writev, perf_event_open, bpf, keyctl, add_key
+         117, 270, 271, 241, 280, 219, 217,
+         # mkdirat, unlinkat, symlinkat, linkat, renameat, renameat2, mount, unshare, setns
+         34, 35, 36, 37, 38, 276, 40, 97, 268,
+         # io_uring_setup, userfaultfd
+         425, 282),
+        56, None,
+        (222, 215, 214, 233, 98, 216, 63, 64),
+    ),
+}  # fmt: skip
+"""Machine → its name for the kernel, calls that end in EACCES, and the numbers of openat and open,
+which are refused where they would write; calls that are frequent, and looked for first."""
+
+LOAD, JUMP_EQUAL, JUMP_SET, RETURN = 0x20, 0x15, 0x45, 0x06
+ALLOW, DENY = 0x7FFF0000, 0x00050000 | EACCES
+WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+
+
+def main() -> None:
+    """Serve one parent, until it goes away."""
+    channel, memory = int(sys.argv[1]), int(sys.argv[2])
+    logging.disable(logging.CRITICAL)
+    config, max_memory_bytes = pickle.loads(_read(channel))
+    preprocessor = Preprocessor(config)
+    _warm_up(preprocessor)
+    shut_in(max_memory_bytes)
+    _write(channel, {})
+    shared = mmap.mmap(memory, 1, prot=mmap.PROT_READ)
+    while True:
+        request = json.loads(_read(channel))
+        if len(shared) != request["capacity"]:
+            shared.close()
+            shared = mmap.mmap(memory, request["capacity"], prot=mmap.PROT_READ)
+        _answer(channel, shared[: request["n_bytes"]], preprocessor, request)
+
+
+def shut_in(max_memory_bytes: int) -> None:
+    """Give up what decoding does not need; see the module.
+
+    Args:
+        max_memory_bytes: most memory beyond what the process has now.
+    """
+    now_bytes = int(Path("/proc/self/statm").read_text().split()[0]) * mmap.PAGESIZE
+    limit = now_bytes + max_memory_bytes
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (MAX_FILES, MAX_FILES))
+    if sys.platform == "linux":
+        _filter_calls()
+
+
+def _filter_calls() -> None:
+    machine = FORBIDDEN.get(platform.machine())
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+    if machine is None:
+        return
+    program = _program(*machine)
+    stored = ctypes.create_string_buffer(b"".join(program), 8 * len(program))
+    head = struct.pack("HxxxxxxP", len(program), ctypes.addressof(stored))
+    filter_ = ctypes.create_string_buffer(head, len(head))
+    if libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0):
+        return
+    # refused in some containers: the other limits remain
+    libc.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, filter_, 0, 0)
+
+
+def _program(
+    architecture: int,
+    forbidden: tuple[int, ...],
+    openat: int,
+    plain_open: int | None,
+    frequent: tuple[int, ...],
+) -> list[bytes]:
+    """Instructions of a BPF program over `struct seccomp_data`."""
+
+    def step(code: int, value: int, if_true: int = 0, if_false: int = 0) -> bytes:
+        return struct.pack("HBBI", code, if_true, if_false, value)
+
+    steps = [
+        step(LOAD, 4),  # the architecture: numbers of another one mean other calls
+        step(JUMP_EQUAL, architecture, 1, 0),
+        step(RETURN, DENY),
+        step(LOAD, 0),  # the number of the call
+    ]
+    for number in frequent:
+        steps += [step(JUMP_EQUAL, number, 0, 1), step(RETURN, ALLOW)]
+    for number in forbidden:
+        steps += [step(JUMP_EQUAL, number, 0, 1), step(RETURN, DENY)]
+    opens = [(openat, 32)] + ([(plain_open, 24)] if plain_open is not None else [])
+    for number, flags in opens:  # offset of the flags among the arguments
+        steps += [
+            step(JUMP_EQUAL, number, 0, 4),
+            step(LOAD, flags),
+            step(JUMP_SET, WRITES, 0, 1),
+            step(RETURN, DENY),
+            step(RETURN, ALLOW),
+        ]
+    return [*steps, step(RETURN, ALLOW)]
+
+
+def _warm_up(preprocessor: Preprocessor) -> None:
+    """Import and prepare what files need."""
+    import importlib
+
+    for name in ("av", "encodings.latin_1", "encodings.utf_16", "encodings.idna"):
+        try:
+            importlib.import_module(name)
+        except ImportError:
+            continue
+    preprocessor.process(example_wav(), "fast")
+
+
+def _answer(channel: int, data: bytes, preprocessor: Preprocessor, request: dict[str, Any]) -> None:
+    try:
+        features = preprocessor.process(data, request["effort"], request["round"])
+    except AcousticError as error:
+        _write(channel, {"error": error.code, "message": error.message})
+    except MemoryError:
+        limit = AudioDecodeError("the audio cannot be decoded within the memory for one file")
+        _write(channel, {"error": limit.code, "message": limit.message})
+    else:
+        content = features_to_bytes(features)
+        _write(channel, {"n_bytes": len(content), "timings_ms": features.timings_ms}, content)
+
+
+def _read(channel: int) -> bytes:
+    return _exactly(channel, LENGTH.unpack(_exactly(channel, LENGTH.size))[0])
+
+
+def _exactly(channel: int, n: int) -> bytes:
+    parts = bytearray()
+    while len(parts) < n:
+        part = os.read(channel, n - len(parts))
+        if not part:
+            os._exit(0)  # the parent is gone
+        parts += part
+    return bytes(parts)
+
+
+def _write(channel: int, head: dict[str, Any], content: bytes = b"") -> None:
+    text = json.dumps(head).encode()
+    left = memoryview(LENGTH.pack(len(text)) + text + content)
+    while left:
+        left = left[os.write(channel, left) :]

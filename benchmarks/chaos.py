@@ -1,0 +1,328 @@
+"""What callers notice while replicas die, a model is replaced, or other clients misbehave.
+
+    python -m benchmarks.chaos [--minutes 3] [--share 0.4] [--only kills,rollout,headers]
+
+Starts the service, measures its capacity, and sends small files at a share of it while something
+happens to the service:
+
+    kills     kill -9 of a replica of each stage in turn, every 5 s
+    rollout   another checkpoint is deployed
+    headers, stalls, large   see `benchmarks.attacks`
+
+Every answer is checked: its model and settings must be one of the known pairs. Only loopback; time,
+connections and bytes are bounded. The result goes into docs/reliability.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import itertools
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import yaml
+
+from acoustic.pipeline import write_golden
+from benchmarks.attacks import ATTACKS
+from benchmarks.document import markdown_table, write_section
+from benchmarks.overload import Load
+from benchmarks.s3_server import free_port
+from benchmarks.server_process import ServerProcess, running
+from deployments.built_in import SERVE_CONFIG, built_in
+
+COMMAND = "python -m benchmarks.chaos"
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "reliability.md"
+KINDS = ("kills", "rollout", *ATTACKS)
+STAGES = ("Preprocess", "Classify", "Postprocess", "Ingress")
+KILL_EVERY_S = 5.0
+MAX_MINUTES, MAX_RATE = 60.0, 60.0
+QUIET_S = 15.0
+MAX_ATTACK_S = 60.0
+
+
+@dataclass(slots=True)
+class Seen:
+    """What the honest client saw.
+
+    Attributes:
+        statuses: replies by status, or by the kind of error.
+        took_s: seconds of every answer.
+        at_s: times of the answers.
+        pairs: answers by model and settings.
+    """
+
+    statuses: Counter[str] = field(default_factory=Counter)
+    took_s: list[float] = field(default_factory=list)
+    at_s: list[float] = field(default_factory=list)
+    pairs: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+    def row(self) -> dict[str, Any]:
+        """Numbers for the table."""
+        gaps = [b - a for a, b in itertools.pairwise(sorted(self.at_s))]
+        n = sum(self.statuses.values())
+        return {
+            "sent": n,
+            "answered": self.statuses["200"],
+            "refused": self.statuses["429"],
+            "failed": {k: v for k, v in self.statuses.items() if k not in ("200", "429")},
+            "p50_s": round(float(np.quantile(self.took_s, 0.5)), 3) if self.took_s else None,
+            "p99_s": round(float(np.quantile(self.took_s, 0.99)), 3) if self.took_s else None,
+            "longest_s": round(max(self.took_s, default=0.0), 2),
+            "longest_gap_s": round(max(gaps, default=0.0), 2),
+            "pairs": len(self.pairs),
+        }
+
+
+class Honest:
+    """Small files at a steady rate.
+
+    Args:
+        url: address of the service.
+        rate: requests a second.
+    """
+
+    def __init__(self, url: str, rate: float) -> None:
+        self._url, self._rate = url, min(rate, MAX_RATE)
+        self._client = httpx.AsyncClient(base_url=url, timeout=120)
+        self._file = Load(self._client)._file
+
+    async def during(self, what: Callable[[], Awaitable[None]]) -> Seen:
+        """Send until `what` has ended, then wait for all replies."""
+        seen = Seen()
+        event = asyncio.ensure_future(what())
+        tasks = []
+        begun_s = time.perf_counter()
+        for i in itertools.count():
+            if event.done():
+                break
+            await asyncio.sleep(max(0.0, begun_s + i / self._rate - time.perf_counter()))
+            tasks.append(asyncio.ensure_future(self._one(seen)))
+        await asyncio.gather(*tasks)
+        await event
+        return seen
+
+    async def _one(self, seen: Seen) -> None:
+        begun_s = time.perf_counter()
+        try:
+            reply = await self._client.post("/v1/classify", content=self._file + os.urandom(16))
+        except httpx.HTTPError as error:
+            seen.statuses[type(error).__name__] += 1
+            return
+        seen.statuses[str(reply.status_code)] += 1
+        if reply.status_code == 200:
+            now_s = time.perf_counter()
+            seen.took_s.append(now_s - begun_s)
+            seen.at_s.append(now_s)
+            body = reply.json()
+            seen.pairs[body["model"]["digest"], body["config_digest"]] += 1
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
+
+
+async def kill_replicas(server: ServerProcess, seconds: float) -> None:
+    """One replica of each stage in turn."""
+    until_s = time.monotonic() + seconds
+    for stage in itertools.cycle(STAGES):
+        if time.monotonic() > until_s:
+            return
+        found = [p for p in server.processes() if _title(p).endswith(f":{stage}")]
+        if found:
+            with suppress(ProcessLookupError):
+                os.kill(found[-1].pid, signal.SIGKILL)
+        await asyncio.sleep(KILL_EVERY_S)
+
+
+def _title(process: Any) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except Exception:  # it has ended
+        return ""
+
+
+async def until_ready(url: str) -> float:
+    """Seconds until the service is ready."""
+    begun_s = time.monotonic()
+    async with httpx.AsyncClient(base_url=url) as client:
+        while True:
+            with suppress(httpx.HTTPError):
+                if (await client.get("/readyz")).status_code == 200:
+                    return time.monotonic() - begun_s
+            await asyncio.sleep(0.2)
+
+
+async def replace_model(server: ServerProcess, folder: Path, port: int) -> None:
+    """Deploy a checkpoint with another version, and wait until only it answers."""
+    checkpoint = folder / "new"
+    shutil.copytree(built_in("models/default"), checkpoint)
+    manifest = json.loads((checkpoint / "config.json").read_text())
+    manifest["version"] = "rollout"
+    (checkpoint / "config.json").write_text(json.dumps(manifest))
+    for name in ("calibration.json", "neighbours.safetensors", "golden.safetensors"):
+        (checkpoint / name).unlink()  # of the other digest
+    write_golden(checkpoint)
+    settings = yaml.safe_load(built_in("configs/default.yaml").read_text())
+    (folder / "settings.yaml").write_text(yaml.safe_dump({**settings, "checkpoint": "new"}))
+    content = yaml.safe_load(built_in(SERVE_CONFIG).read_text())
+    content["http_options"]["port"] = port
+    content["applications"][0]["args"]["config"] = str(folder / "settings.yaml")
+    file = folder / "rollout.yaml"
+    file.write_text(yaml.safe_dump(content, sort_keys=False))
+    address = _dashboard(server)
+    command = [sys.executable, "-m", "ray.serve.scripts", "deploy", str(file), "-a", address]
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "RAY_AUTH_MODE": "token"},
+    )
+    _, said = await process.communicate()
+    if process.returncode:
+        raise RuntimeError(said.decode()[-1000:])
+    async with httpx.AsyncClient(base_url=server.url, timeout=60) as client:
+        deadline_s, n_new = time.monotonic() + 120, 0
+        while n_new < 20 and time.monotonic() < deadline_s:
+            await asyncio.sleep(0.5)
+            with suppress(httpx.HTTPError):
+                models = (await client.get("/v1/models")).json().get("models", [{}])
+                n_new = n_new + 1 if models[0].get("version") == "rollout" else 0
+    await asyncio.sleep(5)
+
+
+def _dashboard(server: ServerProcess) -> str:
+    """Address of the dashboard that belongs to the server."""
+    for process in server.processes():
+        for word in process.cmdline():
+            if word.startswith("--port=") and "dashboard" in _title(process):
+                return f"http://127.0.0.1:{word.partition('=')[2]}"
+    return "http://127.0.0.1:8265"
+
+
+async def attack(kind: str, port: int, seconds: float) -> dict[str, int]:
+    """Run an attack in a process of its own, so that it does not slow the honest client."""
+    command = [sys.executable, "-m", "benchmarks.attacks", kind, str(port), str(seconds)]
+    process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE)
+    said, _ = await process.communicate()
+    found: dict[str, int] = json.loads(said)
+    return found
+
+
+async def measure(
+    server: ServerProcess,
+    port: int,
+    folder: Path,
+    kinds: Sequence[str],
+    minutes: float,
+    share: float,
+) -> dict[str, Any]:
+    """One row per kind, after a quiet one."""
+    async with httpx.AsyncClient(base_url=server.url, timeout=120) as client:
+        load = Load(client)
+        await load.closed(8, 5)
+        capacity = await load.closed(16, 10)
+    honest = Honest(server.url, share * capacity)
+    rows: dict[str, Any] = {}
+    found: dict[str, Any] = {"capacity_per_s": round(capacity, 1), "share": share, "rows": rows}
+    seconds = 60 * minutes
+    others: dict[str, Any] = {}
+
+    def attacking(kind: str) -> Callable[[], Awaitable[None]]:
+        async def run() -> None:
+            others[kind] = await attack(kind, port, min(seconds, MAX_ATTACK_S))
+
+        return run
+
+    events: dict[str, Callable[[], Awaitable[None]]] = {
+        "quiet": lambda: asyncio.sleep(QUIET_S),
+        **{kind: attacking(kind) for kind in ATTACKS},
+        "kills": lambda: kill_replicas(server, seconds),
+        "rollout": lambda: replace_model(server, folder, port),
+    }
+    for kind in ("quiet", *(each for each in events if each in kinds)):
+        base_mb, peak = server.pss_mb(), _Peak(server)
+        async with peak:
+            seen = await honest.during(events[kind])
+        ready_s = await until_ready(server.url)
+        rows[kind] = {
+            **seen.row(),
+            "ready_after_s": round(ready_s, 1),
+            "growth_mb": round(peak.mb - base_mb),
+            **({"others": others[kind]} if kind in others else {}),
+        }
+        print(kind, json.dumps(rows[kind]), file=sys.stderr, flush=True)
+        await asyncio.sleep(5)
+    await honest.close()
+    return found
+
+
+class _Peak:
+    """Largest memory of the server while the context lasts, MiB."""
+
+    def __init__(self, server: ServerProcess) -> None:
+        self._server, self.mb = server, 0.0
+
+    async def _watch(self) -> None:
+        while True:
+            self.mb = max(self.mb, await asyncio.to_thread(self._server.pss_mb))
+            await asyncio.sleep(2)
+
+    async def __aenter__(self) -> None:
+        self._task = asyncio.ensure_future(self._watch())
+
+    async def __aexit__(self, *exception: object) -> None:
+        self._task.cancel()
+        with suppress(asyncio.CancelledError):
+            await self._task
+
+
+def main() -> None:
+    """Measure, print, write the section."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=3.0)
+    parser.add_argument("--share", type=float, default=0.4, help="of the capacity")
+    parser.add_argument("--only", default=",".join(KINDS))
+    arguments = parser.parse_args()
+    kinds = arguments.only.split(",")
+    if unknown := set(kinds) - set(KINDS):
+        parser.error(f"unknown kinds {unknown}")
+    minutes, port = min(arguments.minutes, MAX_MINUTES), free_port()
+    own = [sys.executable, "-m", "acousticsense", "serve", "--port", str(port)]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        with running(own, f"http://127.0.0.1:{port}", folder / "log") as server:
+            found = asyncio.run(measure(server, port, folder, kinds, minutes, arguments.share))
+    header = ["while", "sent", "answered", "refused", "failed", "p50, s", "p99, s", "longest, s",
+              "longest silence, s", "models", "ready after, s", "growth, MiB"]  # fmt: skip
+    rows = [
+        [
+            kind,
+            *(str(value) if value != {} else "0" for key, value in row.items() if key != "others"),
+        ]
+        for kind, row in found["rows"].items()
+    ]
+    write_section(
+        "Attacks and failures", COMMAND,
+        f"{found['share']:.0%} of a capacity of {found['capacity_per_s']} requests/s; "
+        f"{minutes:g} minutes of kills.\n\n{markdown_table(header, rows)}", path=PAGE,
+    )  # fmt: skip
+    print(json.dumps({"benchmark": "chaos", "minutes": minutes, **found}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,342 @@
+"""Audio by reference: reads what a URI names, if the operator has allowed its place.
+
+Nothing is allowed by default. What is allowed is a list of places, never a pattern over whole URIs,
+and each kind is read with its own care:
+
+    https://  the host is in the list; its name is looked up once, every address that it has must be
+              one of the public internet, and the connection goes to an address that was checked;
+              redirects are not followed
+    s3:// gs://  the bucket is in the list; credentials are those of the service
+    file://   the real path lies under a listed folder, and is a regular file when it is open
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import os
+import re
+import socket
+import ssl
+import stat
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import SplitResult, unquote, urlsplit
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+
+from acoustic.errors import (
+    InvalidRequestError,
+    SourceForbiddenError,
+    SourceNotFoundError,
+    SourceUnavailableError,
+    UploadTooLargeError,
+)
+
+MAX_URI_CHARACTERS = 2048
+CHUNK_BYTES = 1 << 20
+HTTPS_PORT = 443
+LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+NAME = re.compile(rf"(?=.{{1,253}}$)({LABEL}\.)+(?![0-9]){LABEL}")
+"""Host names; never addresses, whose last label is a number in every notation."""
+
+BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
+OBJECT_STORES = ("s3", "gs")
+
+EMBEDDED = {
+    ipaddress.IPv6Network("64:ff9b::/96"): 0,
+    ipaddress.IPv6Network("64:ff9b:1::/48"): 0,
+    ipaddress.IPv6Network("2002::/16"): 80,
+}
+"""IPv6 networks whose addresses hold an IPv4 address → how many bits lie below it."""
+
+Lookup = Callable[[str, int], Awaitable[Sequence[str]]]
+"""Host and port → its addresses."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SourcesConfig:
+    """Places from which the service reads audio by reference; none by default.
+
+    Attributes:
+        hosts: names of hosts for https://, such as "music.example.org".
+        private_hosts: names of hosts for https:// whose addresses need not be public.
+        buckets: buckets of object stores, such as "s3://music" or "gs://music".
+        roots: folders for file://, absolute.
+        timeout_s: longest time to read one file, seconds.
+    """
+
+    hosts: tuple[str, ...] = ()
+    private_hosts: tuple[str, ...] = ()
+    buckets: tuple[str, ...] = ()
+    roots: tuple[str, ...] = ()
+    timeout_s: float = 30.0
+
+    def __post_init__(self) -> None:
+        for host in (*self.hosts, *self.private_hosts):
+            if not NAME.fullmatch(host):
+                raise ValueError(f"{host!r} is no name of a host in lower case")
+        for bucket in self.buckets:
+            scheme, separator, name = bucket.partition("://")
+            if scheme not in OBJECT_STORES or not separator or not BUCKET.fullmatch(name):
+                raise ValueError(f"{bucket!r} is no bucket such as s3://music or gs://music")
+        for root in self.roots:
+            if not os.path.isabs(root) or os.path.realpath(root) == "/":
+                raise ValueError(f"{root!r} is no absolute folder below /")
+        if self.timeout_s <= 0:
+            raise ValueError(f"timeout_s is {self.timeout_s}, must be positive")
+
+    @property
+    def is_on(self) -> bool:
+        """Whether any place is allowed."""
+        return bool(self.hosts or self.private_hosts or self.buckets or self.roots)
+
+
+class Sources:
+    """Reads files by URI.
+
+    Args:
+        config: places that are allowed.
+        max_bytes: largest file, bytes.
+        lookup: finds the addresses of a host; None for the system's.
+        tls: settings of TLS; None for the system's certificates.
+    """
+
+    def __init__(
+        self,
+        config: SourcesConfig,
+        max_bytes: int,
+        lookup: Lookup | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self._config, self._max_bytes = config, max_bytes
+        self._lookup = lookup or _system_lookup
+        self._tls = tls
+        self._roots = tuple(os.path.realpath(root) for root in config.roots)
+
+    async def read(self, uri: str) -> bytes:
+        """Content of the file that a URI names.
+
+        Raises:
+            InvalidRequestError: it is no URI that is understood.
+            SourceForbiddenError: its place is not allowed.
+            SourceNotFoundError: there is nothing.
+            SourceUnavailableError: the place does not answer, or not in time.
+            UploadTooLargeError: the file is larger than the limit.
+        """
+        parts = _parsed(uri)
+        read = self._reader_of(parts)
+        try:
+            async with asyncio.timeout(self._config.timeout_s):
+                return await read(parts)
+        except TimeoutError as error:
+            raise SourceUnavailableError(
+                f"the file was not read within {self._config.timeout_s:g} s"
+            ) from error
+
+    def _reader_of(self, parts: SplitResult) -> Callable[[SplitResult], Awaitable[bytes]]:
+        config, host = self._config, parts.netloc
+        if parts.scheme == "https" and host in (*config.hosts, *config.private_hosts):
+            return self._read_https
+        if parts.scheme in OBJECT_STORES and f"{parts.scheme}://{host}" in config.buckets:
+            return self._read_object
+        if parts.scheme == "file" and not host and self._roots:
+            return self._read_file
+        raise SourceForbiddenError(
+            "the service does not read from there: the operator can allow the place in sources"
+        )
+
+    async def _read_https(self, parts: SplitResult) -> bytes:
+        host = parts.netloc
+        try:
+            addresses = await self._lookup(host, HTTPS_PORT)
+        except OSError as error:
+            raise SourceUnavailableError(f"the host {host} is not known") from error
+        if host not in self._config.private_hosts:
+            for address in addresses:
+                if not is_public(address):
+                    raise SourceForbiddenError(f"the host {host} has an address that is not public")
+        connector = aiohttp.TCPConnector(
+            resolver=_Pinned(addresses),
+            ssl=self._tls or True,
+            use_dns_cache=False,
+            force_close=True,
+        )
+        # no cookies, no credentials of .netrc, no proxy of the environment, no decompression
+        async with aiohttp.ClientSession(
+            connector=connector, trust_env=False, auto_decompress=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={"accept": "*/*", "accept-encoding": "identity"},
+        ) as session:  # fmt: skip
+            try:
+                async with session.get(parts.geturl(), allow_redirects=False) as reply:
+                    _check_status(reply.status, host)
+                    self._check_size(reply.content_length or 0)
+                    return await self._limited(reply.content.iter_chunked(CHUNK_BYTES))
+            except (aiohttp.ClientError, OSError) as error:
+                raise SourceUnavailableError(
+                    f"the host {host} did not send the file: {type(error).__name__}"
+                ) from error
+
+    async def _limited(self, chunks: Any) -> bytes:
+        content = bytearray()
+        async for chunk in chunks:
+            content += chunk
+            self._check_size(len(content))
+        return bytes(content)
+
+    async def _read_object(self, parts: SplitResult) -> bytes:
+        try:
+            from deployments.batch.storage import (
+                StorageOptions,
+                open_filesystem,
+                translating_store_errors,
+            )
+        except ImportError as error:
+            raise SourceUnavailableError("object stores need the extra batch") from error
+        uri = f"{parts.scheme}://{parts.netloc}{unquote(parts.path)}"
+
+        def read() -> bytes:
+            options = StorageOptions(timeout_s=self._config.timeout_s)
+            filesystem, path = open_filesystem(uri, options)
+            with translating_store_errors(uri):
+                size = filesystem.get_file_info(path).size
+                if size is None:
+                    raise SourceNotFoundError(f"{uri} does not exist")
+                self._check_size(size)
+                with filesystem.open_input_stream(path) as stream:
+                    content: bytes = stream.read(self._max_bytes + 1)
+            self._check_size(len(content))
+            return content
+
+        return await asyncio.to_thread(read)
+
+    async def _read_file(self, parts: SplitResult) -> bytes:
+        return await asyncio.to_thread(self._read_local, unquote(parts.path))
+
+    def _read_local(self, path: str) -> bytes:
+        """A regular file whose real path is under a root, also when it is open."""
+        real = os.path.realpath(path)
+        self._check_root(real)
+        try:
+            # a FIFO or a device would wait, or never end
+            handle = os.open(real, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError as error:
+            raise SourceNotFoundError("there is no such file") from error
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode):
+            os.close(handle)
+            raise SourceNotFoundError("that is not a regular file")
+        with os.fdopen(handle, "rb") as file:
+            opened = Path(f"/proc/self/fd/{handle}")
+            if opened.exists():  # a folder on the way may have become a link meanwhile
+                self._check_root(os.path.realpath(opened))
+            self._check_size(status.st_size)
+            content = file.read(self._max_bytes + 1)
+        self._check_size(len(content))
+        return content
+
+    def _check_root(self, real: str) -> None:
+        if not any(os.path.commonpath((root, real)) == root for root in self._roots):
+            raise SourceForbiddenError("that file is not in a folder that the operator allows")
+
+    def _check_size(self, n_bytes: int) -> None:
+        if n_bytes > self._max_bytes:
+            raise UploadTooLargeError(
+                f"the file is {n_bytes:,} bytes or more, limit is {self._max_bytes:,} bytes"
+            )
+
+
+def is_public(address: str) -> bool:
+    """Whether an address is a unicast one of the public internet, also inside IPv6 ones.
+
+    Args:
+        address: IPv4 or IPv6.
+    """
+    try:
+        found = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
+    if isinstance(found, ipaddress.IPv6Address):
+        if found.ipv4_mapped is not None:
+            return is_public(str(found.ipv4_mapped))
+        if found.teredo is not None:
+            return False
+        for network, n_below in EMBEDDED.items():
+            if found in network:
+                inside = (int(found) >> n_below) & 0xFFFFFFFF
+                return is_public(str(ipaddress.IPv4Address(inside)))
+        if int(found) >> 32 == 0:  # ::a.b.c.d, no longer in use
+            return False
+    return found.is_global and not (found.is_multicast or found.is_reserved)
+
+
+class _Pinned(AbstractResolver):
+    """Knows the addresses that were checked, and looks nothing up."""
+
+    def __init__(self, addresses: Sequence[str]) -> None:
+        self._addresses = addresses
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        return [
+            ResolveResult(
+                hostname=host, host=address, port=port, proto=0,
+                family=socket.AF_INET6 if ":" in address else socket.AF_INET,
+                flags=socket.AI_NUMERICHOST,
+            )
+            for address in self._addresses
+        ]  # fmt: skip
+
+    async def close(self) -> None:
+        """There is nothing to close."""
+
+
+async def _system_lookup(host: str, port: int) -> list[str]:
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [str(each[4][0]) for each in found]
+
+
+def _parsed(uri: str) -> SplitResult:
+    """The parts of a URI that only one reading has.
+
+    Raises:
+        InvalidRequestError: it has another form.
+    """
+    if len(uri) > MAX_URI_CHARACTERS:
+        raise InvalidRequestError(
+            f"uri has {len(uri):,} characters, limit is {MAX_URI_CHARACTERS:,}"
+        )
+    if not uri.isascii() or not uri.isprintable() or any(c in uri for c in ' \\"<>^`{|}'):
+        raise InvalidRequestError("uri has characters that must be percent-encoded")
+    try:
+        parts = urlsplit(uri)
+        has_port = parts.port is not None
+    except ValueError as error:
+        raise InvalidRequestError("uri cannot be read") from error
+    if not parts.scheme or "://" not in uri:
+        raise InvalidRequestError("uri has no scheme such as https://")
+    if "@" in parts.netloc or has_port or "%" in parts.netloc or "[" in parts.netloc:
+        raise SourceForbiddenError("uri may name a host by its name alone: no user, port, address")
+    if parts.fragment or "#" in uri:
+        raise InvalidRequestError("uri has a fragment")
+    if "%00" in uri:
+        raise InvalidRequestError("uri has a null character")
+    return parts
+
+
+def _check_status(status: int, host: str) -> None:
+    if status == 200:
+        return
+    if status in (404, 410):
+        raise SourceNotFoundError(f"the host {host} has no such file")
+    if status in (401, 403):
+        raise SourceForbiddenError(f"the host {host} does not let the service read the file")
+    if 300 <= status < 400:
+        raise SourceForbiddenError(f"the host {host} redirects, which the service does not follow")
+    raise SourceUnavailableError(f"the host {host} answered with status {status}")

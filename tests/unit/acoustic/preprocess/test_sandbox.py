@@ -1,0 +1,180 @@
+"""Decoding in a process of its own: the same features, and what a hostile decoder cannot do."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from acoustic.content_cache import CacheConfig
+from acoustic.errors import AudioDecodeError, AudioTooShortError, UnsupportedAudioError
+from acoustic.preprocess import sandbox
+from acoustic.preprocess.preprocessor import PreprocessConfig, Preprocessor
+from acoustic.preprocess.sandbox import Sandbox, SandboxConfig
+from tests.support.sounds import encode, noise, sweep
+
+WAV = encode(sweep(40.0), 22_050)
+FLAC = encode(noise(20.0), 22_050, "flac")
+CONFIG = PreprocessConfig()
+
+
+@pytest.fixture
+def box() -> Iterator[Sandbox]:
+    found = Sandbox(CONFIG, SandboxConfig())
+    yield found
+    found.close()
+
+
+@pytest.mark.parametrize(("data", "effort"), [(WAV, "balanced"), (FLAC, "thorough")])
+def test_the_features_are_the_same(box: Sandbox, data: bytes, effort: str) -> None:
+    expected = Preprocessor(CONFIG).process(data, effort)  # type: ignore[arg-type]
+    found = box.process(data, effort)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(found.log_mel, expected.log_mel)
+    assert found.facts == expected.facts
+    assert set(found.timings_ms) == set(expected.timings_ms)
+
+
+def test_rounds_and_the_cache_work_as_without(box: Sandbox) -> None:
+    plain = Preprocessor(CONFIG, CacheConfig())
+    boxed = Preprocessor(CONFIG, CacheConfig(), elsewhere=box)
+    for number in (0, 1):
+        expected, found = (each.process(WAV, "auto", number) for each in (plain, boxed))
+        np.testing.assert_array_equal(found.log_mel, expected.log_mel)
+        assert found.facts == expected.facts
+    assert boxed.process(WAV, "auto", 1).facts.cached
+
+
+def test_errors_keep_their_class_and_the_process_lives(box: Sandbox) -> None:
+    (pid,) = box.pids()
+    for data, error in (
+        (b"no audio", UnsupportedAudioError),
+        (encode(sweep(0.3), 22_050), AudioTooShortError),
+        (FLAC[:300], AudioDecodeError),
+    ):
+        with pytest.raises(error):
+            box.process(data, "fast")
+    assert box.pids() == [pid]
+    assert box.process(WAV, "fast").n_windows == 1
+
+
+def test_a_file_that_ends_the_process_costs_itself_and_is_refused(
+    box: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (pid,) = box.pids()
+    killed = threading.Event()
+    send = sandbox._Child._send
+
+    def fatal(child: sandbox._Child, message: bytes) -> None:
+        send(child, message)
+        if not killed.is_set():
+            killed.set()
+            os.kill(pid, signal.SIGKILL)
+
+    monkeypatch.setattr(sandbox._Child, "_send", fatal)
+    with pytest.raises(AudioDecodeError, match="ended the decoder"):
+        box.process(WAV, "balanced")
+    assert box.n_deaths == 1
+    with pytest.raises(AudioDecodeError, match="ended the decoder before"):
+        box.process(WAV, "fast")
+    assert box.process(FLAC, "fast").n_windows == 1
+    (another,) = box.pids()
+    assert another != pid
+    monkeypatch.setattr(sandbox, "REFUSED_S", 0.0)
+    assert box.process(WAV, "fast").n_windows == 1
+
+
+def test_a_process_that_died_while_idle_is_replaced(box: Sandbox) -> None:
+    (pid,) = box.pids()
+    os.kill(pid, signal.SIGKILL)
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    assert box.process(WAV, "fast").n_windows == 1
+    assert box.n_deaths == 0
+
+
+def test_a_file_that_takes_too_long_is_ended() -> None:
+    box = Sandbox(CONFIG, SandboxConfig(timeout_s=0.001))
+    with pytest.raises(AudioDecodeError, match="took too long"):
+        box.process(WAV, "thorough")
+    box.close()
+
+
+def test_files_take_turns(box: Sandbox) -> None:
+    results: list[int] = []
+    threads = [
+        threading.Thread(target=lambda: results.append(box.process(WAV, "fast").n_windows))
+        for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results == [1] * 8
+    assert len(box.pids()) == 1
+
+
+def test_the_environment_holds_no_secret(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("ACOUSTICSENSE_API_KEY", "secret")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    box = Sandbox(CONFIG, SandboxConfig(), {"LANG": "C"})
+    (pid,) = box.pids()
+    try:
+        environment = Path(f"/proc/{pid}/environ").read_bytes()
+    except PermissionError:  # it cannot even be looked at
+        environment = b""
+    box.close()
+    assert b"secret" not in environment
+
+
+SHUT_IN = """
+import ctypes, os, socket, sys
+from acoustic.preprocess.sandbox_worker import shut_in
+shut_in(1 << 30)
+tried = {
+    "socket": lambda: socket.socket(),
+    "unix socket": lambda: socket.socket(socket.AF_UNIX),
+    "program": lambda: os.execv("/bin/true", ["true"]),
+    "fork": lambda: os.fork() or os._exit(0),
+    "new file": lambda: open("/tmp/acousticsense-written", "w"),
+    "open for writing": lambda: os.open("/dev/null", os.O_WRONLY),
+    "kill": lambda: os.kill(os.getppid(), 0),
+    "remove": lambda: os.unlink("/tmp/acousticsense-none"),
+    "memory": lambda: bytearray(3 << 30),
+}
+for name, attempt in tried.items():
+    try:
+        attempt()
+    except (OSError, MemoryError) as error:
+        print(name, type(error).__name__)
+    else:
+        print(name, "DONE")
+print(open("/proc/self/stat").read(1) != "")
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="seccomp is Linux")
+def test_a_shut_in_process_can_do_nothing_but_decode() -> None:
+    result = subprocess.run(
+        [sys.executable, "-c", SHUT_IN], capture_output=True, text=True, check=True
+    )
+    *attempts, can_read = result.stdout.splitlines()
+    found = dict(line.rsplit(" ", 1) for line in attempts)
+    assert found.pop("memory") == "MemoryError"
+    # some containers forbid fork differently: Python's own goes through clone, which threads need
+    found.pop("fork")
+    assert set(found.values()) == {"PermissionError"}, found
+    assert can_read == "True"
+
+
+def test_limits_must_be_positive() -> None:
+    for wrong in ({"processes": 0}, {"max_memory_bytes": 0}, {"timeout_s": 0.0}):
+        with pytest.raises(ValueError, match="must be positive"):
+            SandboxConfig(**wrong)  # type: ignore[arg-type]
