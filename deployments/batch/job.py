@@ -24,6 +24,7 @@ from acoustic.postprocess.postprocessor import Postprocessor
 from acoustic.preprocess.segments import WINDOWS_BY_EFFORT
 from deployments.batch.classify_stage import ClassifyStage
 from deployments.batch.job_options import JobOptions
+from deployments.batch.lease import Lease
 from deployments.batch.parts import write
 from deployments.batch.plan import Plan, make_plan, record_job
 from deployments.batch.preprocess_stage import PreprocessStage
@@ -66,6 +67,20 @@ def run_job(options: JobOptions) -> int:
         CheckpointError: the model cannot be used.
     """
     config = _settings(options)
+    if options.dry_run:
+        return _say_what_would_be(options, config)
+    with Lease(options.out, options.storage):
+        return _run_alone(options, config)
+
+
+def _say_what_would_be(options: JobOptions, config: ServiceConfig) -> int:
+    plan = _planned(options, config)
+    print(estimate(plan.files, options, config))
+    return EXIT_OK
+
+
+def _planned(options: JobOptions, config: ServiceConfig) -> Plan:
+    """The plan; what is in it is printed."""
     plan = make_plan(options, config)
     n_again = sum(len(ids) for ids in plan.retried.values())
     again = f", {n_again} errors to try again" if n_again else ""
@@ -74,9 +89,12 @@ def run_job(options: JobOptions) -> int:
         print(f"{count(plan.n_skipped, 'other file')} skipped: not audio by the ends of the names")
     for source in plan.empty:
         print(f"{source} has no audio file, or only files of the sources before it")
-    if options.dry_run:
-        print(estimate(plan.files, options, config))
-        return EXIT_OK
+    return plan
+
+
+def _run_alone(options: JobOptions, config: ServiceConfig) -> int:
+    """Run the job, which nobody else does."""
+    plan = _planned(options, config)
     record_job(options, config)
     totals = Totals()
     try:

@@ -101,12 +101,14 @@ def _list_local(source: str, path: str) -> tuple[list[SourceFile], int]:
     if os.path.isdir(path):
         found = walk_files(path)
         return [_local_file(each) for each in found.paths], found.n_skipped
-    return [SourceFile(uri=path, size_bytes=os.stat(path).st_size)], 0
+    status = os.stat(path)
+    return [SourceFile(uri=path, size_bytes=status.st_size, mtime_ns=status.st_mtime_ns)], 0
 
 
 def _local_file(path: str) -> SourceFile:
     try:
-        return SourceFile(uri=path, size_bytes=os.stat(path).st_size)
+        status = os.stat(path)
+        return SourceFile(uri=path, size_bytes=status.st_size, mtime_ns=status.st_mtime_ns)
     except OSError:  # a broken link: its row will say so
         return SourceFile(uri=path)
 

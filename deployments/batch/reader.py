@@ -9,17 +9,21 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from queue import Empty, SimpleQueue
+from typing import Any, TypeVar, cast
 
 from pyarrow import fs
 
 from acoustic.errors import (
     AcousticError,
     SourceCorruptError,
+    SourceNotFoundError,
     SourceUnavailableError,
     UploadTooLargeError,
 )
@@ -51,6 +55,30 @@ class Fetched:
     data: bytes = b""
     etag: str = ""
     error: AcousticError | None = None
+
+
+def within(timeout_s: float, name: str, work: Callable[[], Result]) -> Result:
+    """The result of some work in a thread, which is left behind if it takes too long.
+
+    Raises:
+        SourceUnavailableError: it takes longer than the limit.
+    """
+    done: SimpleQueue[tuple[Result | None, BaseException | None]] = SimpleQueue()
+
+    def run() -> None:
+        try:
+            done.put((work(), None))
+        except BaseException as error:
+            done.put((None, error))
+
+    threading.Thread(target=run, daemon=True, name="local-read").start()
+    try:
+        result, error = done.get(timeout=timeout_s)
+    except Empty:
+        raise SourceUnavailableError(f"{name} was not read within {timeout_s:g} s") from None
+    if error is not None:
+        raise error
+    return cast(Result, result)
 
 
 class Reader:
@@ -93,6 +121,8 @@ class Reader:
             AcousticError: the file cannot be opened, or later its bytes cannot be fetched.
         """
         filesystem, path = self._open(file.uri)
+        if isinstance(filesystem, fs.LocalFileSystem):
+            _check_local(file, path)
 
         def opened() -> tuple[Any, int, str]:
             with translating_store_errors(file.name):
@@ -116,7 +146,19 @@ class Reader:
             return Fetched(file=file, error=error)
 
     def _fetch_once(self, file: SourceFile) -> Fetched:
+        """One attempt; a local file has a deadline: a network mount may hang for ever."""
         filesystem, path = self._open(file.uri)
+        if not isinstance(filesystem, fs.LocalFileSystem):
+            return self._read_whole(file, filesystem, path)
+        return within(self._storage.timeout_s, file.name, lambda: self._read_local(file, path))
+
+    def _read_local(self, file: SourceFile, path: str | bytes) -> Fetched:
+        _check_local(file, path)
+        return self._read_whole(file, fs.LocalFileSystem(), path)
+
+    def _read_whole(
+        self, file: SourceFile, filesystem: fs.FileSystem, path: str | bytes
+    ) -> Fetched:
         with translating_store_errors(file.name), filesystem.open_input_file(path) as stream:
             size_bytes = stream.size()
             self._check_size(file, size_bytes)
@@ -163,3 +205,13 @@ def _verify(file: SourceFile, data: bytes) -> None:
         found = hashlib.new(name, data, usedforsecurity=False).hexdigest()
         if found != wanted:
             raise SourceCorruptError(f"{file.name} has {name} {found}, the manifest says {wanted}")
+
+
+def _check_local(file: SourceFile, path: str | bytes) -> None:
+    """Raise if a local file is none that can be read to its end, or has changed."""
+    with translating_store_errors(file.name):
+        status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):  # a pipe or a device would wait, or never end
+        raise SourceNotFoundError(f"{file.name} is not a regular file")
+    if file.mtime_ns not in (UNKNOWN_SIZE, status.st_mtime_ns):
+        raise SourceCorruptError(f"{file.name} has changed since it was listed")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from acoustic.errors import AcousticError, SourceForbiddenError, SourceUnavailableError
 from deployments.batch import backoff
 from deployments.batch.backoff import N_TRIES
+from deployments.batch.listing import list_files
 from deployments.batch.reader import Reader
 from deployments.batch.source_file import SourceFile
 from deployments.batch.storage import StorageOptions
@@ -243,3 +245,42 @@ def test_every_scheme_is_opened_once(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     list(reader(1).read(list(both)))
     assert opened == ["s3://bucket/0", "gs://bucket/0"]
+
+
+def test_a_pipe_is_an_error_and_holds_nobody(tmp_path: Path) -> None:
+    (listed,) = write_files(tmp_path, {"a.wav": CONTENT})
+    os.mkfifo(tmp_path / "pipe.wav")
+    pipe = SourceFile(uri=str(tmp_path / "pipe.wav"))
+    first, second = reader().read([pipe, listed])
+    assert first.error is not None
+    assert first.error.code == "source_not_found"
+    assert "is not a regular file" in first.error.message
+    assert second.data == CONTENT
+
+
+def test_a_local_file_that_hangs_is_an_error_after_its_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (listed,) = write_files(tmp_path, {"a.wav": CONTENT})
+    never = threading.Event()
+    hanging = Reader(StorageOptions(timeout_s=0.01), 1, 1 << 20)
+    monkeypatch.setattr(Reader, "_read_local", lambda *_: never.wait())
+    (found,) = hanging.read([listed])
+    never.set()
+    assert found.error is not None
+    assert found.error.code == "source_unavailable"
+    assert "was not read within 0.01 s" in found.error.message
+
+
+def test_a_file_of_the_same_size_that_changed_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    path.write_bytes(CONTENT)
+    (listed,) = list_files([str(tmp_path)], StorageOptions()).files
+    (found,) = reader().read([listed])
+    assert found.data == CONTENT
+    path.write_bytes(CONTENT[::-1])
+    os.utime(path, ns=(1, listed.mtime_ns + 1))
+    (found,) = reader().read([listed])
+    assert found.error is not None
+    assert found.error.code == "source_corrupt"
+    assert "has changed since it was listed" in found.error.message
