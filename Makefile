@@ -7,7 +7,7 @@ RUN_READY := $(VENV)/.run-ready
 DEV_READY := $(VENV)/.dev-ready
 PEERS := .venv-peers
 
-.PHONY: serve test check serve-test e2e cluster-test page-test vendor image-check model claims bench bench-peers format clean
+.PHONY: serve test check serve-test e2e cluster-test page-test vendor image-check model claims bench bench-peers chaos soak audit format clean
 
 serve: $(RUN_READY)
 	$(BIN)/acousticsense serve $(ARGS)
@@ -102,3 +102,17 @@ $(RUN_READY): pyproject.toml $(VENV)/bin/pip
 $(DEV_READY): pyproject.toml $(RUN_READY)
 	$(BIN)/pip install --quiet --editable '.[dev]'
 	touch $@
+
+# What callers notice while replicas die, a model is replaced, or other clients misbehave.
+MINUTES ?= 3
+chaos: $(DEV_READY)
+	$(BIN)/python -m benchmarks.chaos --minutes $(MINUTES) $(ARGS)
+
+# Fails if memory, open files, threads, shared memory or logs grow.
+soak: $(DEV_READY)
+	$(BIN)/python -m benchmarks.soak --minutes $(MINUTES) $(ARGS)
+
+# Known weaknesses of the versions in requirements.lock; asks a public database.
+audit: $(DEV_READY)
+	$(BIN)/pip install --quiet pip-audit
+	$(BIN)/pip-audit --requirement requirements.lock --no-deps --disable-pip

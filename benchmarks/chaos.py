@@ -151,7 +151,7 @@ async def kill_replicas(server: ServerProcess, seconds: float) -> None:
 
 def _title(process: Any) -> str:
     try:
-        return " ".join(process.cmdline())
+        return " ".join(process.cmdline()).strip()
     except Exception:  # it has ended
         return ""
 

@@ -71,6 +71,11 @@ class ServerProcess:
         self.ready_s = time.monotonic() - begun_s
         self.ready_cpu_s = self.cpu_s()
 
+    @property
+    def mark(self) -> dict[str, str]:
+        """Variable by which a process counts as one of the server's."""
+        return {MARK: self._mark}
+
     def processes(self) -> list[psutil.Process]:
         """All processes of the server."""
         found = []
