@@ -291,6 +291,41 @@ class _Peak:
             await self._task
 
 
+HEADER = [
+    "while", "sent", "answered", "refused", "failed", "p50, s", "p99, s", "longest, s",
+    "longest silence, s", "models", "ready after, s", "growth, MiB",
+]  # fmt: skip
+TITLES = {
+    "kills": "Replicas die",
+    "rollout": "A model is replaced",
+    "headers": "Headers that never end",
+    "stalls": "Uploads that stand still",
+    "large": "Many large uploads",
+}
+
+
+def write_rows(found: dict[str, Any], minutes: float) -> None:
+    """A section for each kind, with the quiet row of the same run beside it.
+
+    Args:
+        found: as from `measure`.
+        minutes: how long replicas were killed.
+    """
+    rows = {
+        kind: [kind, *(str(value or 0) for key, value in row.items() if key != "others")]
+        for kind, row in found["rows"].items()
+    }
+    load = f"{found['share']:.0%} of a capacity of {found['capacity_per_s']} requests/s"
+    for kind, row in rows.items():
+        if kind == "quiet":
+            continue
+        more = f", {minutes:g} minutes" if kind == "kills" else ""
+        others = found["rows"][kind].get("others")
+        fate = f" What became of the attack: {json.dumps(others)}." if others else ""
+        body = f"{load}{more}.{fate}\n\n{markdown_table(HEADER, [rows['quiet'], row])}"
+        write_section(TITLES[kind], f"{COMMAND} --only {kind}", body, path=PAGE)
+
+
 def main() -> None:
     """Measure, print, write the section."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -307,20 +342,7 @@ def main() -> None:
         folder = Path(name)
         with running(own, f"http://127.0.0.1:{port}", folder / "log") as server:
             found = asyncio.run(measure(server, port, folder, kinds, minutes, arguments.share))
-    header = ["while", "sent", "answered", "refused", "failed", "p50, s", "p99, s", "longest, s",
-              "longest silence, s", "models", "ready after, s", "growth, MiB"]  # fmt: skip
-    rows = [
-        [
-            kind,
-            *(str(value) if value != {} else "0" for key, value in row.items() if key != "others"),
-        ]
-        for kind, row in found["rows"].items()
-    ]
-    write_section(
-        "Attacks and failures", COMMAND,
-        f"{found['share']:.0%} of a capacity of {found['capacity_per_s']} requests/s; "
-        f"{minutes:g} minutes of kills.\n\n{markdown_table(header, rows)}", path=PAGE,
-    )  # fmt: skip
+    write_rows(found, minutes)
     print(json.dumps({"benchmark": "chaos", "minutes": minutes, **found}))
 
 

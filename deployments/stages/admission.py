@@ -48,6 +48,11 @@ class Admission:
         """Seconds that a request would wait for those in flight; 0 until enough is known."""
         return self.n_in_flight * (self._period_s or 0.0)
 
+    @property
+    def usual_s(self) -> float | None:
+        """Seconds that a request usually takes now, its wait included; None until that is known."""
+        return None if self._base_s is None else self._base_s + self.expected_wait_s
+
     def check(self) -> None:
         """Raise if a request would be refused now; its body need not be read then.
 

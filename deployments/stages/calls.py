@@ -203,9 +203,17 @@ async def features_of(calls: Calls, file: File, options: RequestOptions) -> Trac
 
 
 async def ask_with_retry(
-    ask: Ask[T], calls: Calls, file: File, options: RequestOptions, retry_after_s: float
+    ask: Ask[T],
+    calls: Calls,
+    file: File,
+    options: RequestOptions,
+    retry_after_s: float,
+    patience_s: float | None = None,
 ) -> T:
     """What the stages say about one file, asked again if a replica died meanwhile.
+
+    A replica that dies may take the answer with it without an error: after a long silence the
+    stages are asked again, once.
 
     Args:
         ask: the question.
@@ -213,13 +221,20 @@ async def ask_with_retry(
         file: the file.
         options: what is wanted.
         retry_after_s: seconds that callers are asked to wait if a queue is full.
+        patience_s: seconds after which the first attempt is given up; None for never.
 
     Raises:
         AcousticError: the input or the service is at fault; Ray's own errors never get out.
     """
     for attempt in range(1, N_ATTEMPTS + 1):
+        silence = asyncio.timeout(patience_s if attempt < N_ATTEMPTS else None)
         try:
-            return await ask(calls, file, options)
+            async with silence:
+                return await ask(calls, file, options)
+        except TimeoutError:
+            if not silence.expired():
+                raise
+            logger.warning("no answer in %.1f s attempt=%d", patience_s or 0.0, attempt)
         except OverloadedError as error:
             error.retry_after_s = retry_after_s
             raise

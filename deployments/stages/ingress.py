@@ -79,6 +79,10 @@ TRIMMED_BYTES = 8 << 20
 TRIM_DELAY_S = 1.0
 """After bodies from this size on, and that many seconds later, freed memory is given back."""
 
+PATIENCE_S, N_USUAL_TIMES = 10.0, 5
+"""The stages are asked again after that many seconds of silence, or that many times what a request
+usually takes now, whichever is longer."""
+
 MAX_SHARED_BYTES = 96 << 20
 """Bytes of bodies that an ingress has in the object store at a time."""
 
@@ -252,12 +256,13 @@ class Ingress:
         Its memory never goes back to the system, so what is in it at a time is what it keeps.
         """
         retry_after_s = self._config.http.retry_after_s
+        usual_s = self._admission[chain.name].usual_s
+        patience_s = None if usual_s is None else max(PATIENCE_S, N_USUAL_TIMES * usual_s)
+        limits = (options, retry_after_s, patience_s)
         if len(data) < SHARED_BYTES:
-            file = File(data, content)
-            return await ask_with_retry(ask, chain.calls, file, options, retry_after_s)
+            return await ask_with_retry(ask, chain.calls, File(data, content), *limits)
         async with self._shared.holding(len(data)):
-            file = File.shared(data, content)
-            answer = await ask_with_retry(ask, chain.calls, file, options, retry_after_s)
+            answer = await ask_with_retry(ask, chain.calls, File.shared(data, content), *limits)
         if len(data) >= TRIMMED_BYTES and not self._shared.n_bytes:
             # later: the handler of this request still holds its body
             asyncio.get_running_loop().call_later(TRIM_DELAY_S, give_memory_back)

@@ -262,6 +262,35 @@ def test_stages_of_two_versions_are_tried_again_then_refused(
         graph.run()
 
 
+def test_silence_is_asked_again_once_it_is_unusual(
+    graph: Graph, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ingress, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(ingress, "N_USUAL_TIMES", 0)
+    graph.run()  # what is usual is known now
+    classify, n_calls = graph.classify.work, len(graph.classify.calls)
+    silent = [True]
+
+    def lost(*arguments: Any) -> Any:
+        return asyncio.Event().wait() if silent and silent.pop() else classify(*arguments)
+
+    graph.classify.work = lost
+    assert graph.run().top_genre
+    assert len(graph.classify.calls) == n_calls + 2
+    assert graph.classify.responses[-2].is_cancelled
+
+
+def test_without_a_usual_time_nothing_is_given_up_early(
+    make: Callable[..., Graph], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ingress, "PATIENCE_S", 0.01)
+    graph = make(request_timeout_s=0.1)
+    graph.classify.work = lambda *_: asyncio.Event().wait()
+    with pytest.raises(RequestTimeoutError):
+        graph.run()
+    assert len(graph.classify.calls) == 1
+
+
 def test_a_retry_in_a_later_round_begins_with_the_first(graph: Graph) -> None:
     n_calls = 0
     process = graph.preprocess.work
