@@ -91,13 +91,13 @@ def deploy(cluster: int, tiny_checkpoint: Path) -> Iterator[Deploy]:
             stages = (
                 deployment("Colocated", Colocated).bind(
                     folder, settings.preprocess, settings.cache, settings.engine,
-                    settings.postprocess,
+                    settings.postprocess, settings.sandbox,
                 ),
             )  # fmt: skip
         else:
             stages = (
                 deployment("Preprocess", chosen["Preprocess"]).bind(
-                    folder, settings.preprocess, settings.cache
+                    folder, settings.preprocess, settings.cache, settings.sandbox
                 ),
                 deployment("Classify", chosen["Classify"]).bind(folder, settings.engine),
                 deployment("Postprocess", chosen["Postprocess"]).bind(folder, settings.postprocess),

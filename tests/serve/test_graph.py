@@ -20,6 +20,7 @@ from ray.serve.schema import ServeDeploySchema
 
 from acoustic.content_cache import CacheConfig
 from acoustic.digest import content_digest
+from acoustic.errors import InputError
 from acoustic.pipeline import Pipeline, PipelineConfig
 from acoustic.request import RequestOptions
 from acoustic.types import TrackFeatures, TrackLogits
@@ -172,7 +173,7 @@ def test_a_failing_item_fails_alone(deploy: Deploy, pipeline: Pipeline) -> None:
 class SlowPreprocess(Preprocess):
     """The real stage with a delay of 0.3 s, so that a replica can be killed during a request."""
 
-    def __call__(self, *arguments: Any) -> TrackFeatures:
+    def __call__(self, *arguments: Any) -> TrackFeatures | InputError:
         threading.Event().wait(0.3)
         return super().__call__(*arguments)
 
