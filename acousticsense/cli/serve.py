@@ -42,6 +42,9 @@ SERVE_FLAGS = {
     # Log lines are written at once; that mode's default keeps a thousand of them in memory, which
     # are lost when a process is killed.
     "RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE": "1",
+    # Three files of at most this size for each log; Ray's default is six of 512 MB.
+    "RAY_ROTATION_MAX_BYTES": str(64 * MIB),
+    "RAY_ROTATION_BACKUP_COUNT": "2",
     # Cheaper hops between the deployments, which then talk gRPC …
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
     # … whose default of 4 MiB a message would turn every larger upload into a 500.

@@ -9,8 +9,10 @@ import time
 import pytest
 
 from acoustic.errors import ConfigError
+from acousticsense.cli.serve import _refuse_open_network
 from deployments import ray_address
-from deployments.listen_address import check_listen_address, url_of
+from deployments.config import API_KEY_VARIABLE, API_KEYS_FILE_VARIABLE
+from deployments.listen_address import check_listen_address, is_loopback, url_of
 from deployments.ray_address import check_address, connect
 
 
@@ -89,3 +91,29 @@ def test_a_dead_head_is_named_at_once(prefix: str) -> None:
 
 def test_the_time_for_a_head_is_below_twenty_seconds() -> None:
     assert ray_address.CONNECT_TIMEOUT_S + ray_address.INIT_TIMEOUT_S < 20
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [("127.0.0.1", True), ("localhost", True), ("::1", True), ("127.8.9.1", True),
+     ("0.0.0.0", False), ("::", False), ("192.0.2.1", False)],
+)  # fmt: skip
+def test_addresses_that_only_this_machine_reaches(host: str, expected: bool) -> None:
+    assert is_loopback(host) is expected
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1"])
+def test_a_network_is_served_with_a_key_or_on_purpose(
+    host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    variables = (API_KEY_VARIABLE, API_KEYS_FILE_VARIABLE)
+    for name in variables:
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(ConfigError, match="there is no API key"):
+        _refuse_open_network(host, open_to_all=False)
+    _refuse_open_network(host, open_to_all=True)
+    _refuse_open_network("127.0.0.1", open_to_all=False)
+    for name in variables:
+        with monkeypatch.context() as patch:
+            patch.setenv(name, "x")
+            _refuse_open_network(host, open_to_all=False)

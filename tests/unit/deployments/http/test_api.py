@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from deployments.http.api import create_app
 from deployments.http.errors import STATUS_BY_CODE
 from deployments.http.keys import Keys
 from deployments.http.spectrogram import to_levels
+from deployments.sources import Sources, SourcesConfig
 from tests.support.http import (
     FORM,
     FORM_X,
@@ -42,6 +44,33 @@ def test_raw_body(client: TestClient, pipeline: Pipeline) -> None:
     ).to_dict()
     assert without_timings(response.json()) == without_timings(expected)
     assert "inference;dur=" in response.headers["server-timing"]
+
+
+def test_audio_by_reference(pipeline: Pipeline, tmp_path: Path) -> None:
+    (tmp_path / "a b.wav").write_bytes(WAV)
+    sources = Sources(SourcesConfig(roots=(str(tmp_path),)), 10**7)
+
+    class Reading(InProcess):
+        async def fetch(self, uri: str) -> bytes:
+            return await sources.read(uri)
+
+    uri = f"file://{tmp_path}/a%20b.wav"
+    with TestClient(create_app(Reading(pipeline), HttpConfig())) as client:
+        body = client.post("/v1/classify", json={"uri": uri, "top_k": 2}).json()
+        expected = pipeline.classify(WAV, RequestOptions(top_k=2, file=uri[-255:])).to_dict()
+        assert without_timings(body) == without_timings(expected)
+        named = client.post("/v1/classify?file=mine", json={"uri": uri}).json()
+        assert named["file"] == "mine"
+        for wrong in (
+            {"uri": uri, "audio": "AAAA"}, {"uri": 3}, {"uri": None}, {},
+        ):  # fmt: skip
+            check_error(client.post("/v1/classify", json=wrong), 400, "invalid_request")
+        outside = client.post("/v1/classify", json={"uri": "file:///etc/passwd"})
+        check_error(outside, 403, "source_forbidden")
+        gone = client.post("/v1/classify", json={"uri": f"file://{tmp_path}/none.wav"})
+        check_error(gone, 404, "source_not_found")
+        check_error(client.post("/v1/classify", json={"uri": uri, "effort": "x"}), 422,
+                    "invalid_option")  # fmt: skip
 
 
 def test_a_bug_at_one_file_of_a_form_costs_the_others_nothing(pipeline: Pipeline) -> None:
