@@ -13,20 +13,17 @@ and each kind is read with its own care:
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import os
 import re
-import socket
 import ssl
 import stat
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
 
 import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
 
 from acoustic.errors import (
     InvalidRequestError,
@@ -35,6 +32,7 @@ from acoustic.errors import (
     SourceUnavailableError,
     UploadTooLargeError,
 )
+from deployments.public_addresses import Lookup, Pinned, is_public, system_lookup
 
 MAX_URI_CHARACTERS = 2048
 CHUNK_BYTES = 1 << 20
@@ -45,16 +43,6 @@ NAME = re.compile(rf"(?=.{{1,253}}$)({LABEL}\.)+(?![0-9]){LABEL}")
 
 BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
 OBJECT_STORES = ("s3", "gs")
-
-EMBEDDED = {
-    ipaddress.IPv6Network("64:ff9b::/96"): 0,
-    ipaddress.IPv6Network("64:ff9b:1::/48"): 0,
-    ipaddress.IPv6Network("2002::/16"): 80,
-}
-"""IPv6 networks whose addresses hold an IPv4 address → how many bits lie below it."""
-
-Lookup = Callable[[str, int], Awaitable[Sequence[str]]]
-"""Host and port → its addresses."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -113,7 +101,7 @@ class Sources:
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self._config, self._max_bytes = config, max_bytes
-        self._lookup = lookup or _system_lookup
+        self._lookup = lookup or system_lookup
         self._tls = tls
         self._roots = tuple(os.path.realpath(root) for root in config.roots)
 
@@ -160,7 +148,7 @@ class Sources:
                 if not is_public(address):
                     raise SourceForbiddenError(f"the host {host} has an address that is not public")
         connector = aiohttp.TCPConnector(
-            resolver=_Pinned(addresses),
+            resolver=Pinned(addresses),
             ssl=self._tls or True,
             use_dns_cache=False,
             force_close=True,
@@ -248,58 +236,6 @@ class Sources:
             raise UploadTooLargeError(
                 f"the file is {n_bytes:,} bytes or more, limit is {self._max_bytes:,} bytes"
             )
-
-
-def is_public(address: str) -> bool:
-    """Whether an address is a unicast one of the public internet, also inside IPv6 ones.
-
-    Args:
-        address: IPv4 or IPv6.
-    """
-    try:
-        found = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return False
-    if isinstance(found, ipaddress.IPv6Address):
-        if found.ipv4_mapped is not None:
-            return is_public(str(found.ipv4_mapped))
-        if found.teredo is not None:
-            return False
-        for network, n_below in EMBEDDED.items():
-            if found in network:
-                inside = (int(found) >> n_below) & 0xFFFFFFFF
-                return is_public(str(ipaddress.IPv4Address(inside)))
-        if int(found) >> 32 == 0:  # ::a.b.c.d, no longer in use
-            return False
-    return found.is_global and not (found.is_multicast or found.is_reserved)
-
-
-class _Pinned(AbstractResolver):
-    """Knows the addresses that were checked, and looks nothing up."""
-
-    def __init__(self, addresses: Sequence[str]) -> None:
-        self._addresses = addresses
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
-    ) -> list[ResolveResult]:
-        return [
-            ResolveResult(
-                hostname=host, host=address, port=port, proto=0,
-                family=socket.AF_INET6 if ":" in address else socket.AF_INET,
-                flags=socket.AI_NUMERICHOST,
-            )
-            for address in self._addresses
-        ]  # fmt: skip
-
-    async def close(self) -> None:
-        """There is nothing to close."""
-
-
-async def _system_lookup(host: str, port: int) -> list[str]:
-    loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return [str(each[4][0]) for each in found]
 
 
 def _parsed(uri: str) -> SplitResult:

@@ -11,7 +11,7 @@ from acousticsense import Client
 from tests.e2e.conftest import Service
 from tests.support.sounds import encode, tone
 
-N_FILES = int(os.environ.get("ACOUSTICSENSE_TEST_FILES", "200"))
+N_FILES = int(os.environ.get("ACOUSTICSENSE_TEST_FILES", "100"))
 MAX_GROWTH_BYTES = 64 << 20
 
 

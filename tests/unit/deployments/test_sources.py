@@ -26,7 +26,8 @@ from acoustic.errors import (
     UploadTooLargeError,
 )
 from deployments import sources
-from deployments.sources import Sources, SourcesConfig, is_public
+from deployments.public_addresses import Pinned, is_public
+from deployments.sources import Sources, SourcesConfig
 
 MAX_BYTES = 1000
 AUDIO = b"RIFF" + bytes(96)
@@ -273,13 +274,13 @@ def server(
     thread.start()
     Handler.seen.clear()
     # requests are for port 443, which a test cannot have
-    pinned = sources._Pinned.resolve
+    pinned = Pinned.resolve
 
     async def resolve(self: Any, host: str, port: int = 0, family: Any = 0) -> Any:
         results = await pinned(self, host, found.server_address[1], family)
         return results
 
-    monkeypatch.setattr(sources._Pinned, "resolve", resolve)
+    monkeypatch.setattr(Pinned, "resolve", resolve)
     yield ssl.create_default_context(cafile=str(cert))
     found.shutdown()
     found.server_close()
