@@ -80,7 +80,7 @@ def check_windows(folder: CheckpointFolder, found: WindowValues) -> None:
         difference = np.inf
     else:
         difference = float(np.abs(found.astype(np.float32) - windows.astype(np.float32)).max())
-    if difference > limit:
+    if not difference <= limit:  # NaN differs, too
         raise CheckpointError(
             f"stage 1 makes other windows of the golden clip: they differ by {difference:g}, limit "
             f"is {limit:g}"

@@ -112,14 +112,21 @@ class Results:
         known: dict[str, State] = {}
         end = 0
         for line in self._file:
+            is_whole = line.endswith(b"\n")
             try:
                 row: dict[str, Any] = json.loads(line)
                 state = row[WATCHED]
-                known[row["file"]] = (state["size_bytes"], state["mtime_ns"])
+                found = (state["size_bytes"], state["mtime_ns"])
+                if is_whole:
+                    known[row["file"]] = found
             except (ValueError, KeyError, TypeError) as error:
-                if not line.endswith(b"\n"):
-                    break  # cut off when the process died: written again
-                raise ConfigError(f"{self.path} holds other lines than `watch` writes") from error
+                is_cut = isinstance(error, ValueError) and line.startswith(b'{"')
+                if is_whole or not is_cut:
+                    raise ConfigError(
+                        f"{self.path} holds other lines than `watch` writes"
+                    ) from error
+            if not is_whole:
+                break  # cut off when the process died: written again
             end += len(line)
         self._file.truncate(end)
         return known

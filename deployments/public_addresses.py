@@ -9,9 +9,11 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 
+LOCAL_NAT64 = ipaddress.IPv6Network("64:ff9b:1::/48")
+"""Where the IPv4 address stands in it is up to each network."""
+
 EMBEDDED = {
     ipaddress.IPv6Network("64:ff9b::/96"): 0,
-    ipaddress.IPv6Network("64:ff9b:1::/48"): 0,
     ipaddress.IPv6Network("2002::/16"): 80,
 }
 """IPv6 networks whose addresses hold an IPv4 address → how many bits lie below it."""
@@ -33,7 +35,7 @@ def is_public(address: str) -> bool:
     if isinstance(found, ipaddress.IPv6Address):
         if found.ipv4_mapped is not None:
             return is_public(str(found.ipv4_mapped))
-        if found.teredo is not None:
+        if found.teredo is not None or found in LOCAL_NAT64:
             return False
         for network, n_below in EMBEDDED.items():
             if found in network:

@@ -17,7 +17,9 @@ import os
 import re
 import ssl
 import stat
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,7 @@ import aiohttp
 
 from acoustic.errors import (
     InvalidRequestError,
+    OverloadedError,
     SourceForbiddenError,
     SourceNotFoundError,
     SourceUnavailableError,
@@ -36,6 +39,9 @@ from deployments.public_addresses import Lookup, Pinned, is_public, system_looku
 
 MAX_URI_CHARACTERS = 2048
 CHUNK_BYTES = 1 << 20
+MAX_AT_A_TIME = 4
+"""Files by reference in the memory of an ingress, and reads that may hang."""
+
 HTTPS_PORT = 443
 LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 NAME = re.compile(rf"(?=.{{1,253}}$)({LABEL}\.)+(?![0-9]){LABEL}")
@@ -103,7 +109,27 @@ class Sources:
         self._config, self._max_bytes = config, max_bytes
         self._lookup = lookup or system_lookup
         self._tls = tls
+        self._threads = ThreadPoolExecutor(MAX_AT_A_TIME, thread_name_prefix="sources")
+        self._n_open = self._n_threads = 0
         self._roots = tuple(os.path.realpath(root) for root in config.roots)
+
+    @asynccontextmanager
+    async def opened(self, uri: str) -> AsyncIterator[bytes]:
+        """Content of the file that a URI names, one of a few that are in memory at a time.
+
+        Raises:
+            OverloadedError: there are as many as may be; the rest as `read`.
+        """
+        if self._n_open >= MAX_AT_A_TIME:
+            raise OverloadedError(
+                f"the service is busy: it reads {MAX_AT_A_TIME} files by reference at a time; try "
+                "again later"
+            )
+        self._n_open += 1
+        try:
+            yield await self.read(uri)
+        finally:
+            self._n_open -= 1
 
     async def read(self, uri: str) -> bytes:
         """Content of the file that a URI names.
@@ -200,10 +226,25 @@ class Sources:
             self._check_size(len(content))
             return content
 
-        return await asyncio.to_thread(read)
+        return await self._in_thread(read)
 
     async def _read_file(self, parts: SplitResult) -> bytes:
-        return await asyncio.to_thread(self._read_local, unquote(parts.path))
+        path = unquote(parts.path)
+        return await self._in_thread(lambda: self._read_local(path))
+
+    async def _in_thread(self, work: Callable[[], bytes]) -> bytes:
+        """In threads of its own: a mount that hangs keeps its thread, and no other work waits."""
+        if self._n_threads >= MAX_AT_A_TIME:
+            raise SourceUnavailableError("too many reads hang: a store or a mount does not answer")
+        self._n_threads += 1
+        future = asyncio.get_running_loop().run_in_executor(self._threads, work)
+        future.add_done_callback(self._one_less)
+        return await asyncio.shield(future)
+
+    def _one_less(self, future: asyncio.Future[bytes]) -> None:
+        self._n_threads -= 1
+        if not future.cancelled():
+            future.exception()  # looked at: nobody may be waiting any more
 
     def _read_local(self, path: str) -> bytes:
         """A regular file whose real path is under a root, also when it is open."""
@@ -223,7 +264,10 @@ class Sources:
             if opened.exists():  # a folder on the way may have become a link meanwhile
                 self._check_root(os.path.realpath(opened))
             self._check_size(status.st_size)
-            content = file.read(self._max_bytes + 1)
+            try:
+                content = file.read(self._max_bytes + 1)
+            except OSError as error:
+                raise SourceUnavailableError("the file cannot be read") from error
         self._check_size(len(content))
         return content
 

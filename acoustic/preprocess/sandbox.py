@@ -16,7 +16,6 @@ import logging
 import mmap
 import os
 import pickle
-import select
 import signal
 import socket
 import struct
@@ -53,8 +52,11 @@ MEMORY_VARIABLES = {
     "MALLOC_MMAP_THRESHOLD_": str(4 << 20),
     "MALLOC_TRIM_THRESHOLD_": str(16 << 20),
     "MALLOC_ARENA_MAX": "2",
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
 }
-"""Memory is kept from file to file: every call into the kernel passes the filter."""
+"""Memory is kept from file to file, because every call into the kernel passes the filter; and there
+is one thread, as in the parent."""
 
 LENGTH = struct.Struct("<Q")
 START = "import sys; sys.path[:] = {path!r}; from {module} import main; main()"
@@ -188,18 +190,11 @@ class _Child:
     ) -> None:
         self._timeout_s = limits.timeout_s
         self._memory = os.memfd_create("audio", os.MFD_CLOEXEC)
-        os.ftruncate(self._memory, 1 << MIN_CAPACITY_BITS)
-        self._mapped = mmap.mmap(self._memory, 1 << MIN_CAPACITY_BITS)
-        self._socket, theirs = socket.socketpair()
-        start = START.format(path=sys.path, module="acoustic.preprocess.sandbox_worker")
-        environment = {**MEMORY_VARIABLES, **environment}
-        self._process = subprocess.Popen(
-            [sys.executable, "-I", "-c", start, str(theirs.fileno()), str(self._memory)],
-            env=environment, pass_fds=(theirs.fileno(), self._memory), close_fds=True,
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            start_new_session=True, cwd="/",
-        )  # fmt: skip
-        theirs.close()
+        try:
+            self._start(environment)
+        except BaseException:
+            os.close(self._memory)
+            raise
         settings = pickle.dumps((config, limits.max_memory_bytes))
         try:
             self._send(settings)
@@ -207,6 +202,20 @@ class _Child:
         except _ChildEndedError as error:
             self.end()
             raise RuntimeError("a decoder process does not start") from error
+
+    def _start(self, environment: Mapping[str, str]) -> None:
+        os.ftruncate(self._memory, 1 << MIN_CAPACITY_BITS)
+        self._mapped = mmap.mmap(self._memory, 1 << MIN_CAPACITY_BITS)
+        self._socket, theirs = socket.socketpair()
+        start = START.format(path=sys.path, module="acoustic.preprocess.sandbox_worker")
+        environment = {**environment, **MEMORY_VARIABLES}
+        self._process = subprocess.Popen(
+            [sys.executable, "-I", "-c", start, str(theirs.fileno()), str(self._memory)],
+            env=environment, pass_fds=(theirs.fileno(), self._memory), close_fds=True,
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            start_new_session=True, cwd="/",
+        )  # fmt: skip
+        theirs.close()
 
     @property
     def pid(self) -> int:
@@ -225,7 +234,7 @@ class _Child:
         self._send(json.dumps(request).encode())
         head, content = self._receive(self._timeout_s)
         if "error" in head:
-            raise error_of_code(str(head["error"]), str(head["message"]))
+            raise error_of_code(str(head["error"]), str(head.get("message", "")))
         try:
             features = features_from_bytes(content, "")
             timings_ms = {str(k): float(v) for k, v in head["timings_ms"].items()}
@@ -268,20 +277,23 @@ class _Child:
         try:
             found = json.loads(head)
             content = self._exactly(int(found.get("n_bytes", 0)), until_s)
-        except (ValueError, AttributeError, TypeError) as error:
+        except _ChildEndedError:
+            raise
+        except Exception as error:  # of whatever kind: the child is not trusted
             raise _ChildEndedError("its answer has another form") from error
         return found, content
 
     def _exactly(self, n: int, until_s: float) -> bytes:
-        if n > MAX_ANSWER_BYTES:
+        if not 0 <= n <= MAX_ANSWER_BYTES:
             raise _ChildEndedError(f"its answer has {n} bytes")
         parts = bytearray()
         while len(parts) < n:
             left_s = until_s - time.monotonic()
-            if left_s <= 0 or not select.select([self._socket], [], [], left_s)[0]:
-                raise _ChildEndedError(f"no answer in {self._timeout_s:g} s")
             try:
+                self._socket.settimeout(max(1e-6, left_s))
                 part = self._socket.recv(n - len(parts))
+            except TimeoutError as error:
+                raise _ChildEndedError(f"no answer in {self._timeout_s:g} s") from error
             except OSError as error:
                 raise _ChildEndedError("the connection ended") from error
             if not part:

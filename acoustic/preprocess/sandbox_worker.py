@@ -28,9 +28,8 @@ from acoustic.preprocess.preprocessor import Preprocessor
 LENGTH = struct.Struct("<Q")
 MAX_FILES = 64
 
-PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP, PR_SET_DUMPABLE = 38, 22, 4
-SECCOMP_MODE_FILTER = 2
-EACCES = 13
+PR_SET_NO_NEW_PRIVS, PR_SET_DUMPABLE = 38, 4
+EACCES, ENOSYS = 13, 38
 
 FORBIDDEN = {
     "x86_64": (
@@ -44,10 +43,17 @@ FORBIDDEN = {
          # rename, mkdir, rmdir, creat, link, unlink, symlink, chmod, chown, mount, unshare, setns
          82, 83, 84, 85, 86, 87, 88, 90, 92, 165, 272, 308,
          # mkdirat, unlinkat, renameat, linkat, symlinkat, renameat2, io_uring_setup, userfaultfd
-         258, 263, 264, 265, 266, 316, 425, 323),
+         258, 263, 264, 265, 266, 316, 425, 323,
+         # truncate, openat2, mknod, mknodat, fchmodat, fchownat, utimensat
+         76, 437, 133, 259, 268, 260, 280,
+         # pidfd_send_signal, pidfd_open, pidfd_getfd, rt_sigqueueinfo, rt_tgsigqueueinfo
+         424, 434, 438, 129, 297,
+         # prlimit64, setsid, setpgid
+         302, 112, 109),
         257, 2,
         # mmap, munmap, brk, madvise, futex, mremap, read, write
         (9, 11, 12, 28, 202, 25, 0, 1),
+        317, 56,
     ),
     "aarch64": (
         0xC00000B7,
@@ -60,17 +66,30 @@ FORBIDDEN = {
          # mkdirat, unlinkat, symlinkat, linkat, renameat, renameat2, mount, unshare, setns
          34, 35, 36, 37, 38, 276, 40, 97, 268,
          # io_uring_setup, userfaultfd
-         425, 282),
+         425, 282,
+         # truncate, openat2, mknodat, fchmodat, fchownat, utimensat
+         45, 437, 33, 53, 54, 88,
+         # pidfd_send_signal, pidfd_open, pidfd_getfd, rt_sigqueueinfo, rt_tgsigqueueinfo
+         424, 434, 438, 138, 240,
+         # prlimit64, setsid, setpgid
+         261, 157, 154),
         56, None,
         (222, 215, 214, 233, 98, 216, 63, 64),
+        277, 220,
     ),
 }  # fmt: skip
 """Machine → its name for the kernel, calls that end in EACCES, and the numbers of openat and open,
-which are refused where they would write; calls that are frequent, and looked for first."""
+which are refused where they would write; calls that are frequent, and looked for first; the numbers
+of seccomp and clone."""
 
 LOAD, JUMP_EQUAL, JUMP_SET, RETURN = 0x20, 0x15, 0x45, 0x06
-ALLOW, DENY = 0x7FFF0000, 0x00050000 | EACCES
-WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+ALLOW, DENY, UNKNOWN = 0x7FFF0000, 0x00050000 | EACCES, 0x00050000 | ENOSYS
+WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
+CLONE3, CLONE_THREAD = 435, 0x00010000
+X32_BIT = 0x40000000
+"""Set in the numbers of a second set of calls on x86-64."""
+
+SET_MODE_FILTER, ALL_THREADS = 1, 1
 
 
 def main() -> None:
@@ -113,14 +132,15 @@ def _filter_calls() -> None:
     libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
     if machine is None:
         return
-    program = _program(*machine)
+    architecture, forbidden, openat, plain_open, frequent, seccomp, clone = machine
+    program = _program(architecture, forbidden, openat, plain_open, frequent, clone)
     stored = ctypes.create_string_buffer(b"".join(program), 8 * len(program))
     head = struct.pack("HxxxxxxP", len(program), ctypes.addressof(stored))
     filter_ = ctypes.create_string_buffer(head, len(head))
     if libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0):
         return
-    # refused in some containers: the other limits remain
-    libc.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, filter_, 0, 0)
+    # for all threads; refused in some containers: the other limits remain
+    libc.syscall(seccomp, SET_MODE_FILTER, ALL_THREADS, filter_)
 
 
 def _program(
@@ -129,6 +149,7 @@ def _program(
     openat: int,
     plain_open: int | None,
     frequent: tuple[int, ...],
+    clone: int,
 ) -> list[bytes]:
     """Instructions of a BPF program over `struct seccomp_data`."""
 
@@ -143,6 +164,17 @@ def _program(
     ]
     for number in frequent:
         steps += [step(JUMP_EQUAL, number, 0, 1), step(RETURN, ALLOW)]
+    steps += [
+        step(JUMP_SET, X32_BIT, 0, 1),
+        step(RETURN, DENY),
+        step(JUMP_EQUAL, CLONE3, 0, 1),  # its flags are in memory; libraries fall back to clone
+        step(RETURN, UNKNOWN),
+        step(JUMP_EQUAL, clone, 0, 4),
+        step(LOAD, 16),  # its flags: a thread is allowed, another process is not
+        step(JUMP_SET, CLONE_THREAD, 1, 0),
+        step(RETURN, DENY),
+        step(RETURN, ALLOW),
+    ]
     for number in forbidden:
         steps += [step(JUMP_EQUAL, number, 0, 1), step(RETURN, DENY)]
     opens = [(openat, 32)] + ([(plain_open, 24)] if plain_open is not None else [])

@@ -59,7 +59,7 @@ def read_corrections(path: Path) -> Iterator[tuple[str, str]]:
         rows = text_tables.read_csv(content).rows
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path} cannot be read: {error}") from error
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, IndexError) as error:
         raise ConfigError(f"{path} is no export of Label Studio") from error
     for row in rows:
         named = _column(row, "path")

@@ -22,8 +22,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from pyarrow import fs
-
 from acoustic.errors import AcousticError, ConfigError
 from deployments.batch.storage import StorageOptions, open_filesystem, write_atomically
 
@@ -36,7 +34,7 @@ RENEW_S = 15.0
 WATCH_S = 2 * RENEW_S + 5
 """Seconds for which a lease of another job is watched before it is taken over."""
 
-SETTLE_S = 1.0
+SETTLE_S = 0.3
 """Seconds after which a job looks whether another one has written its lease at the same time."""
 
 
@@ -50,6 +48,8 @@ class Holder:
         host: name of the machine.
         boot: id of its boot, so that another machine of the same name is another one.
         pid: process id.
+        born: start of the process, as the kernel counts it: another one may have its number later.
+        space: name space of process ids: in another container the number is another process.
         since: start of the job, ISO 8601, UTC.
         n_renewals: number of renewals so far.
     """
@@ -59,26 +59,21 @@ class Holder:
     host: str
     boot: str
     pid: int
+    born: str
+    space: str
     since: str
     n_renewals: int = 0
 
     @property
     def is_here(self) -> bool:
         """Whether it is a process of this machine, since its last start."""
-        return (self.host, self.boot) == (socket.gethostname(), _boot_id())
+        own = (socket.gethostname(), _boot_id(), _space())
+        return (self.host, self.boot, self.space) == own
 
     @property
     def is_gone(self) -> bool:
         """Whether it was a process of this machine that has ended."""
-        if not self.is_here:
-            return False
-        try:
-            os.kill(self.pid, 0)
-        except ProcessLookupError:
-            return True
-        except PermissionError:
-            pass
-        return False
+        return self.is_here and _born(self.pid) != self.born
 
 
 class Lease:
@@ -98,7 +93,8 @@ class Lease:
         self._path = f"{root}/{LEASE_FILE}"
         self._own = Holder(
             job=uuid.uuid4().hex, user=_user(), host=socket.gethostname(), boot=_boot_id(),
-            pid=os.getpid(), since=datetime.now(UTC).isoformat(timespec="seconds"),
+            pid=os.getpid(), born=_born(os.getpid()), space=_space(),
+            since=datetime.now(UTC).isoformat(timespec="seconds"),
         )  # fmt: skip
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._renew, daemon=True, name="lease")
@@ -134,8 +130,7 @@ class Lease:
             if now is not None and now != other:
                 raise _in_use(self._out, now)
         self._write(self._own)
-        if not isinstance(self._filesystem, fs.LocalFileSystem):
-            self._stop.wait(SETTLE_S)
+        self._stop.wait(SETTLE_S)
         now = self._read()
         if now is None or now.job != self._own.job:
             raise _in_use(self._out, now)
@@ -149,7 +144,8 @@ class Lease:
                 holder = self._read()
                 if holder is not None and holder.job != self._own.job:
                     logger.error("%s was taken over by %s: stopping", self._out, _who(holder))
-                    signal.raise_signal(signal.SIGINT)
+                    # to the main thread, which may be blocked
+                    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
                     return
                 self._write(Holder(**{**asdict(self._own), "n_renewals": n}))
             except AcousticError as error:
@@ -183,6 +179,22 @@ def _user() -> str:
         return getpass.getuser()
     except (KeyError, OSError):  # a container's user may have no name
         return str(os.getuid())
+
+
+def _born(pid: int) -> str:
+    """Start of a process in the kernel's ticks, "" where there is none."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (OSError, ValueError):
+        return ""
+    return fields[19]  # the 22nd field of the line
+
+
+def _space() -> str:
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return ""
 
 
 def _boot_id() -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -85,8 +86,8 @@ class Service(Protocol):
     ) -> tuple[TrackFeatures, MelConfig]:
         """What the model sees of one file, and the geometry of its windows."""
 
-    async def fetch(self, uri: str) -> bytes:
-        """Content of the file that a URI names; raises AcousticError where it is not allowed."""
+    def opened(self, uri: str) -> AbstractAsyncContextManager[bytes]:
+        """Content of the file that a URI names; entering raises AcousticError where it may not."""
 
     def admit(self, options: RequestOptions) -> None:
         """Return if a request may send its body; raises OverloadedError, InvalidOptionError."""
@@ -210,9 +211,8 @@ class _Handlers:
         if isinstance(uri, str) and audio is None:
             self._service.admit(options)
             named = options if options.file else replace(options, file=uri[-MAX_NAME_CHARACTERS:])
-            return prediction_reply(
-                await self._service.classify(await self._service.fetch(uri), named)
-            )
+            async with self._service.opened(uri) as content:
+                return prediction_reply(await self._service.classify(content, named))
         if not isinstance(audio, str) or uri is not None:
             raise InvalidRequestError(
                 'the JSON body has neither "audio" (a file in base64) nor "uri", or both'

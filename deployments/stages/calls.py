@@ -66,8 +66,16 @@ class File:
 
     @classmethod
     def shared(cls, data: bytes, content_blake3: str) -> File:
-        """A file in the object store."""
-        return cls(ray.put(np.frombuffer(data, np.uint8)), content_blake3)
+        """A file in the object store.
+
+        Raises:
+            OverloadedError: the store has no room.
+        """
+        try:
+            return cls(ray.put(np.frombuffer(data, np.uint8)), content_blake3)
+        except RayError as error:
+            logger.warning("the object store takes no file error=%s", type(error).__name__)
+            raise OverloadedError("the service is busy: no room for the file; try again") from error
 
     def sent_by(self, handle: DeploymentHandle) -> DeploymentHandle:
         """The handle, by reference where the file is one: by value it would be copied again."""

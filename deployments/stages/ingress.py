@@ -11,8 +11,8 @@ import logging
 import math
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -170,14 +170,17 @@ class Ingress:
             features = await self._asked(features_of, chain, data, content, options)
         return features, chain.folder.mel
 
-    async def fetch(self, uri: str) -> bytes:
+    @asynccontextmanager
+    async def opened(self, uri: str) -> AsyncIterator[bytes]:
         """Content of the file that a URI names.
 
         Raises:
             AcousticError: its place is not allowed, or it cannot be read.
         """
-        with self._errors_counted():
-            return await self._sources.read(uri)
+        async with AsyncExitStack() as stack:
+            with self._errors_counted():
+                content = await stack.enter_async_context(self._sources.opened(uri))
+            yield content
 
     def admit(self, options: RequestOptions) -> None:
         """Refuse a request before its body is read, if it would wait too long.

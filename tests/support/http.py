@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import httpx
@@ -49,8 +50,8 @@ class InProcess:
         preprocessor = self.pipeline.preprocessor
         return preprocessor.process(data, options.effort), preprocessor.config.mel
 
-    async def fetch(self, uri: str) -> bytes:
-        return await Sources(SourcesConfig(), MAX_BODY_BYTES).read(uri)
+    def opened(self, uri: str) -> AbstractAsyncContextManager[bytes]:
+        return Sources(SourcesConfig(), MAX_BODY_BYTES).opened(uri)
 
     def admit(self, options: RequestOptions) -> None:
         if isinstance(self.error, OverloadedError):

@@ -19,7 +19,14 @@ from acoustic.classify.engine import Engine
 from acoustic.classify.engine_config import EngineConfig, Precision
 from acoustic.digest import config_digest
 from acoustic.errors import CheckpointError
-from acoustic.golden import EFFORT, GOLDEN_FILE, check_logits, check_windows, golden_clip
+from acoustic.golden import (
+    EFFORT,
+    GOLDEN_FILE,
+    check_logits,
+    check_windows,
+    golden_clip,
+    save_golden,
+)
 from acoustic.pipeline import write_golden
 from acoustic.preprocess.preprocessor import PreprocessConfig, Preprocessor
 from acoustic.types import WindowValues
@@ -72,6 +79,13 @@ def test_another_front_end_is_stopped(folder: CheckpointFolder) -> None:
         other = Preprocessor(PreprocessConfig(mel=mel))
         with pytest.raises(CheckpointError, match="other windows"):
             check_windows(folder, windows_of(other))
+
+
+def test_windows_that_are_no_numbers_are_stopped(folder: CheckpointFolder) -> None:
+    shape = (3, folder.mel.n_mels, folder.mel.n_frames)
+    save_golden(folder, np.ones(shape, np.float16), np.zeros((3, 16), np.float32))
+    with pytest.raises(CheckpointError, match="differ by nan"):
+        check_windows(folder, np.full(shape, np.nan, np.float16))
 
 
 def test_an_older_checkpoint_is_used_with_a_warning(

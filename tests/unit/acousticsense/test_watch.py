@@ -117,13 +117,28 @@ def test_only_one_process_writes_the_results(results: Results) -> None:
         Results(results.path)
 
 
-@pytest.mark.parametrize("content", ["file,genre\n", '{"file": "a"}\n'])
+@pytest.mark.parametrize(
+    "content", ["file,genre\n", '{"file": "a"}\n', '{"a": 1}', "[1, 2]", "text", "3"]
+)
 def test_other_results_are_left_alone(tmp_path: Path, content: str) -> None:
     path = tmp_path / "other.jsonl"
     path.write_text(content)
     with pytest.raises(ConfigError, match="other lines"):
         Results(path)
     assert path.read_text() == content
+
+
+def test_a_last_line_without_its_end_is_written_again(
+    inbox: Path, tmp_path: Path, classifier: Classifier
+) -> None:
+    path = tmp_path / "genres.jsonl"
+    (inbox / "a.wav").write_bytes(WAV)
+    for _ in range(2):
+        with Results(path) as results:
+            watch = Watch(inbox, results, classifier)
+            assert [names(watch), names(watch)] == [[], ["a.wav"]]
+        assert len(path.read_text().splitlines()) == 1
+        path.write_bytes(path.read_bytes()[:-1])
 
 
 def test_a_folder_must_be_there(results: Results, classifier: Classifier, tmp_path: Path) -> None:

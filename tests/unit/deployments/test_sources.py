@@ -10,7 +10,7 @@ import ssl
 import subprocess
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
@@ -20,6 +20,7 @@ import pytest
 from acoustic.errors import (
     AcousticError,
     InvalidRequestError,
+    OverloadedError,
     SourceForbiddenError,
     SourceNotFoundError,
     SourceUnavailableError,
@@ -327,3 +328,42 @@ def test_another_certificate_is_refused(server: ssl.SSLContext) -> None:
 def test_a_host_that_nobody_knows() -> None:
     with pytest.raises(SourceUnavailableError, match="is not known"):
         read(SourcesConfig(hosts=(HOST,)), f"https://{HOST}/a")
+
+
+def test_a_few_files_are_in_memory_at_a_time(root: Path) -> None:
+    async def scenario() -> None:
+        found = Sources(SourcesConfig(roots=(str(root),)), MAX_BYTES)
+        uri = f"file://{root}/in.wav"
+        async with AsyncExitStack() as stack:
+            for _ in range(sources.MAX_AT_A_TIME):
+                assert await stack.enter_async_context(found.opened(uri)) == AUDIO
+            with pytest.raises(OverloadedError):
+                await stack.enter_async_context(found.opened(uri))
+        async with found.opened(uri) as content:
+            assert content == AUDIO
+
+    asyncio.run(scenario())
+
+
+def test_reads_that_hang_hold_their_own_threads_only(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hanging = threading.Event()
+    local = Sources._read_local
+
+    async def scenario() -> None:
+        found = Sources(SourcesConfig(roots=(str(root),), timeout_s=0.05), MAX_BYTES)
+        monkeypatch.setattr(found, "_read_local", lambda path: hanging.wait(20) and b"")
+        uri = f"file://{root}/in.wav"
+        for _ in range(sources.MAX_AT_A_TIME):
+            with pytest.raises(SourceUnavailableError, match=r"within 0\.05 s"):
+                await found.read(uri)
+        with pytest.raises(SourceUnavailableError, match="too many reads hang"):
+            await found.read(uri)
+        hanging.set()
+        monkeypatch.setattr(found, "_read_local", lambda path: local(found, path))
+        while found._n_threads:
+            await asyncio.sleep(0.01)
+        assert await found.read(uri) == AUDIO
+
+    asyncio.run(scenario())

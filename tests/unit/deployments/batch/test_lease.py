@@ -69,6 +69,22 @@ def test_a_job_that_was_killed_here_holds_nothing(tmp_path: Path) -> None:
         assert held(tmp_path).pid == os.getpid()
 
 
+def test_another_process_of_the_same_number_holds_nothing(tmp_path: Path) -> None:
+    with Lease(str(tmp_path), OPTIONS):
+        own = held(tmp_path)
+    (tmp_path / LEASE_FILE).write_text(json.dumps(asdict(replace(own, job="x", born="1"))))
+    with Lease(str(tmp_path), OPTIONS):
+        assert held(tmp_path).job != "x"
+
+
+def test_the_same_number_in_another_container_is_another_process(tmp_path: Path) -> None:
+    with Lease(str(tmp_path), OPTIONS):
+        own = held(tmp_path)
+    assert own.is_here
+    assert not replace(own, space="pid:[1]").is_here
+    assert not replace(own, space="pid:[1]", born="1").is_gone
+
+
 def test_one_that_is_renewed_elsewhere_is_refused(
     tmp_path: Path, other: Holder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -90,7 +106,7 @@ def test_one_that_stands_still_elsewhere_is_taken_over(
     with monkeypatch.context() as patch:
         patch.setattr(found._stop, "wait", waited.append)
         found._acquire()
-    assert waited == [lease.WATCH_S]
+    assert waited == [lease.WATCH_S, lease.SETTLE_S]
     assert held(tmp_path).job != other.job
 
 

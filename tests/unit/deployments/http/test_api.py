@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +52,8 @@ def test_audio_by_reference(pipeline: Pipeline, tmp_path: Path) -> None:
     sources = Sources(SourcesConfig(roots=(str(tmp_path),)), 10**7)
 
     class Reading(InProcess):
-        async def fetch(self, uri: str) -> bytes:
-            return await sources.read(uri)
+        def opened(self, uri: str) -> AbstractAsyncContextManager[bytes]:
+            return sources.opened(uri)
 
     uri = f"file://{tmp_path}/a%20b.wav"
     with TestClient(create_app(Reading(pipeline), HttpConfig())) as client:
