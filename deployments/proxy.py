@@ -89,6 +89,14 @@ def main() -> None:
     os.execv(real, [real, *arguments])
 
 
+def write_program(folder: Path) -> Path:
+    """A program in a folder that runs this module, for RAY_SERVE_HAPROXY_BINARY_PATH."""
+    program = folder / "haproxy"
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -I "{__file__}" "$@"\n')
+    program.chmod(0o700)
+    return program
+
+
 def raise_file_limit() -> int:
     """Connections that the limit on open files allows, after raising it as far as it goes."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -152,8 +160,9 @@ def with_limits(
     )
     if not n:
         raise ValueError("HAProxy's configuration has no default backend")
-    return re.sub(r"^(  +bind )(?:\*|0\.0\.0\.0)?:(\d+)$", rf"\g<1>{metrics_host}:\2", text,
-                  flags=re.MULTILINE)  # fmt: skip
+    # the two that are Ray's own; the address of the service is the operator's choice
+    own = r"^((?:frontend prometheus|listen stats)\n +bind )(?:\*|0\.0\.0\.0)?:(\d+)$"
+    return re.sub(own, rf"\g<1>{metrics_host}:\2", text, flags=re.MULTILINE)
 
 
 def write_errors(folder: Path) -> dict[int, Path]:

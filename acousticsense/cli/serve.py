@@ -182,11 +182,8 @@ def _environment(folder: Path, host: str) -> dict[str, str]:
     """Flags for Serve, and places of HAProxy's own that no second service shares."""
     from deployments import proxy
 
-    program = folder / "haproxy"
-    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -I "{proxy.__file__}" "$@"\n')
-    program.chmod(0o700)
     paths = {
-        "RAY_SERVE_HAPROXY_BINARY_PATH": str(program),
+        "RAY_SERVE_HAPROXY_BINARY_PATH": str(proxy.write_program(folder)),
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
         "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "admin.sock"),
         "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),

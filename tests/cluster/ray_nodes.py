@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from deployments.proxy import write_program
 from tests.cluster.lab import Host
 from tests.support.kuberay import ROOT, find
 
@@ -99,12 +100,22 @@ class RayNodes:
         return listed.count('"ALIVE"')
 
     def deploy(self, config: dict[str, Any]) -> None:
-        """Deploy through the dashboard, as the operator does; returns when the application runs."""
+        """Deploy through the dashboard, as the operator does; returns when the head answers."""
         assert self.head is not None
         path = self.folder / "serve_config.yaml"
         path.write_text(yaml.safe_dump(config))
         self.serve("deploy", str(path))
         wait_until(self.is_running, START_TIMEOUT_S, "the application does not run")
+        wait_until(self._passes_on, START_TIMEOUT_S, "the head's proxy does not listen")
+
+    def _passes_on(self) -> bool:
+        """Whether the head's proxy passes requests on: it may start after the application."""
+        assert self.head is not None
+        url = f"http://{self.head.address}:{HTTP_PORT}/healthz"
+        try:
+            return "alive" in self.head.run(["curl", "-sf", "-m", "5", url], self.environment)
+        except AssertionError:
+            return False
 
     def serve(self, *arguments: str) -> str:
         assert self.head is not None
@@ -146,6 +157,7 @@ class RayNodes:
         folder = self.folder / host.name
         folder.mkdir(exist_ok=True)
         return {
+            "RAY_SERVE_HAPROXY_BINARY_PATH": str(write_program(folder)),
             "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
             "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "admin.sock"),
             "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),

@@ -30,7 +30,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def rendered(folder: Path, port: int, backend_port: int) -> Path:
+def rendered(folder: Path, port: int, backend_port: int, host: str = "127.0.0.1") -> Path:
     """The configuration as Serve writes it."""
     from ray.serve._private.haproxy import BackendConfig, HAProxyApi, HAProxyConfig, ServerConfig
     from ray.serve.config import HTTPOptions
@@ -44,7 +44,7 @@ def rendered(folder: Path, port: int, backend_port: int) -> Path:
         socket_path=str(folder / "admin.sock"), metrics_port=free_port(), stats_port=free_port(),
         server_state_base=str(folder), server_state_file=str(folder / "state"),
         metrics_socket_path=str(folder / "metrics.sock"),
-        http_options=HTTPOptions(host="127.0.0.1", port=port), has_received_routes=True,
+        http_options=HTTPOptions(host=host, port=port), has_received_routes=True,
         has_received_servers=True,
     )  # fmt: skip
     path = folder / "haproxy.cfg"
@@ -159,15 +159,21 @@ def test_the_proxys_own_errors_and_pages(start: Start) -> None:
     assert reply.headers["retry-after"] == "1"
 
 
+@pytest.mark.parametrize("served", ["127.0.0.1", "0.0.0.0", "*"])
 @pytest.mark.parametrize("host", ["127.0.0.1", "10.0.0.1"])
-def test_metrics_and_statistics_listen_where_they_should(folder: Path, host: str) -> None:
-    text = rendered(folder, 8000, 8001).read_text()
+def test_metrics_and_statistics_listen_where_they_should(
+    folder: Path, host: str, served: str
+) -> None:
+    text = rendered(folder, 8000, 8001, served).read_text()
     limited = proxy.with_limits(
         text, {}, n_connections=100, per_address=0, metrics_host=host, header_s=3
     )
     binds = [line.split()[1] for line in limited.splitlines() if line.split()[:1] == ["bind"]]
-    assert len(binds) == 3
-    assert all(bind.startswith((f"{host}:", "127.0.0.1:8000")) for bind in binds), binds
+    every = "*" if served == "0.0.0.0" else served  # as Serve writes it
+    assert f"{every}:8000" in binds, "the address of the service stays"
+    binds.remove(f"{every}:8000")
+    assert len(binds) == 2
+    assert all(bind.startswith(f"{host}:") for bind in binds), binds
     assert "maxconn 100\n" in limited
     assert "track-sc0" not in limited
 
