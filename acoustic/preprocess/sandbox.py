@@ -68,13 +68,13 @@ class SandboxConfig:
 
     Attributes:
         enabled: whether files are decoded in processes of their own.
-        processes: processes in each replica of stage 1.
+        processes: most processes in each replica of stage 1; each starts when it is needed.
         max_memory_bytes: most memory of each beyond what it has at its start, bytes.
         timeout_s: longest time for one file, seconds.
     """
 
     enabled: bool = True
-    processes: int = 1
+    processes: int = 2
     max_memory_bytes: int = 2 << 30
     timeout_s: float = 60.0
 

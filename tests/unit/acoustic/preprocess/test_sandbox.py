@@ -27,7 +27,7 @@ CONFIG = PreprocessConfig()
 
 @pytest.fixture
 def box() -> Iterator[Sandbox]:
-    found = Sandbox(CONFIG, SandboxConfig())
+    found = Sandbox(CONFIG, SandboxConfig(processes=1))
     yield found
     found.close()
 
