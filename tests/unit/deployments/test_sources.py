@@ -31,6 +31,9 @@ from deployments import sources
 from deployments.public_addresses import Pinned, is_public
 from deployments.sources import Sources, SourcesConfig
 
+# asyncio leaves transports of handshakes that failed to the garbage collector
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 MAX_BYTES = 1000
 AUDIO = b"RIFF" + bytes(96)
 
@@ -320,7 +323,6 @@ def test_https_that_fails(server: ssl.SSLContext, path: str, expected: type[Acou
     assert len(Handler.seen) == 1, "a redirect is not followed"
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_another_certificate_is_refused(server: ssl.SSLContext) -> None:
     with pytest.raises(SourceUnavailableError, match="did not send"):
         read(PRIVATE, f"https://{HOST}/good", ["127.0.0.1"])
