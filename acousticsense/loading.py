@@ -72,7 +72,7 @@ def labels_of(
     Raises:
         ConfigError: the settings cannot be used.
         CheckpointError: the checkpoint cannot be used.
-        InvalidOptionError: there is no such taxonomy.
+        InvalidOptionError: the taxonomy is not known.
     """
     settings = _settings(config, model)
     postprocess = with_taxonomy(settings.postprocess, taxonomy)

@@ -16,7 +16,7 @@ Row = dict[str, Any]
 
 
 def read_answers(results: Path) -> Iterator[tuple[str, Row]]:
-    """Files and their whole answers, from JSON lines or Parquet.
+    """Files and their complete answers, from JSON lines or Parquet.
 
     Args:
         results: a file, or the folder of a batch job.
@@ -26,7 +26,7 @@ def read_answers(results: Path) -> Iterator[tuple[str, Row]]:
         object whose `error` is the sentence that takes its place.
 
     Raises:
-        ConfigError: there are no results, or they do not hold whole answers.
+        ConfigError: no results were found, or they do not contain complete answers.
     """
     for part in _parts(results):
         for row in _rows(part):
@@ -46,14 +46,14 @@ def read_flat(results: Path) -> Iterator[tuple[str, Row]]:
         Name of the file and its line; lines about failures are left out.
 
     Raises:
-        ConfigError: there are no results, or they are none of this program.
+        ConfigError: no results were found, or they were not written by this program.
     """
     for part in _parts(results):
         for row in _rows(part):
             if row.get("error_message") or row.get("error"):
                 continue
             if not row.get("top_genre"):
-                raise ConfigError(f"{part} has no column top_genre: these are no answers")
+                raise ConfigError(f"{part} has no column top_genre: it does not contain answers")
             is_text = not isinstance(row.get("reasons"), (list, type(None)))
             yield _name(row), dict(row) if is_text else flat_row(row)
 
@@ -80,7 +80,7 @@ def _rows(part: Path) -> Iterator[Row]:
         elif part.suffix in (".csv", ".tsv"):
             yield from text_tables.read_csv(part.read_bytes()).rows
         else:
-            raise ConfigError(f"{part} is none of .jsonl, .parquet, .csv")
+            raise ConfigError(f"{part} is not a .jsonl, .parquet or .csv file")
     except (OSError, ValueError) as error:
         raise ConfigError(f"{part} cannot be read: {error}") from error
 

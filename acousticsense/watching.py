@@ -14,7 +14,6 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Any
 
 from acoustic.errors import AcousticError, ConfigError
@@ -96,17 +95,6 @@ class Results:
         """Let another process have it."""
         self._file.close()
 
-    def __enter__(self) -> Results:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
     def _read(self) -> dict[str, State]:
         self._file.seek(0)
         known: dict[str, State] = {}
@@ -143,7 +131,7 @@ class Watch:
         effort: windows evaluated; see `Classifier.classify`.
 
     Raises:
-        ConfigError: there is no such folder.
+        ConfigError: the folder does not exist.
     """
 
     def __init__(
@@ -174,7 +162,7 @@ class Watch:
                 continue  # it has changed meanwhile: the next look begins with it
             answered = Answered(Path(path), result)
             self._after(answered)
-            state = _state(path)  # what `after` did to the file is no news
+            state = _state(path)  # a change made by `after` does not count as a new version
             self._results.add(Path(path), result, state or new[path])
             yield answered
 

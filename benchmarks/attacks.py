@@ -73,7 +73,7 @@ async def stalls(port: int, seconds: float) -> Counter[str]:
 
 
 async def large(port: int, seconds: float) -> Counter[str]:
-    """Fast uploads of what is no audio."""
+    """Fast uploads of bytes that are not audio."""
     seen: Counter[str] = Counter()
     left = iter(range(N_LARGE))
 

@@ -70,7 +70,7 @@ def measure(url: str, folder: Path, runs: int) -> dict[str, list[float]]:
 
     path = os.environ.get("ACOUSTICSENSE_CHROMIUM") or shutil.which("chromium")
     if path is None:
-        sys.exit("there is no chromium on the PATH")
+        sys.exit("chromium is not on the PATH")
     found: dict[str, list[float]] = {"api": [], "page": []}
     with sync_playwright() as started, httpx.Client(base_url=url, timeout=120) as client:
         browser = started.chromium.launch(executable_path=path, args=["--no-sandbox"])

@@ -72,14 +72,14 @@ class SourcesConfig:
     def __post_init__(self) -> None:
         for host in (*self.hosts, *self.private_hosts):
             if not NAME.fullmatch(host):
-                raise ValueError(f"{host!r} is no name of a host in lower case")
+                raise ValueError(f"{host!r} is not a host name in lower case")
         for bucket in self.buckets:
             scheme, separator, name = bucket.partition("://")
             if scheme not in OBJECT_STORES or not separator or not BUCKET.fullmatch(name):
-                raise ValueError(f"{bucket!r} is no bucket such as s3://music or gs://music")
+                raise ValueError(f"{bucket!r} is not a bucket such as s3://music or gs://music")
         for root in self.roots:
             if not os.path.isabs(root) or os.path.realpath(root) == "/":
-                raise ValueError(f"{root!r} is no absolute folder below /")
+                raise ValueError(f"{root!r} is not an absolute folder below /")
         if self.timeout_s <= 0:
             raise ValueError(f"timeout_s is {self.timeout_s}, must be positive")
 
@@ -135,9 +135,9 @@ class Sources:
         """Content of the file that a URI names.
 
         Raises:
-            InvalidRequestError: it is no URI that is understood.
+            InvalidRequestError: the URI is malformed.
             SourceForbiddenError: its place is not allowed.
-            SourceNotFoundError: there is nothing.
+            SourceNotFoundError: the file does not exist.
             SourceUnavailableError: the place does not answer, or not in time.
             UploadTooLargeError: the file is larger than the limit.
         """
@@ -254,7 +254,7 @@ class Sources:
             # a FIFO or a device would wait, or never end
             handle = os.open(real, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
         except OSError as error:
-            raise SourceNotFoundError("there is no such file") from error
+            raise SourceNotFoundError("the file does not exist") from error
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode):
             os.close(handle)

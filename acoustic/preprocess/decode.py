@@ -74,7 +74,7 @@ def decoder_errors() -> Iterator[None]:
     """Whatever a decoder raises about a file is an error of that file, and of no other.
 
     Raises:
-        AudioDecodeError: in place of any exception that is none of ours.
+        AudioDecodeError: replaces any exception that is not an AcousticError.
     """
     try:
         yield

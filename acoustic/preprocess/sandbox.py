@@ -18,7 +18,6 @@ import os
 import pickle
 import signal
 import socket
-import struct
 import subprocess
 import sys
 import threading
@@ -33,6 +32,7 @@ from acoustic.digest import content_digest
 from acoustic.errors import AcousticError, AudioDecodeError, error_of_code
 from acoustic.preprocess.cache import features_from_bytes
 from acoustic.preprocess.preprocessor import PreprocessConfig
+from acoustic.preprocess.sandbox_worker import LENGTH
 from acoustic.request import Effort
 from acoustic.types import TrackFeatures
 
@@ -44,8 +44,7 @@ MAX_REFUSED = 10_000
 
 START_TIMEOUT_S = 60.0
 MIN_CAPACITY_BITS, KEPT_BYTES = 20, 16 << 20
-"""Shared memory grows by powers of two; more than so many bytes are given back after a large file.
-"""
+"""Smallest shared memory (it grows by powers of two), and the size above which it shrinks again."""
 
 MAX_ANSWER_BYTES = 64 << 20
 MEMORY_VARIABLES = {
@@ -58,7 +57,6 @@ MEMORY_VARIABLES = {
 """Memory is kept from file to file, because every call into the kernel passes the filter; and there
 is one thread, as in the parent."""
 
-LENGTH = struct.Struct("<Q")
 START = "import sys; sys.path[:] = {path!r}; from {module} import main; main()"
 
 
@@ -266,6 +264,7 @@ class _Child:
 
     def _send(self, message: bytes) -> None:
         try:
+            self._socket.settimeout(self._timeout_s)  # the last answer may have left less
             self._socket.sendall(LENGTH.pack(len(message)) + message)
         except OSError as error:
             raise _ChildEndedError("it does not listen") from error

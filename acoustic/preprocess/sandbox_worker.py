@@ -17,6 +17,7 @@ import platform
 import resource
 import struct
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,61 +27,91 @@ from acoustic.preprocess.cache import features_to_bytes
 from acoustic.preprocess.preprocessor import Preprocessor
 
 LENGTH = struct.Struct("<Q")
+"""Length of a message, in front of it."""
+
 MAX_FILES = 64
 
 PR_SET_NO_NEW_PRIVS, PR_SET_DUMPABLE = 38, 4
 EACCES, ENOSYS = 13, 38
 
-FORBIDDEN = {
-    "x86_64": (
-        0xC000003E,
-        # socket, connect, accept, sendto, bind, listen, socketpair, clone3 is left: threads
-        (41, 42, 43, 44, 49, 50, 53, 288,
-         # fork, vfork, execve, execveat, kill, tkill, tgkill
-         57, 58, 59, 322, 62, 200, 234,
-         # ptrace, process_vm_readv, process_vm_writev, perf_event_open, bpf, keyctl, add_key
-         101, 310, 311, 298, 321, 250, 248,
-         # rename, mkdir, rmdir, creat, link, unlink, symlink, chmod, chown, mount, unshare, setns
-         82, 83, 84, 85, 86, 87, 88, 90, 92, 165, 272, 308,
-         # mkdirat, unlinkat, renameat, linkat, symlinkat, renameat2, io_uring_setup, userfaultfd
-         258, 263, 264, 265, 266, 316, 425, 323,
-         # truncate, openat2, mknod, mknodat, fchmodat, fchownat, utimensat
-         76, 437, 133, 259, 268, 260, 280,
-         # pidfd_send_signal, pidfd_open, pidfd_getfd, rt_sigqueueinfo, rt_tgsigqueueinfo
-         424, 434, 438, 129, 297,
-         # prlimit64, setsid, setpgid
-         302, 112, 109),
-        257, 2,
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SystemCalls:
+    """Numbers of system calls on one kind of machine.
+
+    Attributes:
+        architecture: the machine's number in the kernel's audit interface.
+        forbidden: calls that fail with EACCES.
+        frequent: calls that are allowed before any other comparison.
+        opens: calls that open files, refused where they would write → offset of their flags.
+        seccomp: the call that installs the filter.
+        clone: the call that starts threads, refused where it would start a process.
+    """
+
+    architecture: int
+    forbidden: tuple[int, ...]
+    frequent: tuple[int, ...]
+    opens: dict[int, int]
+    seccomp: int
+    clone: int
+
+
+MACHINES = {
+    "x86_64": SystemCalls(
+        architecture=0xC000003E,
+        forbidden=(
+            # socket, connect, accept, sendto, bind, listen, socketpair, accept4
+            41, 42, 43, 44, 49, 50, 53, 288,
+            # fork, vfork, execve, execveat, kill, tkill, tgkill
+            57, 58, 59, 322, 62, 200, 234,
+            # ptrace, process_vm_readv, process_vm_writev, perf_event_open, bpf, keyctl, add_key
+            101, 310, 311, 298, 321, 250, 248,
+            # rename, mkdir, rmdir, creat, link, unlink, symlink, chmod, chown
+            82, 83, 84, 85, 86, 87, 88, 90, 92,
+            # mount, unshare, setns
+            165, 272, 308,
+            # mkdirat, unlinkat, renameat, linkat, symlinkat, renameat2, io_uring_setup, userfaultfd
+            258, 263, 264, 265, 266, 316, 425, 323,
+            # truncate, openat2, mknod, mknodat, fchmodat, fchownat, utimensat
+            76, 437, 133, 259, 268, 260, 280,
+            # pidfd_send_signal, pidfd_open, pidfd_getfd, rt_sigqueueinfo, rt_tgsigqueueinfo
+            424, 434, 438, 129, 297,
+            # prlimit64, setsid, setpgid
+            302, 112, 109,
+        ),
         # mmap, munmap, brk, madvise, futex, mremap, read, write
-        (9, 11, 12, 28, 202, 25, 0, 1),
-        317, 56,
+        frequent=(9, 11, 12, 28, 202, 25, 0, 1),
+        opens={257: 32, 2: 24},  # openat, open
+        seccomp=317,
+        clone=56,
     ),
-    "aarch64": (
-        0xC00000B7,
-        # socket, socketpair, bind, listen, accept, connect, sendto, accept4
-        (198, 199, 200, 201, 202, 203, 206, 242,
-         # execve, execveat, kill, tkill, tgkill
-         221, 281, 129, 130, 131,
-         # ptrace, process_vm_readv, process_vm_writev, perf_event_open, bpf, keyctl, add_key
-         117, 270, 271, 241, 280, 219, 217,
-         # mkdirat, unlinkat, symlinkat, linkat, renameat, renameat2, mount, unshare, setns
-         34, 35, 36, 37, 38, 276, 40, 97, 268,
-         # io_uring_setup, userfaultfd
-         425, 282,
-         # truncate, openat2, mknodat, fchmodat, fchownat, utimensat
-         45, 437, 33, 53, 54, 88,
-         # pidfd_send_signal, pidfd_open, pidfd_getfd, rt_sigqueueinfo, rt_tgsigqueueinfo
-         424, 434, 438, 138, 240,
-         # prlimit64, setsid, setpgid
-         261, 157, 154),
-        56, None,
-        (222, 215, 214, 233, 98, 216, 63, 64),
-        277, 220,
+    "aarch64": SystemCalls(
+        architecture=0xC00000B7,
+        forbidden=(
+            # socket, socketpair, bind, listen, accept, connect, sendto, accept4
+            198, 199, 200, 201, 202, 203, 206, 242,
+            # execve, execveat, kill, tkill, tgkill
+            221, 281, 129, 130, 131,
+            # ptrace, process_vm_readv, process_vm_writev, perf_event_open, bpf, keyctl, add_key
+            117, 270, 271, 241, 280, 219, 217,
+            # mkdirat, unlinkat, symlinkat, linkat, renameat, renameat2, mount, unshare, setns
+            34, 35, 36, 37, 38, 276, 40, 97, 268,
+            # io_uring_setup, userfaultfd
+            425, 282,
+            # truncate, openat2, mknodat, fchmodat, fchownat, utimensat
+            45, 437, 33, 53, 54, 88,
+            # pidfd_send_signal, pidfd_open, pidfd_getfd, rt_sigqueueinfo, rt_tgsigqueueinfo
+            424, 434, 438, 138, 240,
+            # prlimit64, setsid, setpgid
+            261, 157, 154,
+        ),
+        frequent=(222, 215, 214, 233, 98, 216, 63, 64),
+        opens={56: 32},
+        seccomp=277,
+        clone=220,
     ),
 }  # fmt: skip
-"""Machine → its name for the kernel, calls that end in EACCES, and the numbers of openat and open,
-which are refused where they would write; calls that are frequent, and looked for first; the numbers
-of seccomp and clone."""
+"""By the name of the machine; elsewhere no calls are filtered."""
 
 LOAD, JUMP_EQUAL, JUMP_SET, RETURN = 0x20, 0x15, 0x45, 0x06
 ALLOW, DENY, UNKNOWN = 0x7FFF0000, 0x00050000 | EACCES, 0x00050000 | ENOSYS
@@ -127,30 +158,22 @@ def shut_in(max_memory_bytes: int) -> None:
 
 
 def _filter_calls() -> None:
-    machine = FORBIDDEN.get(platform.machine())
+    calls = MACHINES.get(platform.machine())
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
-    if machine is None:
+    if calls is None:
         return
-    architecture, forbidden, openat, plain_open, frequent, seccomp, clone = machine
-    program = _program(architecture, forbidden, openat, plain_open, frequent, clone)
+    program = _program(calls)
     stored = ctypes.create_string_buffer(b"".join(program), 8 * len(program))
     head = struct.pack("HxxxxxxP", len(program), ctypes.addressof(stored))
     filter_ = ctypes.create_string_buffer(head, len(head))
     if libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0):
         return
     # for all threads; refused in some containers: the other limits remain
-    libc.syscall(seccomp, SET_MODE_FILTER, ALL_THREADS, filter_)
+    libc.syscall(calls.seccomp, SET_MODE_FILTER, ALL_THREADS, filter_)
 
 
-def _program(
-    architecture: int,
-    forbidden: tuple[int, ...],
-    openat: int,
-    plain_open: int | None,
-    frequent: tuple[int, ...],
-    clone: int,
-) -> list[bytes]:
+def _program(calls: SystemCalls) -> list[bytes]:
     """Instructions of a BPF program over `struct seccomp_data`."""
 
     def step(code: int, value: int, if_true: int = 0, if_false: int = 0) -> bytes:
@@ -158,27 +181,26 @@ def _program(
 
     steps = [
         step(LOAD, 4),  # the architecture: numbers of another one mean other calls
-        step(JUMP_EQUAL, architecture, 1, 0),
+        step(JUMP_EQUAL, calls.architecture, 1, 0),
         step(RETURN, DENY),
         step(LOAD, 0),  # the number of the call
     ]
-    for number in frequent:
+    for number in calls.frequent:
         steps += [step(JUMP_EQUAL, number, 0, 1), step(RETURN, ALLOW)]
     steps += [
         step(JUMP_SET, X32_BIT, 0, 1),
         step(RETURN, DENY),
         step(JUMP_EQUAL, CLONE3, 0, 1),  # its flags are in memory; libraries fall back to clone
         step(RETURN, UNKNOWN),
-        step(JUMP_EQUAL, clone, 0, 4),
+        step(JUMP_EQUAL, calls.clone, 0, 4),
         step(LOAD, 16),  # its flags: a thread is allowed, another process is not
         step(JUMP_SET, CLONE_THREAD, 1, 0),
         step(RETURN, DENY),
         step(RETURN, ALLOW),
     ]
-    for number in forbidden:
+    for number in calls.forbidden:
         steps += [step(JUMP_EQUAL, number, 0, 1), step(RETURN, DENY)]
-    opens = [(openat, 32)] + ([(plain_open, 24)] if plain_open is not None else [])
-    for number, flags in opens:  # offset of the flags among the arguments
+    for number, flags in calls.opens.items():
         steps += [
             step(JUMP_EQUAL, number, 0, 4),
             step(LOAD, flags),

@@ -31,7 +31,7 @@ HAPROXY_FLAGS = {
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "5",
     # A connection on which nothing moves ends; Ray's default is an hour.
     "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "30",
-    # A request whose whole body the proxy still has is sent to the other ingress when one dies.
+    # When an ingress dies, the proxy sends a request again if it arrived in one piece.
     "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
     # Headers of more bytes are answered by the proxy; its default is 16 KiB.
     "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": str(64 << 10),
@@ -145,8 +145,8 @@ def _refuse_open_network(host: str, open_to_all: bool) -> None:
     if has_key or open_to_all or is_loopback(host):
         return
     raise ConfigError(
-        f"{host} is reachable from the network, and there is no API key: set {API_KEY_VARIABLE} or "
-        f"{API_KEYS_FILE_VARIABLE}, or say --open"
+        f"{host} is reachable from the network but no API key is set: set {API_KEY_VARIABLE} or "
+        f"{API_KEYS_FILE_VARIABLE}, or pass --open"
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -32,7 +33,7 @@ JOURNAL_SUFFIX = ".journal.jsonl"
 def watch(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder that is watched.")],
     out: Annotated[
-        Path, typer.Option(help="JSON lines with every answer; a restart goes on from it.")
+        Path, typer.Option(help="JSON lines with every answer; a restart continues from it.")
     ],
     every_s: Annotated[
         float,
@@ -71,7 +72,7 @@ def watch(
 
         after = _tagger(out, min_confidence, keep_existing) if tag else lambda answered: None
         with (
-            Results(out) as results,
+            closing(Results(out)) as results,
             Classifier(model or BUILT_IN, taxonomy=taxonomy, config=config) as classifier,
         ):
             watched = Watch(folder, results, classifier, after=after, effort=effort.value)

@@ -60,7 +60,7 @@ def read_corrections(path: Path) -> Iterator[tuple[str, str]]:
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path} cannot be read: {error}") from error
     except (KeyError, TypeError, AttributeError, IndexError) as error:
-        raise ConfigError(f"{path} is no export of Label Studio") from error
+        raise ConfigError(f"{path} is not a Label Studio export") from error
     for row in rows:
         named = _column(row, "path")
         if named is None or GENRE not in row:
@@ -150,7 +150,7 @@ def _read_manifest(path: Path, merged: Merged) -> None:
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path} cannot be read: {error}") from error
     if GENRE not in table.columns or not set(COLUMNS["path"]) & set(table.columns):
-        raise ConfigError(f"{path} is no manifest: it needs columns file and genre")
+        raise ConfigError(f"{path} is not a manifest: it needs the columns file and genre")
     merged.columns = [*table.columns, *([] if GROUP in table.columns else [GROUP])]
     merged.rows = [{name: row.get(name, "") for name in merged.columns} for row in table.rows]
 

@@ -138,7 +138,7 @@ def as_source_error(error: OSError, uri: str) -> AcousticError:
     if error.errno == errno.ELOOP:
         return SourceNotFoundError(f"{uri} is a link that leads back to itself")
     if error.errno == errno.ENOSPC or "No space left" in text:
-        return SourceUnavailableError(f"there is no space left for {uri}")
+        return SourceUnavailableError(f"no space is left to write {uri}")
     if isinstance(error, IsADirectoryError):
         return SourceNotFoundError(f"{uri} is a folder")
     return SourceUnavailableError(f"the store failed at {uri}: {type(error).__name__}")

@@ -1,4 +1,4 @@
-"""Who may come in: named API keys, their rates and quotas; read again when their file changes.
+"""Named API keys with rates and quotas; the file is read again when it changes.
 
 Keys are compared by their SHA-256, all of them each time, so that neither the length of a key nor
 its place in the file can be measured.
@@ -57,13 +57,15 @@ class KeyEntry:
 
     def __post_init__(self) -> None:
         if not NAME.fullmatch(self.name):
-            raise ValueError(f"the name {self.name!r} is none of 1 to 64 letters, digits, . _ -")
+            raise ValueError(
+                f"the name {self.name!r} must be 1 to 64 of letters, digits, dots, - and _"
+            )
         if bool(self.key) == bool(self.key_sha256):
             raise ValueError(f"{self.name} needs one of key and key_sha256")
         if self.key and len(self.key) < MIN_KEY_CHARACTERS:
             raise ValueError(f"the key of {self.name} is shorter than {MIN_KEY_CHARACTERS}")
         if self.key_sha256 and not DIGEST.fullmatch(self.key_sha256):
-            raise ValueError(f"key_sha256 of {self.name} is no lower-case hex SHA-256")
+            raise ValueError(f"key_sha256 of {self.name} is not a SHA-256 in lower-case hex")
         for limit in (self.requests_per_minute, self.requests_per_day):
             if limit is not None and limit <= 0:
                 raise ValueError(f"a limit of {self.name} is {limit}, must be positive")
@@ -89,7 +91,7 @@ class KeysFile:
     def __post_init__(self) -> None:
         names = [each.name for each in self.keys]
         if not names:
-            raise ValueError("there is no key")
+            raise ValueError("keys is empty, at least one is needed")
         if len(set(names)) < len(names):
             raise ValueError("two keys have the same name")
 
@@ -133,7 +135,7 @@ class Keys:
         clock: seconds, rising.
 
     Attributes:
-        is_open: whether there is no key at all, and everybody may come in.
+        is_open: whether no key is configured, so that every request is accepted.
 
     Raises:
         ConfigError: the file cannot be used.
@@ -161,7 +163,7 @@ class Keys:
             authorization: value of the header as it came, b"" where there is none.
 
         Raises:
-            UnauthorizedError: there is no key, or one that is not known.
+            UnauthorizedError: the key is missing or unknown.
             OverloadedError: the key's rate or quota is used up, with the seconds to wait.
         """
         self._reload()

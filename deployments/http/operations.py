@@ -19,7 +19,7 @@ TAGS = {
     CLASSIFY: "What the service is for.",
     ABOUT: "Which genres and models there are, what is configured, what happened so far.",
     HEALTH: "For load balancers and orchestrators; no key is needed.",
-    OTHERS: "Doors for programs that speak another protocol.",
+    OTHERS: "The same model through other protocols.",
 }
 
 NO_FURTHER: set[str] = set()
@@ -253,7 +253,7 @@ def _open(path: Schema) -> Schema:
 
 
 def _errors(codes: set[str] | None = None, is_found: bool = False) -> Schema:
-    """Replies for error codes, all of them by default; `is_found`: 404 if there is no such path."""
+    """Replies for error codes, all of them by default; `is_found`: 404 for an unknown model."""
     by_status: dict[str, list[str]] = {}
     for code, status in STATUS_BY_CODE.items():
         if codes is None or code in codes:

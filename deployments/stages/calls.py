@@ -273,7 +273,7 @@ async def _outcome(*chain: DeploymentResponse) -> Any:
 def _raised(result: Any) -> Any:
     """A stage's result; the error of the input that it returned is raised.
 
-    Serve would write a traceback for an error that a stage raises, and a bad file is no failure.
+    Serve would write a traceback for an error that a stage raises, and a bad file is not a failure.
     """
     if isinstance(result, InputError):
         raise result

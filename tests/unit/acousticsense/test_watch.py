@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ FLAC = encode(sweep(6.0), 22_050, "flac")
 
 @pytest.fixture
 def results(tmp_path: Path) -> Iterator[Results]:
-    with Results(tmp_path / "genres.jsonl") as found:
+    with closing(Results(tmp_path / "genres.jsonl")) as found:
         yield found
 
 
@@ -68,14 +69,14 @@ def test_a_restart_goes_on_and_a_changed_file_is_new(
     path = tmp_path / "genres.jsonl"
     (inbox / "a.wav").write_bytes(WAV)
     (inbox / "broken.mp3").write_bytes(b"no audio")
-    with Results(path) as results:
+    with closing(Results(path)) as results:
         watch = Watch(inbox, results, classifier)
         watch_twice = [*watch.look(), *watch.look()]
     assert [isinstance(each.result, Prediction) for each in watch_twice] == [True, False]
     path.write_bytes(path.read_bytes() + b'{"file": "/cut o')  # the process died here
     (inbox / "a.wav").write_bytes(encode(noise(20.0), 22_050))
     os.utime(inbox / "a.wav", (1, 1))
-    with Results(path) as results:
+    with closing(Results(path)) as results:
         watch = Watch(inbox, results, classifier)
         assert [names(watch), names(watch), names(watch)] == [[], ["a.wav"], []]
     rows = [json.loads(line) for line in path.read_text().splitlines()]
@@ -134,7 +135,7 @@ def test_a_last_line_without_its_end_is_written_again(
     path = tmp_path / "genres.jsonl"
     (inbox / "a.wav").write_bytes(WAV)
     for _ in range(2):
-        with Results(path) as results:
+        with closing(Results(path)) as results:
             watch = Watch(inbox, results, classifier)
             assert [names(watch), names(watch)] == [[], ["a.wav"]]
         assert len(path.read_text().splitlines()) == 1

@@ -109,7 +109,7 @@ def test_a_network_is_served_with_a_key_or_on_purpose(
     variables = (API_KEY_VARIABLE, API_KEYS_FILE_VARIABLE)
     for name in variables:
         monkeypatch.delenv(name, raising=False)
-    with pytest.raises(ConfigError, match="there is no API key"):
+    with pytest.raises(ConfigError, match="no API key is set"):
         _refuse_open_network(host, open_to_all=False)
     _refuse_open_network(host, open_to_all=True)
     _refuse_open_network("127.0.0.1", open_to_all=False)

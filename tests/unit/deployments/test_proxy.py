@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -18,6 +20,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from acousticsense.cli.serve import HAPROXY_FLAGS
 from deployments import proxy
 from tests.support.site import Site
 
@@ -77,9 +80,14 @@ def start(folder: Path, application: Site) -> Iterator[Start]:
     """Function that starts the proxy and returns its address."""
     with ExitStack() as stack:
 
-        def run(backend_port: int | None = None, **variables: object) -> str:
+        def run(
+            backend_port: int | None = None, retry_on: str = "conn-failure", **variables: object
+        ) -> str:
             port = free_port()
             path = rendered(folder, port, backend_port or int(application.url.rpartition(":")[2]))
+            text = path.read_text()
+            assert "retry-on conn-failure\n" in text, "what Serve writes without the variable"
+            path.write_text(text.replace("retry-on conn-failure", f"retry-on {retry_on}"))
             command = [sys.executable, "-I", proxy.__file__, "-db", "-f", str(path)]
             stack.enter_context(running(command, {k: str(v) for k, v in variables.items()}, port))
             return f"http://127.0.0.1:{port}"
@@ -157,6 +165,59 @@ def test_the_proxys_own_errors_and_pages(start: Start) -> None:
     reply = httpx.get(f"{down}/v1/labels")
     check_json(reply, 503, "unavailable")
     assert reply.headers["retry-after"] == "1"
+
+
+class Dying:
+    """A server that ends every first connection without an answer, and answers the next.
+
+    Attributes:
+        bodies: bodies of the requests that it has read.
+    """
+
+    def __init__(self) -> None:
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self._socket.getsockname()[1])
+        self.bodies: list[int] = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._socket.accept()
+                with client:
+                    self._answer(client)
+
+    def _answer(self, client: socket.socket) -> None:
+        head, _, body = client.recv(1 << 20).partition(b"\r\n\r\n")
+        ok = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok"
+        if head.startswith(b"GET"):  # the proxy asks whether it is there
+            client.sendall(ok)
+            return
+        (length,) = re.findall(rb"content-length: (\d+)", head.lower())
+        while len(body) < int(length):
+            body += client.recv(1 << 20)
+        self.bodies.append(len(body))
+        if len(self.bodies) % 2 == 0:
+            client.sendall(ok)
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+def test_a_request_that_the_proxy_still_has_whole_is_sent_again(start: Start) -> None:
+    server = Dying()
+    url = start(server.port, retry_on=HAPROXY_FLAGS["RAY_SERVE_HAPROXY_RETRY_ON"])
+    while httpx.get(f"{url}/healthz").status_code != 200:
+        pass
+    head = b"POST /v1/classify HTTP/1.1\r\nhost: a\r\ncontent-length: 10000\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2]))) as client:
+        client.sendall(head + bytes(10_000))  # at once: the proxy has all of it when it begins
+        assert client.recv(1000).startswith(b"HTTP/1.1 200")
+    assert server.bodies == [10_000, 10_000]
+    large = httpx.post(f"{url}/v1/classify", content=bytes(500_000))
+    check_json(large, 502, "unavailable")
+    assert server.bodies == [10_000, 10_000, 500_000]
+    server.close()
 
 
 @pytest.mark.parametrize("served", ["127.0.0.1", "0.0.0.0", "*"])

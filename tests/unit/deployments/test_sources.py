@@ -213,7 +213,7 @@ def test_a_root_may_be_a_link(root: Path, tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_wrong_settings(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"is no|must be positive"):
+    with pytest.raises(ValueError, match=r"is not|must be positive"):
         SourcesConfig(**wrong)
 
 

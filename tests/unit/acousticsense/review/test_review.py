@@ -195,7 +195,7 @@ def test_what_is_no_answer_is_refused(tmp_path: Path) -> None:
         list(read_flat(path))
     with pytest.raises(ConfigError, match="no probabilities"):
         list(read_answers(path))
-    with pytest.raises(ConfigError, match="none of"):
+    with pytest.raises(ConfigError, match=r"is not a \.jsonl"):
         list(read_flat(tmp_path / "a.txt"))
 
 

@@ -130,7 +130,7 @@ def test_a_file_that_cannot_be_used_leaves_the_keys(
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("keys: []", "there is no key"),
+        ("keys: []", "keys is empty"),
         ("keys: [{name: a}]", "one of key and key_sha256"),
         ("keys: [{name: a, key: short}]", "shorter than 16"),
         ("keys: [{name: 'a b', key: 0123456789abcdef0}]", "name"),
