@@ -21,7 +21,7 @@ from acoustic.errors import ConfigError
 from acoustic.file_walk import is_audio_name, walk_files
 from acoustic.text_tables import TextTable, read_csv, read_json_lines
 from deployments.batch.schema import COSTS, RESERVED
-from deployments.batch.source_file import CHECKSUMS, SourceFile
+from deployments.batch.source_file import CHECKSUMS, UNKNOWN_SIZE, SourceFile
 from deployments.batch.storage import (
     StorageOptions,
     as_source_error,
@@ -89,7 +89,7 @@ def _list(source: str, filesystem: fs.FileSystem, path: str) -> tuple[list[Sourc
         return _list_local(source, path)
     info = filesystem.get_file_info(path)
     if info.type == fs.FileType.File:
-        return [SourceFile(uri=_uri(source, info.path), size_bytes=info.size)], 0
+        return [_source_file(source, info)], 0
     if info.type == fs.FileType.NotFound:
         raise FileNotFoundError(path)
     files = _files_below(filesystem, path)
@@ -134,7 +134,8 @@ def _files_below(filesystem: fs.FileSystem, folder: str) -> list[fs.FileInfo]:
 
 
 def _source_file(source: str, info: fs.FileInfo) -> SourceFile:
-    return SourceFile(uri=_uri(source, info.path), size_bytes=info.size)
+    changed_ns = UNKNOWN_SIZE if info.mtime_ns is None else info.mtime_ns
+    return SourceFile(uri=_uri(source, info.path), size_bytes=info.size, mtime_ns=changed_ns)
 
 
 def _glob(source: str, filesystem: fs.FileSystem, path: str) -> list[SourceFile]:

@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar, cast
 
@@ -38,6 +39,9 @@ from deployments.batch.storage import (
 )
 
 Result = TypeVar("Result")
+
+STORED_RESOLUTION_S = 1.0
+"""Stores list times of change more finely than they say them with the object."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -128,9 +132,10 @@ class Reader:
             with translating_store_errors(file.name):
                 stream = filesystem.open_input_file(path)
                 size_bytes = stream.size()
-                etag = (stream.metadata() or {}).get("ETag", b"").decode().strip('"')
+                metadata = stream.metadata() or {}
             self._check_size(file, size_bytes)
-            return stream, size_bytes, etag
+            _check_stored(file, metadata)
+            return stream, size_bytes, _etag(metadata)
 
         def fetch(start: int, stop: int) -> bytes:
             return with_retries(lambda: _read_range(file, stream, start, stop))
@@ -163,14 +168,14 @@ class Reader:
             size_bytes = stream.size()
             self._check_size(file, size_bytes)
             metadata = stream.metadata() or {}
+            _check_stored(file, metadata)
             data: bytes = stream.read()
         if len(data) != size_bytes:
             raise SourceUnavailableError(
                 f"{file.name} ended after {len(data)} of {size_bytes} bytes"
             )
         _verify(file, data)
-        etag = metadata.get("ETag", b"").decode().strip('"')
-        return Fetched(file=file, data=data, etag=etag)
+        return Fetched(file=file, data=data, etag=_etag(metadata))
 
     def _check_size(self, file: SourceFile, size_bytes: int) -> None:
         if size_bytes > self._max_file_bytes:
@@ -205,6 +210,24 @@ def _verify(file: SourceFile, data: bytes) -> None:
         found = hashlib.new(name, data, usedforsecurity=False).hexdigest()
         if found != wanted:
             raise SourceCorruptError(f"{file.name} has {name} {found}, the manifest says {wanted}")
+
+
+def _etag(metadata: dict[str, bytes]) -> str:
+    return metadata.get("ETag", b"").decode().strip('"')
+
+
+def _check_stored(file: SourceFile, metadata: dict[str, bytes]) -> None:
+    """Raise if an object was replaced after it was listed; the store may not say when it was."""
+    said = metadata.get("Last-Modified", b"").decode()
+    if file.mtime_ns == UNKNOWN_SIZE or not said:
+        return
+    try:
+        changed = datetime.fromisoformat(said)
+    except ValueError:  # another notation: nothing to compare
+        return
+    changed_s = (changed if changed.tzinfo else changed.replace(tzinfo=UTC)).timestamp()
+    if abs(changed_s - file.mtime_ns / 1e9) > STORED_RESOLUTION_S:
+        raise SourceCorruptError(f"{file.name} has changed since it was listed")
 
 
 def _check_local(file: SourceFile, path: str | bytes) -> None:

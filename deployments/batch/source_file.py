@@ -19,8 +19,7 @@ class SourceFile:
         uri: path or URI by which the file is opened; a local name that is not UTF-8 has lone
             surrogates.
         size_bytes: size from the listing, UNKNOWN_SIZE where only a manifest names the file.
-        mtime_ns: time of change from the listing of a local file, nanoseconds; UNKNOWN_SIZE where
-            it is not known.
+        mtime_ns: time of change from the listing, nanoseconds; UNKNOWN_SIZE where it is not known.
         checksums: one of CHECKSUMS → hex digest that the content must have.
         extras: other columns of the manifest → their values, passed through to the results.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -108,6 +109,23 @@ def test_a_changed_byte_is_seen_where_a_checksum_is_given(read: Read, proxy: Fau
 def test_sizes_are_held_to_what_was_listed_and_allowed(read: Read) -> None:
     assert isinstance(read(size_bytes=5).error, SourceCorruptError)
     assert isinstance(read(max_file_bytes=10).error, UploadTooLargeError)
+
+
+def test_an_object_that_was_replaced_after_the_listing_is_an_error(s3: S3Server) -> None:
+    """Of the same size: the size alone would not tell."""
+    path = s3.bucket / "replaced.wav"
+    path.write_bytes(CONTENT)
+    options = StorageOptions(endpoint=s3.endpoint, region="us-east-1")
+    files = list_files([f"s3://{BUCKET}/replaced.wav"], options).files
+    reader = Reader(options, 1, 1 << 20)
+    (found,) = reader.read(files)
+    assert found.data == CONTENT
+    os.utime(path, (path.stat().st_atime, path.stat().st_mtime + 60))
+    (found,) = reader.read(files)
+    assert isinstance(found.error, SourceCorruptError)
+    assert "has changed since it was listed" in found.error.message
+    with pytest.raises(SourceCorruptError):
+        reader.open_ranged(files[0])
 
 
 def test_many_files_come_in_order(s3: S3Server) -> None:
