@@ -10,7 +10,7 @@ from acoustic.geometry import MelConfig
 from acoustic.preprocess.mel import MelSpectrogram, mel_band_edges_hz, mel_filterbank, power_to_db
 from tests.support.sounds import noise, sweep, tone
 
-REFERENCE_TOLERANCE_DB = 1e-3
+REFERENCE_TOLERANCE_DB = 2e-3  # single precision: processors differ in the last digits
 SEED_GEOMETRY = MelConfig(n_fft=1024, hop_length=256, n_mels=40, n_frames=224)
 
 
