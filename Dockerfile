@@ -26,7 +26,13 @@ WORKDIR /build
 COPY requirements.lock ./
 RUN python -m venv "$VENV" \
  && "$VENV/bin/pip" install --no-cache-dir ${TORCH_INDEX_URL:+--index-url "$TORCH_INDEX_URL"} "$TORCH" \
- && "$VENV/bin/pip" install --no-cache-dir --requirement requirements.lock
+ && "$VENV/bin/pip" install --no-cache-dir --no-deps --require-hashes --requirement requirements.lock \
+ && "$VENV/bin/pip" check
+# What is installed, for tools that look for known weaknesses: sbom.cdx.json (CycloneDX).
+RUN python -m venv /tmp/sbom \
+ && /tmp/sbom/bin/pip install --no-cache-dir cyclonedx-bom==7.5.0 \
+ && /tmp/sbom/bin/cyclonedx-py environment --output-reproducible --output-file "$VENV/sbom.cdx.json" "$VENV" \
+ && rm -r /tmp/sbom
 
 FROM system AS cpu
 COPY --from=packages /opt/venv /opt/venv

@@ -20,10 +20,20 @@ STAGES = parse(TEXT)
 
 
 def locked() -> dict[str, str]:
-    lines = (ROOT / "requirements.lock").read_text().splitlines()
-    pairs = [line.partition("==") for line in lines if not line.startswith("#")]
-    assert all(separator for _, separator, _ in pairs)
-    return {name: version for name, _, version in pairs}
+    return {name: version for name, version, _ in locked_lines()}
+
+
+def locked_lines() -> list[tuple[str, str, list[str]]]:
+    """Name, version and digests of each package."""
+    text = (ROOT / "requirements.lock").read_text()
+    joined = re.sub(r"^#.*\n", "", text, flags=re.MULTILINE).replace("\\\n", " ")
+    found = []
+    for line in joined.splitlines():
+        pin, *digests = line.split()
+        name, separator, version = pin.partition("==")
+        assert separator
+        found.append((name, version, digests))
+    return found
 
 
 def test_hadolint_has_nothing_to_say() -> None:
@@ -62,6 +72,18 @@ def test_every_package_of_the_project_is_locked_at_a_version_that_it_allows() ->
             assert f"torch=={pin[1]}" in (ROOT / "Makefile").read_text()
         else:
             assert requirement.specifier.contains(versions[requirement.name.lower()]), requirement
+
+
+def test_every_locked_package_has_digests_and_the_image_asks_for_them() -> None:
+    for name, _, digests in locked_lines():
+        assert digests, name
+        assert all(re.fullmatch(r"--hash=sha256:[0-9a-f]{64}", each) for each in digests), name
+    installs = [rest for kind, rest in STAGES["packages"].steps if "requirements.lock" in rest]
+    assert any("--require-hashes" in rest and "--no-deps" in rest for rest in installs)
+
+
+def test_the_image_holds_a_list_of_what_is_installed() -> None:
+    assert any('"$VENV/sbom.cdx.json"' in rest for _, rest in STAGES["packages"].steps)
 
 
 def test_no_cuda_package_is_locked() -> None:
