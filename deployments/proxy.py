@@ -1,8 +1,8 @@
 """The HAProxy that Serve starts, with limits that its configuration does not have.
 
 Serve writes HAProxy's configuration and starts the program that RAY_SERVE_HAPROXY_BINARY_PATH
-names. That is this module, which adds to the configuration what keeps slow and greedy clients from
-shutting everybody out, and then becomes HAProxy:
+names. That is this module, which adds limits on slow and greedy clients to the configuration, and
+then becomes HAProxy:
 
     - headers have to be complete within seconds, an idle connection ends;
     - one address has a limited number of connections;

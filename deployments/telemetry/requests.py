@@ -1,8 +1,8 @@
 """Request metrics of an ingress replica: Prometheus series through Ray, totals of /v1/stats.
 
 Labels are codes, stages, the model's own genres and the names of API keys, never anything that a
-caller sent. The meaning
-of each series is in docs/operation.md; the dashboards in configs/grafana/ are built from them.
+caller sent. The meaning of each series is in docs/operation/observe.md; the dashboards in
+configs/grafana/ are built from them.
 """
 
 from __future__ import annotations
