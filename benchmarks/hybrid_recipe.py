@@ -3,11 +3,11 @@
     python -m benchmarks.hybrid_recipe MUSIC MUSIC_NEW --not-music SOUNDS --collection COLUMN
         [--trunk models/default] [--crops 48000] [--seeds 2]
 
-The crops pass the frozen trunk once; every variant is fitted to the same maps and tested on the
-valid tracks of collections that are not in train, with ten windows and a cross-fitted calibration.
-Differences from the recipe are paired: the same collections are drawn for both. The learning curve
-leaves out collections, in two random orders. The section of docs/recipe.md is written from what was
-measured; the last line of output is the JSON document.
+The crops pass each trunk once; every variant is fitted to its maps and tested on the valid tracks
+of collections that are not in train, with ten windows and a cross-fitted calibration. Differences
+from the recipe are paired: the same collections are drawn for both. The learning curve leaves out
+collections, in two random orders. The section of docs/recipe.md is written from what was measured;
+the last line of output is the JSON document.
 """
 
 from __future__ import annotations
@@ -15,58 +15,26 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from acoustic.classify.mobilenet import MobileNetStem, TagHead
-from acoustic.classify.vit import VARIANTS, VisionTransformer
-from acoustic.data.dataset import Clip, Dataset, read_dataset
-from acoustic.data.groups import group_hash, without_repeats
+from acoustic.data.dataset import Clip, read_dataset
 from acoustic.data.outliers import read_outliers
-from acoustic.data.unseen import unseen
-from acoustic.data.windows import cut_windows
 from acoustic.evaluation.metrics import accuracy, macro_f1
-from acoustic.fitting.calibrate import Calibrated, CalibrationConfig, cross_fit
 from acoustic.fitting.intervals import bootstrap
 from acoustic.fitting.scores import negative_log_likelihood
-from acoustic.fitting.tracks import Tracks
-from acoustic.training.hybrid import teach
-from acoustic.training.maps import CropMaps, CropSource, MapBatches, collect_maps, pass_trunk
-from acoustic.training.recipes import HYBRID
-from acoustic.training.trainer import Recipe, Trainer, native_precision
-from acoustic.training.trunk import FRONT_END, SCALING, read_trunk
+from acoustic.training.trainer import Recipe
+from acoustic.training.trunk import FRONT_END, read_trunk
 from benchmarks.document import markdown_table, write_section
+from benchmarks.hybrid_bench import Bench, Variant
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "recipe.md"
 TITLE = "vit_hybrid, on collections that were left out"
-N_WINDOWS = 10
-
-
-@dataclass(frozen=True, kw_only=True)
-class Variant:
-    """One difference from the recipe.
-
-    Attributes:
-        title: what it is, for the table.
-        recipe: changes the recipe.
-        depth: number of transformer blocks.
-        heads: which heads answer: "both", "transformer" or "linear".
-        crops: "all", or "plain" for those that are not augmented.
-        clips: keeps some of the train clips.
-    """
-
-    title: str
-    recipe: Callable[[Recipe], Recipe] = lambda recipe: recipe
-    depth: int = 2
-    heads: str = "both"
-    crops: str = "all"
-    clips: Callable[[Clip], bool] = lambda clip: True
 
 
 def _batches(**changes: Any) -> Callable[[Recipe], Recipe]:
@@ -88,6 +56,13 @@ VARIANTS_TRIED = [
     Variant(title="penalty 0.03 instead of 0.3", recipe=_hybrid(penalty=0.03)),
     Variant(title="penalty 3 instead of 0.3", recipe=_hybrid(penalty=3.0)),
     Variant(title="crops as they are, none augmented", crops="plain"),
+    Variant(title="augmented crops count like the others", recipe=_hybrid(augmented=1.0)),
+    Variant(title="linear head from zero, not from AudioSet's genres", recipe=_hybrid(tag_prior=0)),
+    Variant(title="from AudioSet's genres with 4 instead of 2", recipe=_hybrid(tag_prior=4.0)),
+    Variant(title="trunk over the whole window at once", trunk="whole window"),
+    Variant(title="last pair of convolutions fine-tuned", trunk="1"),
+    Variant(title="last two pairs of convolutions fine-tuned", trunk="2"),
+    Variant(title="transformer taught by linear head and transformer", teachers="ensemble"),
     Variant(title="no mixup", recipe=_batches(mixup_alpha=0.0)),
     Variant(
         title="genres and collections drawn as in the data",
@@ -98,124 +73,6 @@ VARIANTS_TRIED = [
         recipe=_batches(balance=0.0, collection_balance=0.0),
     ),
 ]
-
-
-class Bench:
-    """Maps of all crops and of the test windows, computed once.
-
-    Args:
-        dataset: train clips, and valid clips of which some collections are not in train.
-        outliers: non-music recordings.
-        trunk: weights of the trunk.
-        crops: number of crops that a transformer sees.
-        seeds: number of random seeds whose logits are averaged.
-    """
-
-    def __init__(
-        self,
-        dataset: Dataset,
-        outliers: Sequence[Any],
-        trunk: dict[str, Tensor],
-        crops: int,
-        seeds: int,
-    ) -> None:
-        self.labels = dataset.labels
-        self.train = dataset.split("train")
-        trained = {group_hash(clip.collection) for clip in self.train}
-        valid = without_repeats(dataset.split("valid"))
-        flags = unseen([clip.collection for clip in valid], trained)
-        self.test = [clip for clip, flag in zip(valid, flags, strict=True) if flag]
-        self.recipe = replace(HYBRID, n_crops=crops, precision=native_precision("cpu"))
-        self.seeds = seeds
-        self.n_outliers = len(outliers)
-        torch.manual_seed(0)
-        self.base = VisionTransformer(replace(VARIANTS["vit_hybrid"], n_classes=len(self.labels)))
-        self.base.load_state_dict(trunk, strict=False)
-        stem = cast(MobileNetStem, self.base.patch_embed)
-        tags = cast(TagHead, self.base.tags)
-        source = CropSource(
-            [*(clip.log_mel for clip in self.train), *(each.log_mel for each in outliers)],
-            [each.log_mel for each in outliers],
-            scaling=SCALING,
-            n_frames=FRONT_END.n_frames,
-            config=self.recipe.batches.augment,
-            seed=0,
-        )
-        self.maps = collect_maps(stem, tags, source, self.recipe.precision, fit=True)
-        self._windows = [
-            pass_trunk(stem, tags, self._input(clip), self.recipe.precision) for clip in self.test
-        ]
-
-    def logits(self, variant: Variant) -> list[Any]:
-        """(S, C) logits of every test track."""
-        found = [self._logits(variant, variant.clips, seed) for seed in range(self.seeds)]
-        return [np.mean(each, axis=0) for each in zip(*found, strict=True)]
-
-    def _logits(self, variant: Variant, keep: Callable[[Clip], bool], seed: int) -> list[Any]:
-        recipe = replace(variant.recipe(self.recipe), seed=seed)
-        kept = np.flatnonzero([keep(clip) for clip in self.train])
-        clips = [self.train[i] for i in kept]
-        maps = self._take(kept, variant.crops)
-        torch.manual_seed(seed)
-        config = replace(self.base.config, depth=variant.depth)
-        model = VisionTransformer(config)
-        state = {
-            name: value
-            for name, value in self.base.state_dict().items()
-            if name.startswith(("patch_embed.", "tags.audioset.", "tags.standard."))
-        }
-        model.load_state_dict(state, strict=False)
-        tags = cast(TagHead, model.tags)
-        model.patch_embed.requires_grad_(False)
-        tags.requires_grad_(False)
-        target = teach(tags.head, maps, clips, recipe, len(self.labels))
-        if variant.heads != "linear":
-            batches = MapBatches(maps, clips, target, config=recipe.batches, seed=seed)
-            model = Trainer(model, recipe).run(batches)
-            tags = cast(TagHead, model.tags)
-        answers = []
-        with torch.inference_mode():
-            for features, tokens in self._windows:
-                linear = tags.head(tags.standard(features))
-                learned = model.head_logits(model.pool(model.embed(tokens.float())))
-                chosen = {"linear": [linear], "transformer": [learned]}
-                heads = chosen.get(variant.heads, [linear, learned])
-                answers.append(torch.stack(heads).mean(dim=0).numpy())
-        return answers
-
-    def _take(self, kept: Any, crops: str) -> CropMaps:
-        clip, n_clips = self.maps.clip, len(self.train)
-        place = np.full(n_clips + self.n_outliers, -1)
-        place[kept] = np.arange(len(kept))
-        place[n_clips:] = len(kept) + np.arange(self.n_outliers)
-        per_clip = int((clip == clip[0]).sum())
-        number = np.arange(len(clip)) % per_clip
-        chosen = place[clip] >= 0
-        if crops == "plain":
-            chosen &= number < (per_clip + 1) // 2
-        rows = np.flatnonzero(chosen)
-        return CropMaps(
-            clip=place[clip[rows]], features=self.maps.features[rows], tokens=self.maps.tokens[rows]
-        )
-
-    def calibrated(self, logits: list[Any]) -> Calibrated:
-        """Cross-fitted answers of the test tracks."""
-        n = len(self.test)
-        tracks = Tracks(
-            logits={N_WINDOWS: logits},
-            labels=np.array([clip.label for clip in self.test], np.int64),
-            sources=np.array([clip.source for clip in self.test]),
-            groups=np.array([group_hash(clip.group) for clip in self.test]),
-            collections=np.array([group_hash(clip.collection) for clip in self.test]),
-            unseen=np.ones(n, bool),
-            recordings=np.array([clip.track or f"number {i}" for i, clip in enumerate(self.test)]),
-        )
-        return cross_fit(tracks, self.labels, N_WINDOWS, 0.8, CalibrationConfig())
-
-    @staticmethod
-    def _input(clip: Clip) -> Tensor:
-        windows = cut_windows(clip.log_mel, FRONT_END.n_frames, N_WINDOWS)
-        return SCALING.apply(torch.from_numpy(windows))
 
 
 def measure(bench: Bench, logits: list[Any], base: Any = None) -> dict[str, Any]:

@@ -6,7 +6,9 @@ architecture of Dosovitskiy et al. (2021), section 3.1. A few hundred recordings
 collections cannot teach a network what sounds are.
 
 The trunk stays as it was trained, its batch norms folded into the convolutions. It reads
-ln(magnitude + 0.001) of 64 HTK mel bands (`Scaling` kind "log_magnitude").
+ln(magnitude + 0.001) of 64 HTK mel bands (`Scaling` kind "log_magnitude"), SEGMENT_FRAMES frames at
+a time: each of its cells was trained beside the padding of such a segment. In the middle of a
+longer input some maps reach a hundred times their usual values.
 
 Source: Howard et al., MobileNets (2017); Plakal and Ellis, YAMNet; Gemmeke et al., Audio Set
 (2017).
@@ -25,6 +27,9 @@ from acoustic.classify import rowwise
 PATCH_SIZE = 32
 """Bands and frames per cell of the last maps: five strides of 2."""
 
+SEGMENT_FRAMES = 96
+"""Frames of the segments that the trunk was trained on, 0.96 s."""
+
 PAIRS = (
     (64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), (512, 1), (512, 1), (512, 1),
     (512, 1), (512, 1), (1024, 2), (1024, 1),
@@ -39,7 +44,11 @@ MUSIC_CLASSES = [*range(24, 32), *range(132, 277)]
 """AudioSet's classes "Singing" to "Humming" and "Music" to "Scary music", in YAMNet's order."""
 
 
-_HAS_FUSED = hasattr(torch.ops.mkldnn, "_convolution_pointwise")  # a build with oneDNN
+# a build with oneDNN, on a processor for which it has convolutions in bfloat16
+_HAS_FUSED = (
+    hasattr(torch.ops.mkldnn, "_convolution_pointwise")
+    and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+)
 
 
 class Convolution(nn.Conv2d):
@@ -77,10 +86,15 @@ class Convolution(nn.Conv2d):
 
 
 class MobileNet(nn.Module):
-    """The convolutions of MobileNet v1 over one channel."""
+    """The convolutions of MobileNet v1 over one channel.
 
-    def __init__(self) -> None:
+    Args:
+        segment_frames: frames that are convolved together, a divisor of T; None for a whole window.
+    """
+
+    def __init__(self, segment_frames: int | None = SEGMENT_FRAMES) -> None:
         super().__init__()
+        self.segment_frames = segment_frames
         layers, n_in = [Convolution(1, 32, 3, stride=2)], 32
         for n_out, stride in PAIRS:
             layers.append(Convolution(n_in, n_in, 3, stride=stride, groups=n_in))
@@ -90,14 +104,22 @@ class MobileNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, 1, M, T) → (N, E, M / 32, T / 32)."""
+        n_segments = x.shape[3] // (self.segment_frames or x.shape[3])
+        if n_segments > 1:  # each segment is one more item of the batch
+            parts = x.reshape(*x.shape[:3], n_segments, -1)
+            x = parts.permute(0, 3, 1, 2, 4).flatten(0, 1)
         # the memory layout in which most backends convolve fastest; values do not change
-        x = x.to(memory_format=torch.channels_last)
+        x = x.contiguous(memory_format=torch.channels_last)
         before = x
         for i, layer in enumerate(self.layers):
             x = layer(x)
             if i == len(self.layers) - 3:
                 before = x
-        return torch.cat([before, x], dim=1)
+        maps = torch.cat([before, x], dim=1)
+        if n_segments > 1:
+            parts = maps.reshape(-1, n_segments, *maps.shape[1:])
+            maps = parts.permute(0, 2, 3, 1, 4).flatten(3)
+        return maps
 
 
 class MobileNetStem(nn.Module):
@@ -109,13 +131,16 @@ class MobileNetStem(nn.Module):
     Args:
         width: D, numbers per token.
         patch_size: must be PATCH_SIZE.
+        segment_frames: of the trunk; see `MobileNet`.
     """
 
-    def __init__(self, width: int, patch_size: int) -> None:
+    def __init__(
+        self, width: int, patch_size: int, segment_frames: int | None = SEGMENT_FRAMES
+    ) -> None:
         super().__init__()
         if patch_size != PATCH_SIZE:
             raise ValueError(f"a mobilenet stem needs patch size {PATCH_SIZE}, got {patch_size}")
-        self.trunk = MobileNet()
+        self.trunk = MobileNet(segment_frames)
         self.standard = Standardise(EMBEDDING)
         self.proj = nn.Linear(EMBEDDING, width)
 

@@ -50,6 +50,8 @@ class VitConfig:
         pool: how tokens become one vector: "cls" (class token), "cls_distill" (mean of class and
             distillation token, as in DeiT and AST) or "mean" (over the patches).
         head_norm: whether a layer norm of its own comes before the head, as in AST.
+        segment_frames: frames that the trunk of a mobilenet stem convolves together, a divisor of
+            input_width; None for the whole window, as in models before 0.4.
         statistics: hidden width of the head on window statistics; 0 for no such head.
         n_classes: C, number of genres.
         layer_norm_eps: epsilon of the layer norms: 1e-6 in timm and torchvision, 1e-12 in
@@ -70,6 +72,7 @@ class VitConfig:
     layer_norm_eps: float = 1e-6
     patch_strides: tuple[int, int] | None = None
     head_norm: bool = False
+    segment_frames: int | None = None
 
     def __post_init__(self) -> None:
         if self.patch_strides is not None:  # JSON has lists
@@ -100,6 +103,7 @@ class VitConfig:
         if self.stem == "residual" and self.patch_size < 4:
             raise ValueError(f"a residual stem needs a patch size ≥ 4, got {self.patch_size}")
 
+        self._check_segments()
         if self.statistics < 0:
             raise ValueError(f"statistics is {self.statistics}, must be 0 or a positive width")
         if self.statistics and (self.input_height % N_BANDS or self.input_width < MIN_FRAMES):
@@ -107,6 +111,20 @@ class VitConfig:
                 f"window statistics need a multiple of {N_BANDS} bands and "
                 f"at least {MIN_FRAMES} frames, got "
                 f"{self.input_height} x {self.input_width}"
+            )
+
+    def _check_segments(self) -> None:
+        frames = self.segment_frames
+        if frames is None:
+            return
+        if self.stem != "mobilenet" or frames < 1 or self.input_width % frames:
+            raise ValueError(
+                f"segment_frames is {frames} with a {self.stem} stem and {self.input_width} "
+                "frames: it must be a divisor of the frames, and needs a mobilenet stem"
+            )
+        if frames % self.patch_size:
+            raise ValueError(
+                f"segment_frames is {frames}, not a multiple of the patch size {self.patch_size}"
             )
 
     def _check_strides(self, strides: tuple[int, int]) -> None:
@@ -142,6 +160,7 @@ VARIANTS: dict[str, VitConfig] = {
         depth=2,
         heads=3,
         stem="mobilenet",
+        segment_frames=mobilenet.SEGMENT_FRAMES,
     ),
     "vit_small": VitConfig(width=384, depth=12, heads=6, stem="residual", statistics=256),
     "vit_b_16": replace(_LINEAR_CLS, width=768, depth=12, heads=12),
@@ -169,11 +188,7 @@ class VisionTransformer(nn.Module):
         self.config = config
         self.gradient_checkpointing = False
         n_prefix = N_PREFIX[config.pool]
-        self.patch_embed: nn.Module = (
-            STEMS[config.stem](config.width, config.patch_size)
-            if config.patch_strides is None
-            else Patches(config.width, config.patch_size, config.patch_strides)
-        )
+        self.patch_embed = _stem(config)
         if n_prefix:
             self.cls_token = nn.Parameter(torch.zeros(1, 1, config.width))
         if n_prefix == 2:
@@ -289,6 +304,14 @@ class VisionTransformer(nn.Module):
         # a small product per output is faster, but not for hundreds of them
         product = rowwise.linear if self.config.n_classes <= 64 else rowwise.wide_linear
         return product(x_ND, self.head)
+
+
+def _stem(config: VitConfig) -> nn.Module:
+    if config.patch_strides is not None:
+        return Patches(config.width, config.patch_size, config.patch_strides)
+    if config.stem == "mobilenet":
+        return mobilenet.MobileNetStem(config.width, config.patch_size, config.segment_frames)
+    return STEMS[config.stem](config.width, config.patch_size)
 
 
 class Block(nn.Module):

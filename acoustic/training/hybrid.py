@@ -1,8 +1,8 @@
 """Training of a vit_hybrid: a linear head on the frozen trunk first, which then teaches the rest.
 
 1. Every recording gives a few crops, half of them augmented; they pass the frozen trunk once.
-2. The linear head is fitted to the mean maps: a convex problem with a strong penalty. So is another
-   one, which tells music from other sounds, if there are such.
+2. The linear head is fitted to the mean maps, from where AudioSet's genres put it: a convex problem
+   with a strong penalty. So is another one, which tells music from other sounds, if there are such.
 3. Heads fitted without a fold's collections answer that fold's crops. These cross-fitted answers
    know nothing of the crops' own collections.
 4. The transformer learns from a mixture of them and the labels. What each part contributes is in
@@ -30,9 +30,11 @@ from acoustic.classify.vit import VisionTransformer
 from acoustic.data.dataset import Clip
 from acoustic.data.groups import joined
 from acoustic.data.sources import LogMel
+from acoustic.labels import LabelSet
 from acoustic.training.batches import draw_weights
 from acoustic.training.linear_head import fit_linear_head
 from acoustic.training.maps import CropMaps, CropSource, MapBatches, collect_maps
+from acoustic.training.tag_prior import start_from_tags
 from acoustic.training.trainer import Recipe
 
 N_FOLDS = 4
@@ -45,6 +47,7 @@ def prepare_hybrid(
     model: VisionTransformer,
     clips: Sequence[Clip],
     outliers: Sequence[LogMel],
+    labels: LabelSet,
     *,
     scaling: Scaling,
     recipe: Recipe,
@@ -58,6 +61,7 @@ def prepare_hybrid(
             transformer needs no gradient afterwards.
         clips: K training clips.
         outliers: non-music recordings, each (M, T_clip) uint8; may be empty.
+        labels: the genres of the model.
         scaling: normalisation of the model's input.
         recipe: settings of the training.
         is_new: whether only the trunk was trained before; else projection and scales stay, and the
@@ -80,6 +84,8 @@ def prepare_hybrid(
         seed=recipe.seed,
     )
     maps = collect_maps(stem, tags, source, recipe.precision, fit=is_new)
+    if is_new:
+        start_from_tags(tags.head, labels, recipe.hybrid.tag_prior)
     if outliers:
         fit_kind(tags.kind, maps, clips, recipe)
     target = teach(tags.head, maps, clips, recipe, model.config.n_classes)
@@ -105,7 +111,8 @@ def teach(
     music = torch.from_numpy(np.flatnonzero(maps.clip < len(clips)))
     of_clip = maps.clip[music]
     labels = np.array([clip.label for clip in clips])
-    weights = torch.from_numpy(draw_weights(clips, recipe.batches)[of_clip]).float()
+    counted = np.where(maps.augmented[music], recipe.hybrid.augmented, 1.0)
+    weights = torch.from_numpy(draw_weights(clips, recipe.batches)[of_clip] * counted).float()
     # non-music is none of the genres: it stays at the uniform distribution
     target = torch.full((len(maps.clip), n_classes), 1 / n_classes)
     target[music] = F.one_hot(torch.from_numpy(labels[of_clip]), n_classes).float()

@@ -141,7 +141,7 @@ def train_checkpoint(
     if job.is_only_probe:
         history, cpu_minutes = [], (time.process_time() - begun_cpu_s) / 60
     else:
-        batches = _batches(job, model, train, [each.log_mel for each in outliers], scaling)
+        batches = _batches(job, model, dataset, [each.log_mel for each in outliers], scaling)
         trainer = Trainer(model, job.recipe, job.device)
         watch = Watch(trainer, scaling, valid, job.out, _data_digest(train, outliers), on_report)
         if job.resume:
@@ -170,14 +170,14 @@ def train_checkpoint(
 def _batches(
     job: Job,
     model: VisionTransformer,
-    train: Sequence[Clip],
+    dataset: Dataset,
     outliers: Sequence[LogMel],
     scaling: Scaling,
 ) -> Stream:
-    recipe = job.recipe
+    recipe, train = job.recipe, dataset.split("train")
     if model.tags is not None:
         return prepare_hybrid(
-            model, train, outliers, scaling=scaling, recipe=recipe,
+            model, train, outliers, dataset.labels, scaling=scaling, recipe=recipe,
             is_new=job.start_from is None, device=job.device,
         )  # fmt: skip
     return Batches(

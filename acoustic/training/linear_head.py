@@ -29,12 +29,16 @@ class HybridConfig:
     Attributes:
         penalty: of the linear head; see `fit_linear_head`.
         kind_penalty: of the head that tells music from other sounds.
+        tag_prior: how far a new linear head starts at AudioSet's genres; see `tag_prior`.
+        augmented: how much an augmented crop counts for the linear head, against one that is not.
         taught: share of the cross-fitted answers in the transformer's targets, in [0, 1]; the rest
             is the label.
     """
 
     penalty: float = 0.3
     kind_penalty: float = 0.03
+    tag_prior: float = 2.0
+    augmented: float = 0.1
     taught: float = 0.7
 
     def __post_init__(self) -> None:
@@ -42,6 +46,10 @@ class HybridConfig:
             raise ValueError(
                 f"penalties {self.penalty} and {self.kind_penalty} must be positive, taught "
                 f"{self.taught} within 0 to 1"
+            )
+        if min(self.tag_prior, self.augmented) < 0:
+            raise ValueError(
+                f"tag_prior {self.tag_prior} and augmented {self.augmented} must not be negative"
             )
 
 

@@ -44,9 +44,11 @@ class CropMaps:
         clip: (R,) index of the clip that each crop is from; K and above are non-music recordings.
         features: (R, F) float32, the tag head's standardised features.
         tokens: (R, P, D) float16, the stem's projected tokens.
+        augmented: (R,) whether the crop was augmented.
     """
 
     clip: npt.NDArray[np.int64]
+    augmented: npt.NDArray[np.bool_]
     features: Tensor
     tokens: Tensor
 
@@ -83,10 +85,15 @@ class CropSource:
     def __len__(self) -> int:
         return len(self._recordings)
 
+    @staticmethod
+    def n_plain(n_crops: int) -> int:
+        """Number of a recording's crops that are not augmented; they come first."""
+        return (n_crops + 1) // 2
+
     def draw(self, recording: int, n_crops: int) -> Tensor:
         """(n_crops, 1, M, T) normalised crops of one recording; the same at every call."""
         rng = np.random.default_rng((self._seed, recording))
-        plain = self._crops(recording, (n_crops + 1) // 2, OFF, rng)
+        plain = self._crops(recording, self.n_plain(n_crops), OFF, rng)
         parts = [plain]
         if n_crops > 1:
             changed = self._crops(recording, n_crops // 2, self._config, rng)
@@ -134,6 +141,7 @@ def collect_maps(
     logger.info("passed the trunk n_crops=%d", len(features))
     return CropMaps(
         clip=np.repeat(np.arange(len(source)), per_clip),
+        augmented=np.tile(np.arange(per_clip) >= source.n_plain(per_clip), len(source)),
         features=tags.standard(features),
         tokens=torch.cat([each for _, each in found]),
     )

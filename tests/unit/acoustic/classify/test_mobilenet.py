@@ -19,7 +19,7 @@ from acoustic.classify.mobilenet import (
     MobileNetStem,
     TagHead,
 )
-from acoustic.classify.vit import VARIANTS, VisionTransformer
+from acoustic.classify.vit import VARIANTS, VisionTransformer, VitConfig
 from acoustic.training.trunk import FRONT_END, SCALING
 
 HYBRID = replace(VARIANTS["vit_hybrid"], depth=1, width=64, heads=1)
@@ -44,6 +44,29 @@ def test_the_trunk_halves_five_times(model: VisionTransformer) -> None:
     assert maps.shape == (2, EMBEDDING, 2, 15)
     tokens = model.embed(torch.zeros(2, 1, 64, 480))
     assert tokens.shape == (2, HYBRID.n_patches, 64 + EMBEDDING)
+
+
+def test_each_segment_is_convolved_by_itself() -> None:
+    """As the trunk was trained: what comes before or after a segment changes none of its maps."""
+    torch.manual_seed(0)
+    trunk = MobileNet()
+    x = torch.randn(2, 1, 64, 480)
+    maps = trunk(x)
+    for i in range(5):
+        alone = trunk(x[..., 96 * i : 96 * (i + 1)])
+        torch.testing.assert_close(maps[..., 3 * i : 3 * (i + 1)], alone)
+    whole = MobileNet(segment_frames=None)
+    whole.load_state_dict(trunk.state_dict())
+    assert not torch.allclose(whole(x), maps, atol=1e-4)
+
+
+def test_segments_must_fit_the_window() -> None:
+    with pytest.raises(ValueError, match="segment_frames is 96 with a mobilenet stem and 416"):
+        replace(HYBRID, input_width=416)
+    with pytest.raises(ValueError, match="needs a mobilenet stem"):
+        VitConfig(segment_frames=48)
+    with pytest.raises(ValueError, match="40, not a multiple of the patch size 32"):
+        replace(HYBRID, segment_frames=40)
 
 
 def test_a_convolution_of_stride_two_is_padded_on_the_far_sides() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -10,17 +11,18 @@ from typing import cast
 import numpy as np
 import pytest
 import torch
+import yaml
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 from typer.testing import CliRunner
 
 from acoustic.checkpoint_folder import TRAINING_FILE, CheckpointFolder
 from acoustic.classify.checkpoint import load_checkpoint, save_checkpoint
-from acoustic.classify.mobilenet import EMBEDDING, MobileNetStem, TagHead
+from acoustic.classify.mobilenet import EMBEDDING, MUSIC_CLASSES, MobileNetStem, TagHead
 from acoustic.classify.vit import VARIANTS, VisionTransformer
 from acoustic.data.dataset import Clip
 from acoustic.errors import ConfigError
-from acoustic.labels import GENRES
+from acoustic.labels import GENRES, Label, LabelSet
 from acoustic.training.augment import LIGHT
 from acoustic.training.batches import BatchConfig, draw_weights
 from acoustic.training.hybrid import fit_kind, teach, teaching_folds
@@ -33,9 +35,11 @@ from acoustic.training.maps import (
     fit_projection,
 )
 from acoustic.training.recipes import HYBRID
+from acoustic.training.tag_prior import AUDIOSET_GENRES, start_from_tags
 from acoustic.training.trunk import FRONT_END, SCALING
 from acousticsense.cli.main import app
 from tests.support.clips import write_manifest
+from tests.support.paths import ROOT
 from tests.support.sounds import encode, noise, tone
 
 SMALL = replace(VARIANTS["vit_hybrid"], depth=1, width=64, heads=1)
@@ -177,6 +181,7 @@ def made_maps(clips: list[Clip], n_outliers: int = 0) -> CropMaps:
     features[:, 0] += 2 * labels.repeat_interleave(2)
     return CropMaps(
         clip=np.repeat(np.arange(n), 2),
+        augmented=np.tile([False, True], n),
         features=features,
         tokens=torch.randn(2 * n, 4, 8, generator=generator).half(),
     )
@@ -219,6 +224,49 @@ def test_music_is_told_from_other_sounds_however_few_those_are() -> None:
     other, music = kind(features).unbind(1)
     assert (music > other)[:-8].float().mean() > 0.95
     assert (music < other)[-8:].all()
+
+
+def test_augmented_crops_count_less_for_the_linear_head() -> None:
+    """Their features say the opposite here: the head follows those that are as they were."""
+    clips = made_clips(80, 40)
+    maps = made_maps(clips)
+    features = maps.features.clone()
+    features[1::2, 0] = 2 - features[1::2, 0]
+    maps = replace(maps, features=features)
+
+    def right(augmented: float) -> float:
+        head = zero_head(10, 2)
+        recipe = replace(HYBRID, hybrid=replace(HYBRID.hybrid, augmented=augmented))
+        teach(head, maps, clips, recipe, 2)
+        labels = torch.tensor([clip.label for clip in clips])
+        return float((head(features[0::2]).argmax(dim=1) == labels).float().mean())
+
+    assert right(0.1) > 0.8 > right(1.0)
+
+
+def test_a_new_head_starts_at_the_names_that_audioset_has() -> None:
+    labels = LabelSet([Label(name="EDM"), Label(name="Polka"), Label(name="jazz")])
+    head = zero_head(EMBEDDING + len(MUSIC_CLASSES), 3)
+    start_from_tags(head, labels, 2.0)
+    assert not head.weight[1].any()
+    assert not head.weight[:, :EMBEDDING].any()
+    torch.testing.assert_close(head.weight.sum(dim=1), torch.tensor([2.0, 0.0, 2.0]))
+    place = EMBEDDING + MUSIC_CLASSES.index(230)  # "Jazz"
+    assert head.weight[2, place] == 1.0
+
+
+def test_the_classes_of_a_genre_are_those_of_the_label_map(data_folder: Path) -> None:
+    path = data_folder / "teachers" / "yamnet_class_map.csv"
+    if not path.exists():
+        pytest.skip("needs YAMNet's list of classes")
+    with path.open() as file:
+        names = {int(row["index"]): row["display_name"] for row in csv.DictReader(file)}
+    genres = yaml.safe_load((ROOT / "configs" / "labels" / "audioset.yaml").read_text())["genres"]
+    expected: dict[str, set[int]] = {}
+    for number, name in names.items():
+        if name in genres:
+            expected.setdefault(genres[name], set()).add(number)
+    assert {name: set(classes) for name, classes in AUDIOSET_GENRES.items()} == expected
 
 
 def test_a_genre_of_one_fold_keeps_its_labels() -> None:
