@@ -12,6 +12,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,6 +23,7 @@ from acousticsense.cli.options import readable_errors
 READY_TIMEOUT_S = 300.0
 POLL_S = 0.5
 STOP_TIMEOUT_S = 60.0
+SUPERVISE_EVERY_S = 2.0
 MIB = 1 << 20
 
 HAPROXY_FLAGS = {
@@ -170,7 +172,7 @@ def _run(content: dict[str, Any], address: tuple[str, int], folder: Path) -> int
         if not _wait_until_ready(process, address):
             return 1
         _say_hello(address, folder)
-        return process.wait()
+        return _supervise(process)
     except KeyboardInterrupt:
         typer.echo("stopping …", err=True)
         return 0
@@ -211,6 +213,33 @@ def _wait_until_ready(process: subprocess.Popen[bytes], address: tuple[str, int]
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             time.sleep(POLL_S)
     typer.echo("the service did not become ready: see the messages above", err=True)
+    return False
+
+
+def _supervise(process: subprocess.Popen[bytes]) -> int:
+    """Wait for the end of Serve and return its exit code; 1 where its node has ended before it.
+
+    Serve itself would wait for ever. A cluster that was there before is not ours to watch.
+    """
+    is_own = not os.environ.get("RAY_ADDRESS") and _has_node(process.pid)
+    while True:
+        try:
+            return process.wait(SUPERVISE_EVERY_S if is_own else None)
+        except subprocess.TimeoutExpired:
+            if _has_node(process.pid):
+                continue
+        typer.echo("Ray's node process (raylet) has ended: start the service again", err=True)
+        return 1
+
+
+def _has_node(pid: int) -> bool:
+    import psutil
+
+    with suppress(psutil.Error):
+        for each in psutil.Process(pid).children(recursive=True):
+            with suppress(psutil.Error):
+                if each.name() == "raylet" and each.status() != psutil.STATUS_ZOMBIE:
+                    return True
     return False
 
 
