@@ -6,6 +6,7 @@ Starts the service, measures its capacity, and sends small files at a share of i
 happens to the service:
 
     kills     kill -9 of a replica of each stage in turn, every 5 s
+    proxy, controller   kill -9 of HAProxy, or of Serve's controller, once
     rollout   another checkpoint is deployed
     headers, stalls, large   see `benchmarks.attacks`
 
@@ -26,15 +27,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx
-import numpy as np
 import yaml
 
 from acoustic.pipeline import write_golden
@@ -43,97 +41,21 @@ from benchmarks.document import markdown_table, write_section
 from benchmarks.overload import Load
 from benchmarks.s3_server import free_port
 from benchmarks.server_process import ServerProcess, running
+from benchmarks.steady_load import Honest
 from deployments.built_in import SERVE_CONFIG, built_in
 
 COMMAND = "python -m benchmarks.chaos"
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "reliability.md"
-KINDS = ("kills", "rollout", *ATTACKS)
+PARTS = {"proxy": "haproxy.cfg", "controller": "ServeController"}
+"""Kind → a word of the command line of what is killed."""
+
+KINDS = ("kills", "rollout", *PARTS, *ATTACKS)
 STAGES = ("Preprocess", "Classify", "Postprocess", "Ingress")
 KILL_EVERY_S = 5.0
-MAX_MINUTES, MAX_RATE = 60.0, 60.0
+MAX_MINUTES = 60.0
 QUIET_S = 15.0
 MAX_ATTACK_S = 60.0
-
-
-@dataclass(slots=True)
-class Seen:
-    """What the honest client saw.
-
-    Attributes:
-        statuses: replies by status, or by the kind of error.
-        took_s: seconds of every answer.
-        at_s: times of the answers.
-        pairs: answers by model and settings.
-    """
-
-    statuses: Counter[str] = field(default_factory=Counter)
-    took_s: list[float] = field(default_factory=list)
-    at_s: list[float] = field(default_factory=list)
-    pairs: Counter[tuple[str, str]] = field(default_factory=Counter)
-
-    def row(self) -> dict[str, Any]:
-        """Numbers for the table."""
-        gaps = [b - a for a, b in itertools.pairwise(sorted(self.at_s))]
-        n = sum(self.statuses.values())
-        return {
-            "sent": n,
-            "answered": self.statuses["200"],
-            "refused": self.statuses["429"],
-            "failed": {k: v for k, v in self.statuses.items() if k not in ("200", "429")},
-            "p50_s": round(float(np.quantile(self.took_s, 0.5)), 3) if self.took_s else None,
-            "p99_s": round(float(np.quantile(self.took_s, 0.99)), 3) if self.took_s else None,
-            "longest_s": round(max(self.took_s, default=0.0), 2),
-            "longest_gap_s": round(max(gaps, default=0.0), 2),
-            "pairs": len(self.pairs),
-        }
-
-
-class Honest:
-    """Small files at a steady rate.
-
-    Args:
-        url: address of the service.
-        rate: requests a second.
-    """
-
-    def __init__(self, url: str, rate: float) -> None:
-        self._url, self._rate = url, min(rate, MAX_RATE)
-        self._client = httpx.AsyncClient(base_url=url, timeout=120)
-        self._file = Load(self._client)._file
-
-    async def during(self, what: Callable[[], Awaitable[None]]) -> Seen:
-        """Send until `what` has ended, then wait for all replies."""
-        seen = Seen()
-        event = asyncio.ensure_future(what())
-        tasks = []
-        begun_s = time.perf_counter()
-        for i in itertools.count():
-            if event.done():
-                break
-            await asyncio.sleep(max(0.0, begun_s + i / self._rate - time.perf_counter()))
-            tasks.append(asyncio.ensure_future(self._one(seen)))
-        await asyncio.gather(*tasks)
-        await event
-        return seen
-
-    async def _one(self, seen: Seen) -> None:
-        begun_s = time.perf_counter()
-        try:
-            reply = await self._client.post("/v1/classify", content=self._file + os.urandom(16))
-        except httpx.HTTPError as error:
-            seen.statuses[type(error).__name__] += 1
-            return
-        seen.statuses[str(reply.status_code)] += 1
-        if reply.status_code == 200:
-            now_s = time.perf_counter()
-            seen.took_s.append(now_s - begun_s)
-            seen.at_s.append(now_s)
-            body = reply.json()
-            seen.pairs[body["model"]["digest"], body["config_digest"]] += 1
-
-    async def close(self) -> None:
-        """Close the connections."""
-        await self._client.aclose()
+AFTER_A_PART_S = 30.0
 
 
 async def kill_replicas(server: ServerProcess, seconds: float) -> None:
@@ -147,6 +69,16 @@ async def kill_replicas(server: ServerProcess, seconds: float) -> None:
             with suppress(ProcessLookupError):
                 os.kill(found[-1].pid, signal.SIGKILL)
         await asyncio.sleep(KILL_EVERY_S)
+
+
+async def kill_part(server: ServerProcess, word: str) -> None:
+    """All processes of the service with that word in their command line, and what follows."""
+    await asyncio.sleep(2)
+    for process in server.processes():
+        if word in _title(process):
+            with suppress(ProcessLookupError):
+                os.kill(process.pid, signal.SIGKILL)
+    await asyncio.sleep(AFTER_A_PART_S)
 
 
 def _title(process: Any) -> str:
@@ -242,6 +174,9 @@ async def measure(
     seconds = 60 * minutes
     others: dict[str, Any] = {}
 
+    def killing(word: str) -> Callable[[], Awaitable[None]]:
+        return lambda: kill_part(server, word)
+
     def attacking(kind: str) -> Callable[[], Awaitable[None]]:
         async def run() -> None:
             others[kind] = await attack(kind, port, min(seconds, MAX_ATTACK_S))
@@ -252,6 +187,7 @@ async def measure(
         "quiet": lambda: asyncio.sleep(QUIET_S),
         **{kind: attacking(kind) for kind in ATTACKS},
         "kills": lambda: kill_replicas(server, seconds),
+        **{kind: killing(word) for kind, word in PARTS.items()},
         "rollout": lambda: replace_model(server, folder, port),
     }
     for kind in ("quiet", *(each for each in events if each in kinds)):
@@ -297,6 +233,8 @@ HEADER = [
 ]  # fmt: skip
 TITLES = {
     "kills": "Replicas die",
+    "proxy": "The proxy dies",
+    "controller": "The controller dies",
     "rollout": "A model is replaced",
     "headers": "Headers that never end",
     "stalls": "Uploads that stand still",
@@ -311,8 +249,12 @@ def write_rows(found: dict[str, Any], minutes: float) -> None:
         found: as from `measure`.
         minutes: how long replicas were killed.
     """
+    alone = "overload alone" if found["share"] > 1 else "quiet"
     rows = {
-        kind: [kind, *(str(value or 0) for key, value in row.items() if key != "others")]
+        kind: [
+            alone if kind == "quiet" else kind,
+            *(str(value or 0) for key, value in row.items() if key != "others"),
+        ]
         for kind, row in found["rows"].items()
     }
     load = f"{found['share']:.0%} of a capacity of {found['capacity_per_s']} requests/s"
@@ -323,7 +265,10 @@ def write_rows(found: dict[str, Any], minutes: float) -> None:
         others = found["rows"][kind].get("others")
         fate = f" What became of the attack: {json.dumps(others)}." if others else ""
         body = f"{load}{more}.{fate}\n\n{markdown_table(HEADER, [rows['quiet'], row])}"
-        write_section(TITLES[kind], f"{COMMAND} --only {kind}", body, path=PAGE)
+        title, command = TITLES[kind], f"{COMMAND} --only {kind}"
+        if found["share"] > 1:
+            title, command = f"{title} under overload", f"{command} --share {found['share']:g}"
+        write_section(title, command, body, path=PAGE)
 
 
 def main() -> None:

@@ -134,7 +134,8 @@ def _files_below(filesystem: fs.FileSystem, folder: str) -> list[fs.FileInfo]:
 
 
 def _source_file(source: str, info: fs.FileInfo) -> SourceFile:
-    changed_ns = UNKNOWN_SIZE if info.mtime_ns is None else info.mtime_ns
+    # some stores list a time of 0 while an object is read
+    changed_ns = info.mtime_ns if info.mtime_ns and info.mtime_ns > 0 else UNKNOWN_SIZE
     return SourceFile(uri=_uri(source, info.path), size_bytes=info.size, mtime_ns=changed_ns)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
+from pyarrow import fs
 from typer.testing import CliRunner
 
 from acoustic.errors import ConfigError
@@ -19,10 +20,10 @@ from acoustic.pipeline import Pipeline
 from acoustic.request import RequestOptions
 from acousticsense.cli.main import app
 from deployments.batch.job_options import JobOptions
-from deployments.batch.listing import list_files
+from deployments.batch.listing import _source_file, list_files
 from deployments.batch.reader import Reader
 from deployments.batch.schema import ANSWER, answer_columns, row_schema
-from deployments.batch.source_file import SourceFile
+from deployments.batch.source_file import UNKNOWN_SIZE, SourceFile
 from deployments.batch.storage import StorageOptions, open_filesystem
 
 PLAIN = StorageOptions()
@@ -246,3 +247,10 @@ def test_azure_without_its_client_names_the_extra(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setitem(__import__("sys").modules, "adlfs", None)
     with pytest.raises(ConfigError, match=r"acousticsense\[azure\]"):
         open_filesystem("az://container/a", PLAIN)
+
+
+@pytest.mark.parametrize(("listed_ns", "expected"), [(0, UNKNOWN_SIZE), (5 * 10**9, 5 * 10**9)])
+def test_a_time_of_zero_is_an_unknown_time(listed_ns: int, expected: int) -> None:
+    """rclone lists it while an object is read; every file would have changed since."""
+    info = fs.FileInfo("songs/a.wav", fs.FileType.File, mtime_ns=listed_ns, size=1)
+    assert _source_file("s3://songs", info).mtime_ns == expected
