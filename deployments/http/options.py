@@ -13,6 +13,7 @@ from acoustic.request import RequestOptions
 from deployments.strict import first_problem, strict_adapter
 
 NAMES = frozenset(field.name for field in fields(RequestOptions))
+SWITCHES = frozenset(field.name for field in fields(RequestOptions) if field.type == "bool")
 
 
 def parse_options(values: Mapping[str, Any]) -> RequestOptions:
@@ -28,6 +29,11 @@ def parse_options(values: Mapping[str, Any]) -> RequestOptions:
         if name not in NAMES:
             known = ", ".join(sorted(NAMES))
             raise InvalidOptionError(f"option {name[:64]!r} is unknown, known are {known}")
+        if isinstance(values[name], bool) and name not in SWITCHES:  # else it would be taken for 1
+            said = str(values[name]).lower()
+            raise InvalidOptionError(
+                f"option {name} is {said}, which is for options that are on or off"
+            )
     try:
         options: RequestOptions = strict_adapter(RequestOptions).validate_python(dict(values))
     except ValidationError as error:
