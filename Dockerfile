@@ -25,8 +25,8 @@ ARG TORCH_INDEX_URL=""
 WORKDIR /build
 COPY requirements.lock ./
 RUN python -m venv "$VENV" \
- && "$VENV/bin/pip" install --no-cache-dir ${TORCH_INDEX_URL:+--index-url "$TORCH_INDEX_URL"} "$TORCH" \
  && "$VENV/bin/pip" install --no-cache-dir --no-deps --require-hashes --requirement requirements.lock \
+ && "$VENV/bin/pip" install --no-cache-dir ${TORCH_INDEX_URL:+--index-url "$TORCH_INDEX_URL"} "$TORCH" \
  && "$VENV/bin/pip" check
 # What is installed, for tools that look for known weaknesses: sbom.cdx.json (CycloneDX).
 RUN python -m venv /tmp/sbom \

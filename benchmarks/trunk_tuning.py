@@ -1,4 +1,4 @@
-"""Fine-tunes the last convolutions of the trunk, as one rung of `benchmarks.hybrid_recipe`.
+"""Fine-tunes the last convolutions of the trunk, for one variant of `benchmarks.hybrid_recipe`.
 
 The maps below them are computed once; they and a linear head on the mean maps are trained on the
 labels, held near the weights that they have.

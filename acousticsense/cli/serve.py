@@ -23,7 +23,7 @@ from acousticsense.cli.options import readable_errors
 READY_TIMEOUT_S = 300.0
 POLL_S = 0.5
 STOP_TIMEOUT_S = 60.0
-SUPERVISE_EVERY_S = 2.0
+SUPERVISE_EVERY_S, OWN_END_S = 2.0, 5.0
 MIB = 1 << 20
 
 HAPROXY_FLAGS = {
@@ -217,7 +217,7 @@ def _wait_until_ready(process: subprocess.Popen[bytes], address: tuple[str, int]
 
 
 def _supervise(process: subprocess.Popen[bytes]) -> int:
-    """Wait for the end of Serve and return its exit code; 1 where its node has ended before it.
+    """Wait for the end of Serve and return its exit code; 1 where its node has ended without it.
 
     Serve itself would wait for ever. A cluster that was there before is not ours to watch.
     """
@@ -228,19 +228,22 @@ def _supervise(process: subprocess.Popen[bytes]) -> int:
         except subprocess.TimeoutExpired:
             if _has_node(process.pid):
                 continue
-        typer.echo("Ray's node process (raylet) has ended: start the service again", err=True)
+        with suppress(subprocess.TimeoutExpired):  # Serve ends its node before itself
+            return process.wait(OWN_END_S)
+        typer.echo("a process of Ray (raylet or GCS) has ended: start the service again", err=True)
         return 1
 
 
 def _has_node(pid: int) -> bool:
     import psutil
 
+    alive = set()
     with suppress(psutil.Error):
         for each in psutil.Process(pid).children(recursive=True):
             with suppress(psutil.Error):
-                if each.name() == "raylet" and each.status() != psutil.STATUS_ZOMBIE:
-                    return True
-    return False
+                if each.status() != psutil.STATUS_ZOMBIE:
+                    alive.add(each.name())
+    return alive >= {"raylet", "gcs_server"}
 
 
 def _say_hello(address: tuple[str, int], folder: Path) -> None:

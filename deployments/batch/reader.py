@@ -41,7 +41,7 @@ from deployments.batch.storage import (
 Result = TypeVar("Result")
 
 STORED_RESOLUTION_S = 1.0
-"""Stores list times of change more finely than they say them with the object."""
+"""Some stores list times with fractions of a second, and return whole seconds with the object."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

@@ -31,9 +31,7 @@ def parse_options(values: Mapping[str, Any]) -> RequestOptions:
             raise InvalidOptionError(f"option {name[:64]!r} is unknown, known are {known}")
         if isinstance(values[name], bool) and name not in SWITCHES:  # else it would be taken for 1
             said = str(values[name]).lower()
-            raise InvalidOptionError(
-                f"option {name} is {said}, which is for options that are on or off"
-            )
+            raise InvalidOptionError(f"option {name} is {said}, must not be a boolean")
     try:
         options: RequestOptions = strict_adapter(RequestOptions).validate_python(dict(values))
     except ValidationError as error:

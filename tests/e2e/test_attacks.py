@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import socket
 import threading
 import time
@@ -41,9 +42,10 @@ def connect(service: Service, opened: list[socket.socket]) -> socket.socket:
 
 def honest_requests_pass(service: Service) -> None:
     with service.client() as client:
-        for i in range(N_HONEST):
+        for _ in range(N_HONEST):
             begun_s = time.monotonic()
-            reply = client.post("/v1/classify", content=example_wav(3.0 + i / 10))
+            # other bytes behind the audio each time: an answer from the cache would tell nothing
+            reply = client.post("/v1/classify", content=example_wav() + os.urandom(16))
             assert reply.status_code == 200, reply.text
             assert time.monotonic() - begun_s < MAX_HONEST_S
 
@@ -88,7 +90,7 @@ def test_uploads_that_stand_still(service: Service, connections: list[socket.soc
     for sender in senders:
         sender.join(ENDED_WITHIN_S)
     codes = {error_code(reply) for each in connections if (reply := read_all(each))}
-    assert codes
+    assert "upload_too_slow" in codes
     assert codes <= {"upload_too_slow", "overloaded"}
 
 

@@ -43,7 +43,21 @@ def test_the_service_asks_for_a_key_and_is_confined() -> None:
     service = SERVICES["service"]
     assert service["environment"]["ACOUSTICSENSE_API_KEY"].startswith("${ACOUSTICSENSE_API_KEY:?")
     assert service["read_only"] is True
-    assert service["cap_drop"] == ["ALL"]
+    # what `serve` would write to /tmp could not be executed there
+    program = "/opt/venv/bin/acousticsense-haproxy"
+    assert service["environment"]["RAY_SERVE_HAPROXY_BINARY_PATH"] == program
+    assert '"$VENV/bin/acousticsense-haproxy"' in (ROOT / "Dockerfile").read_text()
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_containers_give_up_what_they_do_not_need(name: str) -> None:
+    assert SERVICES[name]["cap_drop"] == ["ALL"]
+
+
+def test_no_private_key_gets_into_image_or_repository() -> None:
+    for ignored in (".dockerignore", ".gitignore"):
+        assert "configs/tls/*.pem" in (ROOT / ignored).read_text().splitlines()
+    assert not any(source == "./configs" for source, _ in mounts("service"))
 
 
 def test_every_volume_is_given_to_the_user_that_writes_it() -> None:

@@ -68,8 +68,8 @@ def test_a_long_name_is_cut_in_the_message() -> None:
     ("values", "message"),
     [
         ({"top_k": "0"}, "top_k is 0, limits are 1 to 1000"),
-        ({"top_k": True}, "option top_k is true, which is for options that are on or off"),
-        ({"coverage": False}, "option coverage is false, which is for options that are on or off"),
+        ({"top_k": True}, "option top_k is true, must not be a boolean"),
+        ({"coverage": False}, "option coverage is false, must not be a boolean"),
         ({"top_k": -1}, "top_k is -1"),
         ({"top_k": MAX_TOP_K + 1}, "top_k is 1001"),
         ({"top_k": "9" * 5000}, "option top_k: "),
