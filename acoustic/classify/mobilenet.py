@@ -105,9 +105,21 @@ class MobileNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, 1, M, T) → (N, E, M / 32, T / 32)."""
         n_segments = x.shape[3] // (self.segment_frames or x.shape[3])
-        if n_segments > 1:  # each segment is one more item of the batch
-            parts = x.reshape(*x.shape[:3], n_segments, -1)
-            x = parts.permute(0, 3, 1, 2, 4).flatten(0, 1)
+        if n_segments == 1:
+            return self._convolved(x)
+        # each segment is one more item of the batch
+        parts = x.reshape(*x.shape[:3], n_segments, -1)
+        x = parts.permute(0, 3, 1, 2, 4).flatten(0, 1)
+        if _is_eager_on_cpu(x):
+            # window by window: the kernels, and with them the last digits, depend on the batch size
+            windows = torch.split(x, n_segments)
+            maps = torch.cat([self._convolved(each.contiguous()) for each in windows])
+        else:
+            maps = self._convolved(x)
+        parts = maps.reshape(-1, n_segments, *maps.shape[1:])
+        return parts.permute(0, 2, 3, 1, 4).flatten(3)
+
+    def _convolved(self, x: Tensor) -> Tensor:
         # the memory layout in which most backends convolve fastest; values do not change
         x = x.contiguous(memory_format=torch.channels_last)
         before = x
@@ -115,11 +127,12 @@ class MobileNet(nn.Module):
             x = layer(x)
             if i == len(self.layers) - 3:
                 before = x
-        maps = torch.cat([before, x], dim=1)
-        if n_segments > 1:
-            parts = maps.reshape(-1, n_segments, *maps.shape[1:])
-            maps = parts.permute(0, 2, 3, 1, 4).flatten(3)
-        return maps
+        return torch.cat([before, x], dim=1)
+
+
+def _is_eager_on_cpu(x: Tensor) -> bool:
+    is_traced = torch.compiler.is_compiling() or bool(torch._C._is_tracing())
+    return x.device.type == "cpu" and not is_traced and not torch.compiler.is_exporting()
 
 
 class MobileNetStem(nn.Module):

@@ -60,6 +60,16 @@ def test_each_segment_is_convolved_by_itself() -> None:
     assert not torch.allclose(whole(x), maps, atol=1e-4)
 
 
+@pytest.mark.parametrize("n", [2, 3, 8])
+def test_the_maps_of_a_window_do_not_depend_on_its_batch(n: int) -> None:
+    """To the last digit: convolutions of other batch sizes are other kernels."""
+    torch.manual_seed(0)
+    trunk = MobileNet().eval()
+    x = torch.randn(n, 1, 64, 480)
+    with torch.inference_mode():
+        assert torch.equal(trunk(x)[:1], trunk(x[:1]))
+
+
 def test_segments_must_fit_the_window() -> None:
     with pytest.raises(ValueError, match="segment_frames is 96 with a mobilenet stem and 416"):
         replace(HYBRID, input_width=416)
