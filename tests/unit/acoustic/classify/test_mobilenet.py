@@ -165,6 +165,16 @@ def test_the_converted_trunk_answers_as_the_file_it_comes_from(data_folder: Path
     assert F.cosine_similarity(torch.from_numpy(found), torch.from_numpy(scores), dim=0) > 0.9997
 
 
+def test_fused_convolutions_are_close_to_plain_ones_in_float32() -> None:
+    torch.manual_seed(0)
+    trunk = MobileNet().eval()
+    x = torch.randn(2, 1, 64, 480)
+    with torch.no_grad():
+        expected = trunk(x)
+    with torch.inference_mode():
+        torch.testing.assert_close(trunk(x), expected, rtol=1e-5, atol=1e-6)
+
+
 def test_fused_convolutions_have_the_digits_of_plain_ones() -> None:
     torch.manual_seed(0)
     trunk = MobileNet().to(torch.bfloat16).eval()
