@@ -33,6 +33,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import yaml
 
 from acoustic.pipeline import write_golden
@@ -84,7 +85,7 @@ async def kill_part(server: ServerProcess, word: str) -> None:
 def _title(process: Any) -> str:
     try:
         return " ".join(process.cmdline()).strip()
-    except Exception:  # it has ended
+    except psutil.Error:  # it has ended
         return ""
 
 
