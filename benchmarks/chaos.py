@@ -165,10 +165,9 @@ async def measure(
     share: float,
 ) -> dict[str, Any]:
     """One row per kind, after a quiet one."""
-    async with httpx.AsyncClient(base_url=server.url, timeout=120) as client:
-        load = Load(client)
-        await load.closed(8, 5)
-        capacity = await load.closed(16, 10)
+    load = Load(server.url)
+    await load.closed(8, 5)
+    capacity = await load.closed(16, 10)
     honest = Honest(server.url, share * capacity)
     rows: dict[str, Any] = {}
     found: dict[str, Any] = {"capacity_per_s": round(capacity, 1), "share": share, "rows": rows}

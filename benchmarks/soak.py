@@ -33,7 +33,7 @@ import psutil
 
 from benchmarks.chaos import PAGE
 from benchmarks.document import markdown_table, write_section
-from benchmarks.overload import Load
+from benchmarks.overload import mp3
 from benchmarks.s3_server import free_port
 from benchmarks.server_process import ServerProcess, running
 
@@ -117,7 +117,7 @@ class Mixed:
 
     def __init__(self, url: str) -> None:
         self._client = httpx.AsyncClient(base_url=url, timeout=60)
-        self._good = Load(self._client)._file
+        self._good = mp3(10.0)
         self.seen: Counter[str] = Counter()
 
     async def run(self, seconds: float) -> None:

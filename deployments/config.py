@@ -81,7 +81,7 @@ class HttpConfig:
     max_upload_s: float = 900.0
     large_body_bytes: int = 8 << 20
     max_large_bodies: int = 4
-    max_wait_s: float = 10.0
+    max_wait_s: float = 2.5
     retry_after_s: float = 1.0
     max_query_bytes: int = 4_096
     allow_origins: tuple[str, ...] = ()

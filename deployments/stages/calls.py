@@ -43,13 +43,21 @@ T = TypeVar("T")
 N_ATTEMPTS = 2
 """A request is retried once if a replica died while processing it."""
 
-LATE_S = 1.0
-"""Seconds after which an answer is late: the stages before the last are then looked at too."""
+LOOK_EARLIER_S = 5.0
+"""Seconds after which the stages before the last are looked at, too: their results then travel
+through the ingress, so not before most answers have come."""
 
 REPLICA_GONE = (RayActorError, ObjectLostError, ReplicaUnavailableError)
 
+LOOK_S = 1.0
+"""Seconds between two looks at whether an answer is late."""
+
 MISMATCH_PAUSE_S = 0.5
 """Seconds before an attempt after replicas of two versions met: a rollout takes a moment."""
+
+
+class _LateError(Exception):
+    """An answer is late, and may be lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,12 +224,12 @@ async def ask_with_retry(
     file: File,
     options: RequestOptions,
     retry_after_s: float,
-    patience_s: float | None = None,
+    is_late: Callable[[], bool],
 ) -> T:
     """What the stages say about one file, asked again if a replica died meanwhile.
 
-    A replica that dies may take the answer with it without an error: after a long silence the
-    stages are asked again, once.
+    A replica that dies may take the answer with it without an error: the stages are asked again,
+    once, when it is late.
 
     Args:
         ask: the question.
@@ -229,20 +237,17 @@ async def ask_with_retry(
         file: the file.
         options: what is wanted.
         retry_after_s: seconds that callers are asked to wait if a queue is full.
-        patience_s: seconds after which the first attempt is given up; None for never.
+        is_late: whether it is late by now.
 
     Raises:
         AcousticError: the input or the service is at fault; Ray's own errors never get out.
     """
     for attempt in range(1, N_ATTEMPTS + 1):
-        silence = asyncio.timeout(patience_s if attempt < N_ATTEMPTS else None)
+        asked = ask(calls, file, options)
         try:
-            async with silence:
-                return await ask(calls, file, options)
-        except TimeoutError:
-            if not silence.expired():
-                raise
-            logger.warning("no answer in %.1f s attempt=%d", patience_s or 0.0, attempt)
+            return await (asked if attempt == N_ATTEMPTS else _unless(asked, is_late))
+        except _LateError:
+            logger.warning("the answer is late attempt=%d", attempt)
         except OverloadedError as error:
             error.retry_after_s = retry_after_s
             raise
@@ -254,6 +259,20 @@ async def ask_with_retry(
     raise UnavailableError(
         "a stage died while processing this request, or was replaced by another version; try again"
     )
+
+
+async def _unless(asked: Awaitable[T], is_late: Callable[[], bool]) -> T:
+    """The answer, or _LateError once it is late."""
+    answer = asyncio.ensure_future(asked)
+    try:
+        while not answer.done():
+            await asyncio.wait([answer], timeout=LOOK_S)
+            if not answer.done() and is_late():
+                raise _LateError
+        return answer.result()
+    finally:
+        answer.cancel()
+        answer.add_done_callback(_retrieved)
 
 
 async def _outcome(*chain: DeploymentResponse) -> Any:
@@ -281,7 +300,7 @@ def _raised(result: Any) -> Any:
 
 
 async def _last_result(*chain: DeploymentResponse) -> Any:
-    """Result of the last stage of a chain; once it is late, also the first error of any stage.
+    """Result of the last stage of a chain; after a while also the first error of any stage.
 
     Serve takes the error of a replica that was lost with its node, passed on as an argument, for
     an error of the replica that it is passed to, and tries again without end: the last stage alone
@@ -290,7 +309,7 @@ async def _last_result(*chain: DeploymentResponse) -> Any:
     *earlier, last = chain
     waiting = asyncio.ensure_future(_result(last))
     try:
-        await asyncio.wait([waiting], timeout=LATE_S)
+        await asyncio.wait([waiting], timeout=LOOK_EARLIER_S)
         if not waiting.done():
             for response in earlier:
                 await response

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Sequence
 from dataclasses import replace
@@ -76,7 +77,11 @@ class Classify:
                 f"windows of geometry {features.geometry_digest} met a model for "
                 f"{self._geometry_digest}"
             )
-        result: TrackLogits | Exception = await self._collect(features)
+        try:
+            result: TrackLogits | Exception = await self._collect(features)
+        except asyncio.CancelledError:
+            self._coalescer.drop(features)
+            raise
         if isinstance(result, AcousticError):
             raise result
         if isinstance(result, Exception):

@@ -26,6 +26,10 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
+class DroppedError(Exception):
+    """Result of an item that was dropped; nobody waits for it."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Waiting(Generic[Item, Result]):
     """An item on the pending list, its arrival time and the future of its result."""
@@ -85,6 +89,14 @@ class Coalescer(Generic[Item, Result]):
             if not self._pending:  # a cancelled holder took the rest; it still runs
                 await asyncio.wait(futures)
         return [future.result() for future in futures]
+
+    def drop(self, item: Item) -> None:
+        """Leave an item out whose caller has gone, if it still waits."""
+        for waiting in self._pending:
+            if waiting.item is item:
+                self._pending.remove(waiting)
+                waiting.future.set_result(DroppedError())
+                return
 
     async def _run_next(self, loop: asyncio.AbstractEventLoop) -> None:
         batch, size = self._take()

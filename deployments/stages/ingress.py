@@ -11,7 +11,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -78,10 +78,6 @@ that a message goes through."""
 TRIMMED_BYTES = 8 << 20
 TRIM_DELAY_S = 1.0
 """After bodies from this size on, and that many seconds later, freed memory is given back."""
-
-PATIENCE_S, N_USUAL_TIMES = 10.0, 5
-"""The stages are asked again after that many seconds of silence, or that many times what a request
-usually takes now, whichever is longer."""
 
 MAX_SHARED_BYTES = 96 << 20
 """Bytes of bodies that an ingress has in the object store at a time."""
@@ -243,29 +239,33 @@ class Ingress:
         limit_s = self._config.http.request_timeout_s
         try:
             with (
-                self._admission[chain.name].admitted(),
+                self._admission[chain.name].admitted() as is_late,
                 self._windows_in_flight(chain.window_bytes(options.effort)),
             ):
                 async with asyncio.timeout(limit_s):
-                    return await self._sent(ask, chain, data, content, options)
+                    return await self._sent(ask, chain, data, content, options, is_late)
         except TimeoutError as error:
             raise RequestTimeoutError(f"no answer within {limit_s:g} s") from error
 
     async def _sent(
-        self, ask: Ask[T], chain: Chain, data: bytes, content: str, options: RequestOptions
+        self,
+        ask: Ask[T],
+        chain: Chain,
+        data: bytes,
+        content: str,
+        options: RequestOptions,
+        is_late: Callable[[], bool],
     ) -> T:
         """What the stages say; large files take their turns in the object store.
 
         Its memory never goes back to the system, so what is in it at a time is what it keeps.
         """
         retry_after_s = self._config.http.retry_after_s
-        usual_s = self._admission[chain.name].usual_s
-        patience_s = None if usual_s is None else max(PATIENCE_S, N_USUAL_TIMES * usual_s)
-        limits = (options, retry_after_s, patience_s)
+        more = (options, retry_after_s, is_late)
         if len(data) < SHARED_BYTES:
-            return await ask_with_retry(ask, chain.calls, File(data, content), *limits)
+            return await ask_with_retry(ask, chain.calls, File(data, content), *more)
         async with self._shared.holding(len(data)):
-            answer = await ask_with_retry(ask, chain.calls, File.shared(data, content), *limits)
+            answer = await ask_with_retry(ask, chain.calls, File.shared(data, content), *more)
         if len(data) >= TRIMMED_BYTES and not self._shared.n_bytes:
             # later: the handler of this request still holds its body
             asyncio.get_running_loop().call_later(TRIM_DELAY_S, give_memory_back)

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 
-from deployments.stages.coalescer import Coalescer
+from deployments.stages.coalescer import Coalescer, DroppedError
 from deployments.telemetry.batch_facts import BatchFacts
 
 
@@ -51,6 +51,28 @@ def run(squares: Squares, groups: list[list[int]], max_size: int = 8) -> list[li
 def test_everybody_gets_the_answer_to_their_own_item() -> None:
     results = run(Squares(), [[i] for i in range(50)])
     assert results == [[i * i] for i in range(50)]
+
+
+def test_what_is_dropped_is_not_run_and_delays_nobody() -> None:
+    squares = Squares()
+
+    async def scenario() -> tuple[list[object], list[object]]:
+        coalescer: Coalescer[int, int] = Coalescer(squares, lambda item: 1, 8)
+        squares.gate.clear()
+        running = asyncio.create_task(coalescer.submit([1000]))
+        gone = asyncio.create_task(coalescer.submit([2000]))
+        other = asyncio.create_task(coalescer.submit([3000]))
+        while len(coalescer._pending) < 2:
+            await asyncio.sleep(0)
+        gone_item = coalescer._pending[0].item
+        coalescer.drop(gone_item)
+        coalescer.drop(gone_item)  # not there any more
+        assert isinstance((await gone)[0], DroppedError)
+        squares.gate.set()
+        return list(await running), list(await other)
+
+    assert asyncio.run(scenario()) == ([1_000_000], [9_000_000])
+    assert squares.batches == [[1000], [3000]]
 
 
 def test_what_waits_is_put_together_up_to_the_limit() -> None:

@@ -39,7 +39,7 @@ from acoustic.postprocess.rounds import RoundResult, merge_rounds
 from acoustic.prediction import Prediction
 from acoustic.request import RequestOptions
 from deployments.config import HttpConfig, ServiceConfig
-from deployments.stages import calls, ingress
+from deployments.stages import admission, calls, ingress
 from deployments.stages.calls import N_ATTEMPTS
 from deployments.stages.ingress import Ingress
 from tests.support.handles import Handle, as_task_error, fail_times
@@ -197,7 +197,7 @@ def test_a_dead_replica_costs_one_retry(graph: Graph, stage: str, death: Excepti
 def test_the_error_of_a_lost_replica_ends_a_wait_for_an_answer_that_never_comes(
     graph: Graph, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(calls, "LATE_S", 0.01)
+    monkeypatch.setattr(calls, "LOOK_EARLIER_S", 0.01)
     graph.classify.work = fail_times(graph.classify.work, ActorUnavailableError("lost", None))
     evaluate = graph.postprocess.work
 
@@ -213,7 +213,7 @@ def test_the_error_of_a_lost_replica_ends_a_wait_for_an_answer_that_never_comes(
 
 
 def test_a_late_answer_is_waited_for(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(calls, "LATE_S", 0.0)
+    monkeypatch.setattr(calls, "LOOK_EARLIER_S", 0.0)
     assert comparable(graph.run()) == comparable(graph.pipeline.classify(WAV))
     stages = (graph.preprocess, graph.classify, graph.postprocess)
     assert [len(stage.calls) for stage in stages] == [1, 1, 1]
@@ -265,8 +265,9 @@ def test_stages_of_two_versions_are_tried_again_then_refused(
 def test_silence_is_asked_again_once_it_is_unusual(
     graph: Graph, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ingress, "PATIENCE_S", 0.05)
-    monkeypatch.setattr(ingress, "N_USUAL_TIMES", 0)
+    monkeypatch.setattr(admission, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(admission, "N_USUAL_TIMES", 0)
+    monkeypatch.setattr(calls, "LOOK_S", 0.01)
     graph.run()  # what is usual is known now
     classify, n_calls = graph.classify.work, len(graph.classify.calls)
     silent = [True]
@@ -283,7 +284,8 @@ def test_silence_is_asked_again_once_it_is_unusual(
 def test_without_a_usual_time_nothing_is_given_up_early(
     make: Callable[..., Graph], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ingress, "PATIENCE_S", 0.01)
+    monkeypatch.setattr(admission, "PATIENCE_S", 0.01)
+    monkeypatch.setattr(calls, "LOOK_S", 0.01)
     graph = make(request_timeout_s=0.1)
     graph.classify.work = lambda *_: asyncio.Event().wait()
     with pytest.raises(RequestTimeoutError):
