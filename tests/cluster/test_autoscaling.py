@@ -45,7 +45,7 @@ def test_gpu_nodes_come_with_the_work_and_go_with_it(
     _check_added(nodes, began, n_nodes=1)
 
     began = datetime.now()
-    many = _load(head, nodes, n=200, rate=10.0)
+    many = _load(head, nodes, n=120, rate=10.0)
     wait_until(lambda: nodes.n_alive() == 4, TIMEOUT_S, "there are not three GPU nodes")
     found = many.wait(2 * TIMEOUT_S)
     print("from one to three:", found)
