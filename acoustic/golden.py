@@ -7,25 +7,28 @@ is made up in code, so a checkpoint holds no sound.
 
 from __future__ import annotations
 
+import io
 import logging
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import soundfile as sf
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from acoustic.checkpoint_folder import CheckpointFolder
 from acoustic.errors import CheckpointError
-from acoustic.example import example_wav
 from acoustic.request import Effort
 from acoustic.types import WindowValues
 
 logger = logging.getLogger(__name__)
 
 GOLDEN_FILE = "golden.safetensors"
-CLIP_S = 20.0
+CLIP_S, CLIP_RATE = 20.0, 22_050
+CHORD_HZ = (220.0, 277.18, 329.63)  # A3, C#4, E4
+BEAT_S = 0.5
 EFFORT: Effort = "balanced"
 
 MAX_LEVEL_DIFFERENCE = 2
@@ -57,8 +60,17 @@ def save_golden(
 
 
 def golden_clip() -> bytes:
-    """The clip as the bytes of a WAV file; its windows are those of effort EFFORT."""
-    return example_wav(CLIP_S)
+    """The clip, a chord on every beat, as the bytes of a WAV file.
+
+    Its windows are those of effort EFFORT. It never changes: checkpoints have its answer.
+    """
+    t = np.arange(round(CLIP_S * CLIP_RATE)) / CLIP_RATE
+    chord = sum(np.sin(2 * np.pi * hz * t) for hz in CHORD_HZ) / len(CHORD_HZ)
+    bass = np.sin(2 * np.pi * CHORD_HZ[0] / 4 * t)
+    clip = 0.35 * np.exp(-6.0 * (t % BEAT_S)) * chord + 0.15 * bass
+    file = io.BytesIO()
+    sf.write(file, clip.astype(np.float32), CLIP_RATE, format="WAV")
+    return file.getvalue()
 
 
 def check_windows(folder: CheckpointFolder, found: WindowValues) -> None:

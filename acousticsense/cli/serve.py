@@ -257,7 +257,7 @@ def _say_hello(address: tuple[str, int], folder: Path) -> None:
         f"\nAcousticSense is ready at {url} (stop it with Ctrl-C): open it in a browser.\n"
         "Or try it with your own music:\n"
         f"\n  curl --data-binary @song.mp3 {url}/v1/classify\n"
-        f"\nor with a made-up chord:\n"
+        f"\nor with made-up music:\n"
         f"\n  curl --data-binary @{example} {url}/v1/classify\n"
     )
 

@@ -264,7 +264,7 @@ class _Handlers:
         return json_reply(spectrogram_reply(features, mel))
 
     async def example(self, request: Request) -> Response:
-        """Ten seconds of a made-up chord, to try the service with."""
+        """Ten seconds of made-up music, to try the service with."""
         return Response(self._example, media_type="audio/wav")
 
     async def server(self, request: Request) -> Response:

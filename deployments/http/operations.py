@@ -57,7 +57,7 @@ def operations(options: dict[str, Schema], prediction: Schema) -> dict[str, Sche
         "/v1/log-mel": {"post": _log_mel(audio, query)},
         "/v1/audio-classification": {"post": _hub()},
         "/v1/example.wav": _get(
-            ABOUT, "example", "Ten seconds of a made-up chord", media_type="audio/wav"
+            ABOUT, "example", "Ten seconds of made-up music", media_type="audio/wav"
         ),
         "/v1/labels": _get(
             ABOUT, "labels", "The genres of a model, with aliases and parents",

@@ -114,7 +114,7 @@ def service() -> Iterator[Service]:
     """`acousticsense serve` with the shipped model."""
     port = free_port()
     command = [sys.executable, "-m", "acousticsense", "serve", "--port", str(port)]
-    running = start(command, port, "or with a made-up chord")
+    running = start(command, port, "or with made-up music")
     yield running
     stop(running)
 

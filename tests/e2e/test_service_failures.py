@@ -37,7 +37,7 @@ PAUSE_S, ROLLOUT_S, RECOVERED_S, ENDED_S = 0.25, 150.0, 60.0, 90.0
 def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     port = free_port()
     command = [sys.executable, "-m", "acousticsense", "serve", "--port", str(port)]
-    running = start(command, port, "or with a made-up chord")
+    running = start(command, port, "or with made-up music")
     yield running
     stop(running)
 

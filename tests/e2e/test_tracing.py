@@ -61,7 +61,7 @@ def test_a_request_is_one_trace_through_all_stages(
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{collector_port}")
     port = free_port()
     command = [sys.executable, "-m", "acousticsense", "serve", "--port", str(port)]
-    service = start(command, port, "or with a made-up chord")
+    service = start(command, port, "or with made-up music")
     try:
         reply = httpx.post(
             f"{service.url}/v1/classify",

@@ -148,7 +148,9 @@ def test_what_the_model_sees(open_page: Open, songs: list[Path], pipeline: Pipel
     page = open_page()
     choose(page, songs[0])
     wait_for_answer(page)
-    assert page.locator("canvas").count() == 0, "nothing is fetched before somebody looks"
+    assert page.locator(".windows-seen canvas").count() == 0, (
+        "nothing is fetched before somebody looks"
+    )
     page.click("text=What the model sees")
     page.wait_for_selector(".windows-seen canvas", timeout=ANSWER_MS)
     features = pipeline.preprocessor.process(songs[0].read_bytes(), "balanced")

@@ -11,6 +11,7 @@ import pytest
 
 from acoustic.errors import InputError, InvalidOptionError
 from acoustic.example import example_wav
+from acoustic.golden import golden_clip
 from acoustic.pipeline import Pipeline, PipelineConfig
 from acoustic.postprocess.postprocess_config import PostprocessConfig
 from acoustic.postprocess.reasons import ReviewThresholds
@@ -72,7 +73,7 @@ def test_temperature_follows_the_number_of_windows(pipeline: Pipeline) -> None:
 
 
 def test_settings_change_the_flag_and_the_digest(tiny_checkpoint: Path) -> None:
-    data = example_wav(30)
+    data = golden_clip()  # a chord of low notes
     lenient = ReviewThresholds(min_confidence=0, min_margin=0, min_bandwidth_hz=0)
     config = PipelineConfig(postprocess=PostprocessConfig(review=lenient))
     relaxed = Pipeline.from_folder(tiny_checkpoint, config).classify(data)

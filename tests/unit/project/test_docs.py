@@ -26,7 +26,7 @@ def block(language: str, containing: str) -> str:
 
 
 def test_the_example_reply_is_what_the_example_gets(default_checkpoint: Path) -> None:
-    """The printed reply is shortened; what stands there is the real answer about the chord."""
+    """The printed reply is shortened; what stands there is the real answer about the example."""
     shown = json.loads(block("json", "top_genre"))
     config = EngineConfig(accelerator="cpu", precision="fp32")
     pipeline = Pipeline.from_folder(default_checkpoint, PipelineConfig(engine=config))
