@@ -126,7 +126,7 @@ class Mixed:
 
     Args:
         url: address of the service.
-        large_every: one of so many files is a large one.
+        large_every: every how many files a large one is sent.
     """
 
     def __init__(self, url: str, large_every: int) -> None:

@@ -27,7 +27,7 @@ FEW = 4
 """With fewer requests in flight the service also waits for them, and not only they for it."""
 
 N_INTERVALS = 32
-"""So many of the last intervals between answers are averaged; batches end several at a time."""
+"""Number of intervals between answers that are averaged, because a batch gives several at once."""
 
 MEMORY = 0.1
 """Weight of the newest answer in the average time that a request takes alone."""
