@@ -43,9 +43,8 @@ T = TypeVar("T")
 N_ATTEMPTS = 2
 """A request is retried once if a replica died while processing it."""
 
-LOOK_EARLIER_S = 5.0
-"""Seconds after which the stages before the last are looked at, too: their results then travel
-through the ingress, so not before most answers have come."""
+LOOK_EARLIER_S = 1.0
+"""Seconds after which the stages before the last are looked at, too."""
 
 REPLICA_GONE = (RayActorError, ObjectLostError, ReplicaUnavailableError)
 
