@@ -52,7 +52,7 @@ def _check(lab: Lab, nodes: RayNodes, storage: dict[str, str], *options: str) ->
     nodes.deploy(serve_config("ha"))
 
     urls = [f"http://{host.address}:{HTTP_PORT}" for host in (one, other)]
-    load = Load(one, nodes, urls, N_REQUESTS, RATE)
+    load = Load(one, nodes, urls, N_REQUESTS, RATE, "--retry-s", "60")
     wait_until(lambda: load.n_done() > BEFORE, TIMEOUT_S, "no requests come in")
     head.kill()
     down_s = time.monotonic()
