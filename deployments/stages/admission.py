@@ -27,7 +27,8 @@ FEW = 4
 """With fewer requests in flight the service also waits for them, and not only they for it."""
 
 N_INTERVALS = 32
-"""Number of intervals between answers that are averaged, because a batch gives several at once."""
+"""Number of intervals between answers that are averaged, because a batch gives several at once;
+those not known yet count as 0, because after the first batch only its long wait is known."""
 
 MEMORY = 0.1
 """Weight of the newest answer in the average time that a request takes alone."""
@@ -111,12 +112,9 @@ class Admission:
 
     @property
     def _mean_interval_s(self) -> float:
-        """Between the last answers, the one that is running included; 0 where none is known."""
-        if not self._intervals_s:
-            return 0.0
+        """Between the last answers, the one that is running included."""
         running_s = self._clock() - self._busy_since_s if self.n_in_flight >= FEW else 0.0
-        n = len(self._intervals_s) + (running_s > 0)
-        return (sum(self._intervals_s) + running_s) / n
+        return (sum(self._intervals_s) + running_s) / N_INTERVALS
 
     def _is_late(self, start_s: float) -> bool:
         """Whether a request waits for much longer than others do now.
@@ -142,4 +140,3 @@ class Admission:
         # Intervals of a slower past: one request alone takes as long as an interval, or longer.
         if took_s < self._mean_interval_s:
             self._intervals_s.clear()
-            self._intervals_s.append(took_s)

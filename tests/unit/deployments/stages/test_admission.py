@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import math
+from collections import deque
 from contextlib import ExitStack
 
 import pytest
@@ -75,7 +76,7 @@ def test_below_capacity_nothing_is_refused() -> None:
 def test_above_capacity_the_wait_stays_at_the_limit_and_the_service_busy(factor: float) -> None:
     service = Simulated()
     service.load(factor / PERIOD_S, 60)
-    assert max(service.waits_s) < 1.3 * 3.0 + BASE_S
+    assert max(service.waits_s) < 1.4 * 3.0 + BASE_S  # the first while it learns
     assert len(service.waits_s) >= 0.95 * 60 / PERIOD_S
     assert service.n_refused > 0
     assert min(service.retries_s) >= 1
@@ -104,6 +105,23 @@ def test_a_burst_on_an_idle_service_is_taken() -> None:
     for _ in range(60):
         service.arrive(20.0)
     assert service.n_refused == 0
+
+
+def test_a_long_first_batch_is_not_taken_for_the_interval_between_answers() -> None:
+    """24 callers at once, each comes again; 16 are answered together, the first after a second."""
+    now_s = 0.0
+    admission = Admission(2.5, lambda: now_s)
+    waiting = deque(ExitStack() for _ in range(24))
+    for caller in waiting:
+        caller.enter_context(admission.admitted())
+    for batch_s in (1.0, 0.5, 0.5, 0.5):
+        now_s += batch_s
+        for _ in range(16):
+            caller = waiting.popleft()
+            caller.close()
+            caller.enter_context(admission.admitted())
+            waiting.append(caller)
+    assert admission.expected_wait_s < 1.5
 
 
 def test_a_few_are_always_admitted_and_the_estimate_recovers() -> None:
