@@ -28,7 +28,7 @@ from acoustic.preprocess.preprocessor import PreprocessConfig
 from acoustic.preprocess.sandbox import SandboxConfig
 from acoustic.preprocess.segments import WINDOWS_BY_EFFORT
 from deployments.built_in import DEFAULT_CHECKPOINT, DEFAULT_SETTINGS, RULES, TAXONOMIES, built_in
-from deployments.sources import SourcesConfig
+from deployments.sources.config import SourcesConfig
 from deployments.strict import parse_strict, read_yaml
 from deployments.taxonomies import load_taxonomies
 

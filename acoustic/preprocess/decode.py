@@ -34,7 +34,13 @@ from acoustic.preprocess.decode_joined import JoinedReader
 from acoustic.preprocess.decode_sndfile import ClampedBytesIO, SndfileReader
 from acoustic.preprocess.guard import DecodeGuard, DecodeLimits
 from acoustic.preprocess.mp3.slices import Mp3Slices
-from acoustic.preprocess.ranged_file import RangedFile, RangesUnavailableError
+from acoustic.preprocess.ranged_file import (
+    BytesMissingError,
+    PartsError,
+    Range,
+    RangedFile,
+    RangesUnavailableError,
+)
 from acoustic.preprocess.reader import AudioReader
 from acoustic.preprocess.waveform import ChannelPowers, Waveform
 from acoustic.types import AudioInfo, Segment
@@ -78,7 +84,7 @@ def decoder_errors() -> Iterator[None]:
     """
     try:
         yield
-    except (AcousticError, RangesUnavailableError, MemoryError):
+    except (AcousticError, PartsError, MemoryError):
         raise
     except Exception as error:
         logger.warning("a decoder failed in a way of its own", exc_info=True)
@@ -224,13 +230,22 @@ class RangedReader:
 
         Raises:
             RangesUnavailableError: the file must be read whole.
+            BytesMissingError: some of them are not at hand, of a file that is made of parts.
         """
         if self._slices is None:
             return
         rate = self.info.sample_rate
+        missing: list[Range] = []
         for segment in segments:
-            if self._slices.cut(round(segment.start_s * rate), round(segment.end_s * rate)) is None:
+            try:
+                found = self._slices.cut(round(segment.start_s * rate), round(segment.end_s * rate))
+            except BytesMissingError as error:
+                missing += error.ranges
+                continue
+            if found is None:
                 raise RangesUnavailableError("a frame is not where a constant bitrate puts it")
+        if missing:
+            raise BytesMissingError(tuple(missing))
 
     def read(
         self,

@@ -29,7 +29,7 @@ from acoustic.preprocess.enhance import EnhanceConfig, enhance
 from acoustic.preprocess.guard import DecodeLimits
 from acoustic.preprocess.mel import MelSpectrogram, model_values, power_to_db, tile_frames
 from acoustic.preprocess.quality import measure_quality
-from acoustic.preprocess.ranged_file import RangedFile, RangesUnavailableError
+from acoustic.preprocess.ranged_file import FileParts, RangedFile, RangesUnavailableError
 from acoustic.preprocess.reader import AudioReader
 from acoustic.preprocess.segments import WINDOWS_BY_EFFORT, plan_rounds
 from acoustic.preprocess.sound_search import find_sound
@@ -44,8 +44,10 @@ Samples = npt.NDArray[np.float32]
 class Elsewhere(Protocol):
     """Another process that does the work of stage 1."""
 
-    def process(self, data: bytes, effort: Effort, round_number: int = 0) -> TrackFeatures:
-        """See `Preprocessor.process`."""
+    def process(
+        self, data: bytes, effort: Effort, round_number: int = 0, parts: FileParts | None = None
+    ) -> TrackFeatures:
+        """See `Preprocessor.process`, and with parts of a file `Preprocessor.process_parts`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -162,6 +164,26 @@ class Preprocessor:
         if self._cache:
             self._cache.put(effort, features, round_number)
         return features
+
+    def process_parts(
+        self, data: bytes, parts: FileParts, effort: Effort, round_number: int = 0
+    ) -> TrackFeatures:
+        """The same features from some parts of a file; the content's digest stays unknown.
+
+        Args:
+            data: the parts, one behind the other.
+            parts: where they lie in the file.
+            effort: how many windows are evaluated.
+            round_number: which round of `auto`, from 0.
+
+        Raises:
+            BytesMissingError: more parts are needed.
+            RangesUnavailableError: the file must be read whole.
+            InputError: as `process`.
+        """
+        if self._elsewhere is not None:
+            return self._elsewhere.process(data, effort, round_number, parts)
+        return self.process_ranged(parts.file(data), effort, round_number)
 
     def process_ranged(
         self, file: RangedFile, effort: Effort, round_number: int = 0

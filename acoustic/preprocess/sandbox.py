@@ -24,7 +24,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -32,6 +32,12 @@ from acoustic.digest import content_digest
 from acoustic.errors import AcousticError, AudioDecodeError, error_of_code
 from acoustic.preprocess.cache import features_from_bytes
 from acoustic.preprocess.preprocessor import PreprocessConfig
+from acoustic.preprocess.ranged_file import (
+    BytesMissingError,
+    FileParts,
+    PartsError,
+    RangesUnavailableError,
+)
 from acoustic.preprocess.sandbox_worker import LENGTH
 from acoustic.request import Effort
 from acoustic.types import TrackFeatures
@@ -47,6 +53,9 @@ MIN_CAPACITY_BITS, KEPT_BYTES = 20, 16 << 20
 """Smallest shared memory (it grows by powers of two), and the size above which it shrinks again."""
 
 MAX_ANSWER_BYTES = 64 << 20
+MAX_MISSING = 1000
+"""Most bytes of an answer, and most ranges that are missing."""
+
 MEMORY_VARIABLES = {
     "MALLOC_MMAP_THRESHOLD_": str(4 << 20),
     "MALLOC_TRIM_THRESHOLD_": str(16 << 20),
@@ -84,6 +93,9 @@ class SandboxConfig:
 class Sandbox:
     """Some children, each with one file at a time; thread-safe.
 
+    A child takes seconds to start. The first starts here, further ones beside the files that wait
+    for it, which go to whichever child is free first.
+
     Args:
         config: settings of stage 1, without a cache.
         limits: limits of the children.
@@ -97,40 +109,50 @@ class Sandbox:
         environment: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self._config, self._limits, self._environment = config, limits, environment
-        self._free = threading.Semaphore(limits.processes)
         self._lock = threading.Lock()
-        self._idle: list[_Child] = []
+        self._changed = threading.Condition(self._lock)
+        self._idle = [_Child(config, limits, environment)]
+        self._n_children = 1  # those that start, too
+        self._is_starting = self._is_closed = False
+        self._failure: Exception | None = None
         self._refused: OrderedDict[str, float] = OrderedDict()
         self.n_deaths = 0
-        self._idle.append(_Child(config, limits, environment))
 
-    def process(self, data: bytes, effort: Effort, round_number: int = 0) -> TrackFeatures:
+    def process(
+        self, data: bytes, effort: Effort, round_number: int = 0, parts: FileParts | None = None
+    ) -> TrackFeatures:
         """See `Preprocessor.process`; the digest of the content is left to the caller.
+
+        Args:
+            data: content of a file, or some parts of it, one behind the other.
+            effort: how many windows are evaluated.
+            round_number: which round of `auto`, from 0.
+            parts: where the parts lie in the file.
 
         Raises:
             InputError: as there; AudioDecodeError also where the file ended its process.
+            PartsError: as `Preprocessor.process_parts`.
         """
         self.check(data)
-        with self._free:
-            child = self._taken()
-            try:
-                features = child.process(data, effort, round_number)
-            except _ChildEndedError as error:
-                child.end()
-                self._refuse(data)
-                self.n_deaths += 1
-                logger.warning("a decoder process ended: %s", error)
-                raise AudioDecodeError(
-                    "the audio cannot be decoded: it ended the decoder, or took too long"
-                ) from error
-            except AcousticError:
-                self._give_back(child)
-                raise
-            except BaseException:
-                child.end()  # its next answer would be about this file
-                raise
+        child = self._taken()
+        try:
+            features = child.process(data, effort, round_number, parts)
+        except _ChildEndedError as error:
+            self._end(child)
+            self._refuse(data)
+            self.n_deaths += 1
+            logger.warning("a decoder process ended: %s", error)
+            raise AudioDecodeError(
+                "the audio cannot be decoded: it ended the decoder, or took too long"
+            ) from error
+        except (AcousticError, PartsError):
             self._give_back(child)
-            return features
+            raise
+        except BaseException:
+            self._end(child)  # its next answer would be about this file
+            raise
+        self._give_back(child)
+        return features
 
     def check(self, data: bytes) -> None:
         """Raise if this content ended a child within the last hour.
@@ -146,7 +168,10 @@ class Sandbox:
 
     def close(self) -> None:
         """End the children."""
-        with self._lock:
+        with self._changed:
+            self._is_closed = True
+            while self._is_starting:
+                self._changed.wait()
             for child in self._idle:
                 child.end()
             self._idle.clear()
@@ -157,17 +182,61 @@ class Sandbox:
             return [child.pid for child in self._idle]
 
     def _taken(self) -> _Child:
-        with self._lock:
-            while self._idle:
-                child = self._idle.pop()
-                if child.is_alive:
-                    return child
-                child.end()
-        return _Child(self._config, self._limits, self._environment)
+        """The first child that is free; a further one starts meanwhile, where there may be more.
+
+        Raises:
+            RuntimeError: there is no child, and none can be started.
+        """
+        with self._changed:
+            while True:
+                while self._idle:
+                    child = self._idle.pop()
+                    if child.is_alive:
+                        return child
+                    child.end()
+                    self._n_children -= 1
+                if not self._n_children and self._failure is not None:
+                    failure, self._failure = self._failure, None  # the next file tries again
+                    raise RuntimeError("a decoder process does not start") from failure
+                self._start_another()
+                self._changed.wait()
+
+    def _start_another(self) -> None:
+        """Start one more child in the background, one at a time; call it with the lock."""
+        if self._is_starting or self._is_closed or self._n_children >= self._limits.processes:
+            return
+        self._is_starting = True
+        self._n_children += 1
+        threading.Thread(target=self._start, name="decoder-start", daemon=True).start()
+
+    def _start(self) -> None:
+        child = None
+        try:
+            child = _Child(self._config, self._limits, self._environment)
+        except Exception as error:  # whoever waits raises it
+            self._failure = error
+            logger.exception("a decoder process does not start")
+        with self._changed:
+            self._is_starting = False
+            if child is None:
+                self._n_children -= 1
+            else:
+                self._failure = None
+                self._idle.append(child)
+            self._changed.notify_all()
 
     def _give_back(self, child: _Child) -> None:
-        with self._lock:
+        with self._changed:
             self._idle.append(child)
+            self._changed.notify()
+
+    def _end(self, child: _Child) -> None:
+        """End a child, and start another in its place."""
+        child.end()
+        with self._changed:
+            self._n_children -= 1
+            self._start_another()
+            self._changed.notify()
 
     def _refuse(self, data: bytes) -> None:
         with self._lock:
@@ -178,6 +247,19 @@ class Sandbox:
 
 class _ChildEndedError(Exception):
     """The child died, took too long, or sent what it never sends."""
+
+
+def _parts_error(missing: Any, parts: FileParts) -> PartsError:
+    """What the child lacks, which is not trusted: ranges of the file, or all of it."""
+    try:
+        ranges = tuple((int(start), int(stop)) for start, stop in missing)
+    except (TypeError, ValueError) as error:
+        raise _ChildEndedError("its answer has another form") from error
+    if len(ranges) > MAX_MISSING or any(
+        not 0 <= start < stop <= parts.size_bytes for start, stop in ranges
+    ):
+        raise _ChildEndedError("it asks for bytes that the file does not have")
+    return BytesMissingError(ranges) if ranges else RangesUnavailableError("read it whole")
 
 
 class _Child:
@@ -223,16 +305,20 @@ class _Child:
     def is_alive(self) -> bool:
         return self._process.poll() is None
 
-    def process(self, data: bytes, effort: Effort, round_number: int) -> TrackFeatures:
+    def process(
+        self, data: bytes, effort: Effort, round_number: int, parts: FileParts | None
+    ) -> TrackFeatures:
         self._share(data)
         request = {
             "n_bytes": len(data), "capacity": len(self._mapped), "effort": effort,
-            "round": round_number,
+            "round": round_number, "parts": None if parts is None else astuple(parts),
         }  # fmt: skip
         self._send(json.dumps(request).encode())
         head, content = self._receive(self._timeout_s)
         if "error" in head:
             raise error_of_code(str(head["error"]), str(head.get("message", "")))
+        if "missing" in head and parts is not None:
+            raise _parts_error(head["missing"], parts)
         try:
             features = features_from_bytes(content, "")
             timings_ms = {str(k): float(v) for k, v in head["timings_ms"].items()}

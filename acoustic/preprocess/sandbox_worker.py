@@ -25,6 +25,11 @@ from acoustic.errors import AcousticError, AudioDecodeError
 from acoustic.example import example_wav
 from acoustic.preprocess.cache import features_to_bytes
 from acoustic.preprocess.preprocessor import Preprocessor
+from acoustic.preprocess.ranged_file import (
+    BytesMissingError,
+    FileParts,
+    RangesUnavailableError,
+)
 
 LENGTH = struct.Struct("<Q")
 """Length of a message, in front of it."""
@@ -221,8 +226,17 @@ def _warm_up(preprocessor: Preprocessor) -> None:
 
 
 def _answer(channel: int, data: bytes, preprocessor: Preprocessor, request: dict[str, Any]) -> None:
+    effort, number = request["effort"], request["round"]
     try:
-        features = preprocessor.process(data, request["effort"], request["round"])
+        if request["parts"] is None:
+            features = preprocessor.process(data, effort, number)
+        else:
+            parts = FileParts(*request["parts"])
+            features = preprocessor.process_parts(data, parts, effort, number)
+    except BytesMissingError as error:
+        _write(channel, {"missing": error.ranges})
+    except RangesUnavailableError:
+        _write(channel, {"missing": []})
     except AcousticError as error:
         _write(channel, {"error": error.code, "message": error.message})
     except MemoryError:

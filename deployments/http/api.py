@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -86,8 +85,8 @@ class Service(Protocol):
     ) -> tuple[TrackFeatures, MelConfig]:
         """What the model sees of one file, and the geometry of its windows."""
 
-    def opened(self, uri: str) -> AbstractAsyncContextManager[bytes]:
-        """Content of the file that a URI names; entering raises AcousticError where it may not."""
+    async def classify_uri(self, uri: str, options: RequestOptions) -> Prediction:
+        """Classify the file that a URI names; raises AcousticError."""
 
     def admit(self, options: RequestOptions) -> None:
         """Return if a request may send its body; raises OverloadedError, InvalidOptionError."""
@@ -211,8 +210,7 @@ class _Handlers:
         if isinstance(uri, str) and audio is None:
             self._service.admit(options)
             named = options if options.file else replace(options, file=uri[-MAX_NAME_CHARACTERS:])
-            async with self._service.opened(uri) as content:
-                return prediction_reply(await self._service.classify(content, named))
+            return prediction_reply(await self._service.classify_uri(uri, named))
         if not isinstance(audio, str) or uri is not None:
             raise InvalidRequestError(
                 'the JSON body has neither "audio" (a file in base64) nor "uri", or both'

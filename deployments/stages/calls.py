@@ -9,7 +9,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -33,6 +33,7 @@ from acoustic.errors import (
 )
 from acoustic.postprocess.rounds import RoundResult, evaluate_in_rounds
 from acoustic.prediction import Prediction
+from acoustic.preprocess.ranged_file import FileParts, PartsError
 from acoustic.request import RequestOptions
 from acoustic.types import TrackFeatures
 
@@ -66,20 +67,27 @@ class File:
     Attributes:
         data: its bytes, or a reference to them as (n,) uint8.
         content_blake3: digest of the bytes, "" if it is not known.
+        parts: where the bytes lie in their file; None if they are all of it.
     """
 
     data: bytes | ray.ObjectRef
     content_blake3: str = ""
+    parts: FileParts | None = None
 
-    @classmethod
-    def shared(cls, data: bytes, content_blake3: str) -> File:
-        """A file in the object store.
+    @property
+    def n_bytes(self) -> int:
+        """Length of the data, bytes; 0 where they are elsewhere."""
+        return len(self.data) if isinstance(self.data, bytes) else 0
+
+    def shared(self) -> File:
+        """The file in the object store.
 
         Raises:
             OverloadedError: the store has no room.
         """
+        assert isinstance(self.data, bytes)
         try:
-            return cls(ray.put(np.frombuffer(data, np.uint8)), content_blake3)
+            return replace(self, data=ray.put(np.frombuffer(self.data, np.uint8)))
         except RayError as error:
             logger.warning("the object store takes no file error=%s", type(error).__name__)
             raise OverloadedError("the service is busy: no room for the file; try again") from error
@@ -154,7 +162,7 @@ class ThreeStages:
     async def features(self, file: File, options: RequestOptions) -> TrackFeatures:
         """One call to stage 1."""
         preprocess = file.sent_by(self._preprocess)
-        call = preprocess.remote(file.data, options.effort, 0, file.content_blake3)
+        call = preprocess.remote(file.data, options.effort, 0, file.content_blake3, file.parts)
         features: TrackFeatures = await _outcome(call)
         return features
 
@@ -171,7 +179,9 @@ class ThreeStages:
         unless the answer is late; see `_last_result`.
         """
         preprocess = file.sent_by(self._preprocess)
-        features = preprocess.remote(file.data, options.effort, number, file.content_blake3)
+        features = preprocess.remote(
+            file.data, options.effort, number, file.content_blake3, file.parts
+        )
         evaluated.append(self._classify.remote(features))
         answer = self.last.remote(options, *evaluated)
         result: RoundResult = await _outcome(features, evaluated[-1], answer)
@@ -192,13 +202,14 @@ class OneProcess:
     async def answer(self, file: File, options: RequestOptions) -> Prediction:
         """All rounds in one call."""
         handle = file.sent_by(self.last)
-        answer: Prediction = await _outcome(handle.remote(file.data, options, file.content_blake3))
+        call = handle.remote(file.data, options, file.content_blake3, file.parts)
+        answer: Prediction = await _outcome(call)
         return answer
 
     async def features(self, file: File, options: RequestOptions) -> TrackFeatures:
         """One call to its stage 1."""
         handle = file.sent_by(self.last).features
-        call = handle.remote(file.data, options.effort, file.content_blake3)
+        call = handle.remote(file.data, options.effort, file.content_blake3, file.parts)
         features: TrackFeatures = await _outcome(call)
         return features
 
@@ -240,6 +251,7 @@ async def ask_with_retry(
 
     Raises:
         AcousticError: the input or the service is at fault; Ray's own errors never get out.
+        PartsError: the parts of the file do not suffice.
     """
     for attempt in range(1, N_ATTEMPTS + 1):
         asked = ask(calls, file, options)
@@ -281,7 +293,7 @@ async def _outcome(*chain: DeploymentResponse) -> Any:
     except asyncio.CancelledError:
         _cancel(*chain)
         raise
-    except InputError:
+    except (InputError, PartsError):
         raise
     except Exception as error:  # over gRPC, Serve raises what a stage raised as it is
         _cancel(*chain)
@@ -289,11 +301,11 @@ async def _outcome(*chain: DeploymentResponse) -> Any:
 
 
 def _raised(result: Any) -> Any:
-    """A stage's result; the error of the input that it returned is raised.
+    """A stage's result; the error that it returned is raised.
 
     Serve would write a traceback for an error that a stage raises, and a bad file is not a failure.
     """
-    if isinstance(result, InputError):
+    if isinstance(result, (InputError, PartsError)):
         raise result
     return result
 

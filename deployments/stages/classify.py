@@ -21,6 +21,7 @@ from acoustic.errors import (
     ModelMismatchError,
 )
 from acoustic.golden import check_logits
+from acoustic.preprocess.ranged_file import PartsError
 from acoustic.types import TrackFeatures, TrackLogits
 from deployments.stages.autoscaling import WINDOWS
 from deployments.stages.coalescer import Coalescer
@@ -63,14 +64,16 @@ class Classify:
         # the decorator ran before the config was known; Serve rejects a track above this size
         self._collect.set_max_batch_size(config.batch_sizes[-1])
 
-    async def __call__(self, features: TrackFeatures | InputError) -> TrackLogits | InputError:
+    async def __call__(
+        self, features: TrackFeatures | InputError | PartsError
+    ) -> TrackLogits | InputError | PartsError:
         """Logits of one track; or why stage 1 has no windows of it.
 
         Raises:
             ModelMismatchError: the windows are for another model.
             ClassificationError: the model failed on this track, even when it ran alone.
         """
-        if isinstance(features, InputError):
+        if isinstance(features, (InputError, PartsError)):
             return features
         if features.geometry_digest != self._geometry_digest:
             raise ModelMismatchError(

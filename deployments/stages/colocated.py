@@ -20,6 +20,7 @@ from acoustic.postprocess.postprocess_config import PostprocessConfig
 from acoustic.postprocess.rounds import RoundResult, evaluate_in_rounds
 from acoustic.prediction import Prediction
 from acoustic.preprocess.preprocessor import PreprocessConfig
+from acoustic.preprocess.ranged_file import FileParts, PartsError
 from acoustic.preprocess.sandbox import SandboxConfig
 from acoustic.request import Effort, RequestOptions
 from acoustic.types import TrackFeatures, TrackLogits
@@ -68,13 +69,16 @@ class Colocated:
         data: bytes | npt.NDArray[np.uint8],
         options: RequestOptions,
         content_blake3: str = "",
-    ) -> Prediction | InputError:
+        parts: FileParts | None = None,
+    ) -> Prediction | InputError | PartsError:
         """Answer about one file: one round, and for effort auto further ones; or why there is none.
 
         Args:
-            data: content of an audio file; (n,) uint8 where it came through the object store.
+            data: content of an audio file, or parts of it; (n,) uint8 where it came through the
+                object store.
             options: what is wanted.
             content_blake3: digest of the content, "" if it is not known.
+            parts: where the parts lie in the file; None if the content is all of it.
 
         Raises:
             ClassificationError: the model failed on it.
@@ -83,18 +87,20 @@ class Colocated:
         loop = asyncio.get_running_loop()
         rounds = evaluate_in_rounds()
         number = next(rounds)
-        evaluated: list[TrackLogits | InputError] = []
-        outcome: RoundResult | InputError
+        evaluated: list[TrackLogits | InputError | PartsError] = []
+        outcome: RoundResult | InputError | PartsError
         while True:
             try:
                 features = await loop.run_in_executor(
                     self._decoders, self._preprocess,
-                    content, options.effort, number, content_blake3,
+                    content, options.effort, number, content_blake3, parts,
                 )  # fmt: skip
                 evaluated.append(await self._classify(features))
                 outcome = await self._postprocess(options, *evaluated)
             except InputError as error:  # an option that the model cannot have
                 outcome = error
+            if isinstance(outcome, PartsError):
+                return outcome
             try:
                 number = rounds.send(outcome)
             except StopIteration as end:
@@ -104,12 +110,16 @@ class Colocated:
                 return error
 
     async def features(
-        self, data: bytes | npt.NDArray[np.uint8], effort: Effort, content_blake3: str = ""
-    ) -> TrackFeatures | InputError:
+        self,
+        data: bytes | npt.NDArray[np.uint8],
+        effort: Effort,
+        content_blake3: str = "",
+        parts: FileParts | None = None,
+    ) -> TrackFeatures | InputError | PartsError:
         """What stage 1 makes of one file, in the first round; see `Preprocess.__call__`."""
         content = data if isinstance(data, bytes) else data.tobytes()
         return await asyncio.get_running_loop().run_in_executor(
-            self._decoders, self._preprocess, content, effort, 0, content_blake3
+            self._decoders, self._preprocess, content, effort, 0, content_blake3, parts
         )
 
     async def settings(self) -> tuple[PostprocessConfig, str]:

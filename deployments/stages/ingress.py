@@ -11,8 +11,8 @@ import logging
 import math
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,6 +26,7 @@ from acoustic.checkpoint_folder import CheckpointFolder
 from acoustic.digest import config_digest
 from acoustic.errors import (
     AcousticError,
+    InputError,
     InvalidOptionError,
     OverloadedError,
     RequestTimeoutError,
@@ -34,13 +35,15 @@ from acoustic.errors import (
 from acoustic.geometry import MelConfig
 from acoustic.postprocess.postprocessor import Postprocessor
 from acoustic.prediction import Prediction
+from acoustic.preprocess.ranged_file import BytesMissingError, RangesUnavailableError
 from acoustic.request import RequestOptions
 from acoustic.resources import give_memory_back, snapshot
 from acoustic.types import TrackFeatures
 from deployments.config import API_KEY_VARIABLE, API_KEYS_FILE_VARIABLE, ServiceConfig
 from deployments.http.api import create_app
 from deployments.http.keys import Keys
-from deployments.sources import Sources
+from deployments.sources.remote_file import RemoteFile
+from deployments.sources.sources import Sources
 from deployments.stages.admission import Admission
 from deployments.stages.answer_cache import AnswerCache
 from deployments.stages.byte_gate import ByteGate
@@ -143,12 +146,63 @@ class Ingress:
                 hash_ms = (time.perf_counter() - start_s) * 1e3
                 prediction = replace(prediction, timings_ms={"hash": hash_ms})
             else:
-                prediction = await self._asked(answer_of, chain, data, content, options)
+                prediction = await self._asked(answer_of, chain, File(data, content), options)
                 await self._known.put(options, prediction)
+        return self._counted(prediction, options, start_s)
+
+    async def classify_uri(self, uri: str, options: RequestOptions) -> Prediction:
+        """Classify the file that a URI names; of a long one only the parts that are needed.
+
+        Raises:
+            AcousticError: its place is not allowed, or it cannot be read; or as `classify`.
+        """
+        start_s = time.perf_counter()
+        async with AsyncExitStack() as stack:
+            with self._errors_counted():
+                chain = self._chain_of(options.model)
+                chain.check(options)
+                file = await stack.enter_async_context(self._sources.opened(uri))
+                prediction = None
+                if file.in_parts:
+                    prediction = await self._of_parts(chain, file, options)
+                if prediction is None:
+                    data = await file.whole()
+            if prediction is None:
+                return await self.classify(data, options)
+        return self._counted(prediction, options, start_s)
+
+    async def _of_parts(
+        self, chain: Chain, file: RemoteFile, options: RequestOptions
+    ) -> Prediction | None:
+        """The answer by parts of a file, or None if it must be read whole."""
+        ask: Ask[Any] = features_of  # what it lacks is found out at the least cost
+        try:
+            while True:
+                data, parts = file.parts()
+                try:
+                    found = await self._asked(ask, chain, File(data, parts=parts), options)
+                except BytesMissingError as error:
+                    await file.fetch(error.ranges)
+                    continue
+                if ask is answer_of:
+                    prediction: Prediction = found
+                    return prediction
+                ask = answer_of
+        except InputError:
+            if not file.fits_whole:
+                raise
+        except RangesUnavailableError:
+            pass
+        return None
+
+    def _counted(
+        self, prediction: Prediction, options: RequestOptions, start_s: float
+    ) -> Prediction:
         self._last_answer_s = time.monotonic()
         total_ms = (time.perf_counter() - start_s) * 1e3
+        is_default = self._chain_of(options.model) is self._chains[""]
         self._metrics.count_prediction(
-            prediction, total_ms, is_reference=not (chain.name or options.taxonomy)
+            prediction, total_ms, is_reference=is_default and not options.taxonomy
         )
         return prediction
 
@@ -163,20 +217,8 @@ class Ingress:
         with self._errors_counted():
             chain = self._chain_of(options.model)
             content = await self._known.digest(data)
-            features = await self._asked(features_of, chain, data, content, options)
+            features = await self._asked(features_of, chain, File(data, content), options)
         return features, chain.folder.mel
-
-    @asynccontextmanager
-    async def opened(self, uri: str) -> AsyncIterator[bytes]:
-        """Content of the file that a URI names.
-
-        Raises:
-            AcousticError: its place is not allowed, or it cannot be read.
-        """
-        async with AsyncExitStack() as stack:
-            with self._errors_counted():
-                content = await stack.enter_async_context(self._sources.opened(uri))
-            yield content
 
     def admit(self, options: RequestOptions) -> None:
         """Refuse a request before its body is read, if it would wait too long.
@@ -232,9 +274,7 @@ class Ingress:
         finally:
             self._window_bytes -= n_bytes
 
-    async def _asked(
-        self, ask: Ask[T], chain: Chain, data: bytes, content: str, options: RequestOptions
-    ) -> T:
+    async def _asked(self, ask: Ask[T], chain: Chain, file: File, options: RequestOptions) -> T:
         """What the stages say, if the request is admitted and within its time."""
         limit_s = self._config.http.request_timeout_s
         try:
@@ -243,7 +283,7 @@ class Ingress:
                 self._windows_in_flight(chain.window_bytes(options.effort)),
             ):
                 async with asyncio.timeout(limit_s):
-                    return await self._sent(ask, chain, data, content, options, is_late)
+                    return await self._sent(ask, chain, file, options, is_late)
         except TimeoutError as error:
             raise RequestTimeoutError(f"no answer within {limit_s:g} s") from error
 
@@ -251,8 +291,7 @@ class Ingress:
         self,
         ask: Ask[T],
         chain: Chain,
-        data: bytes,
-        content: str,
+        file: File,
         options: RequestOptions,
         is_late: Callable[[], bool],
     ) -> T:
@@ -260,13 +299,13 @@ class Ingress:
 
         Its memory never goes back to the system, so what is in it at a time is what it keeps.
         """
-        retry_after_s = self._config.http.retry_after_s
-        more = (options, retry_after_s, is_late)
-        if len(data) < SHARED_BYTES:
-            return await ask_with_retry(ask, chain.calls, File(data, content), *more)
-        async with self._shared.holding(len(data)):
-            answer = await ask_with_retry(ask, chain.calls, File.shared(data, content), *more)
-        if len(data) >= TRIMMED_BYTES and not self._shared.n_bytes:
+        more = (options, self._config.http.retry_after_s, is_late)
+        n_bytes = file.n_bytes
+        if n_bytes < SHARED_BYTES:
+            return await ask_with_retry(ask, chain.calls, file, *more)
+        async with self._shared.holding(n_bytes):
+            answer = await ask_with_retry(ask, chain.calls, file.shared(), *more)
+        if n_bytes >= TRIMMED_BYTES and not self._shared.n_bytes:
             # later: the handler of this request still holds its body
             asyncio.get_running_loop().call_later(TRIM_DELAY_S, give_memory_back)
         return answer

@@ -14,6 +14,7 @@ from acoustic.errors import CheckpointError, ConfigError, InputError, ModelMisma
 from acoustic.postprocess.postprocess_config import PostprocessConfig
 from acoustic.postprocess.postprocessor import Postprocessor
 from acoustic.postprocess.rounds import RoundResult, merge_rounds
+from acoustic.preprocess.ranged_file import PartsError
 from acoustic.request import RequestOptions
 from acoustic.types import TrackLogits
 from deployments.config import merge_config
@@ -66,8 +67,8 @@ class Postprocess:
         self._is_rejected.set(bool(self._rejected))
 
     async def __call__(
-        self, options: RequestOptions, *rounds: TrackLogits | InputError
-    ) -> RoundResult | InputError:
+        self, options: RequestOptions, *rounds: TrackLogits | InputError | PartsError
+    ) -> RoundResult | InputError | PartsError:
         """Prediction of one track from its logits of one or more rounds.
 
         The error of the last round, if it has no logits.
@@ -76,9 +77,9 @@ class Postprocess:
             ModelMismatchError: the logits are of a model whose calibration cannot be read.
         """
         last = rounds[-1]
-        if isinstance(last, InputError):
+        if isinstance(last, (InputError, PartsError)):
             return last
-        track = merge_rounds([each for each in rounds if not isinstance(each, InputError)])
+        track = merge_rounds([each for each in rounds if isinstance(each, TrackLogits)])
         return self._stage_of(track).process_round(track, options)
 
     def _stage_of(self, track: TrackLogits) -> Postprocessor:

@@ -17,6 +17,7 @@ from acoustic.digest import config_digest
 from acoustic.errors import InputError
 from acoustic.golden import EFFORT, check_windows, golden_clip
 from acoustic.preprocess.preprocessor import PreprocessConfig, Preprocessor
+from acoustic.preprocess.ranged_file import FileParts, PartsError
 from acoustic.preprocess.sandbox import Sandbox, SandboxConfig
 from acoustic.request import Effort
 from acoustic.resources import give_memory_back
@@ -71,20 +72,26 @@ class Preprocess:
         effort: Effort,
         round_number: int = 0,
         content_blake3: str = "",
-    ) -> TrackFeatures | InputError:
+        parts: FileParts | None = None,
+    ) -> TrackFeatures | InputError | PartsError:
         """Features of one file, or of one of its rounds with effort auto; or why there are none.
 
         Args:
-            data: content of an audio file; (n,) uint8 where it came through the object store.
+            data: content of an audio file, or parts of it, one behind the other; (n,) uint8 where
+                it came through the object store.
             effort: how many windows are evaluated.
             round_number: number of the round, from 0.
             content_blake3: digest of the content, "" if it is not known.
+            parts: where the parts lie in the file; None if the content is all of it.
         """
         content = data if isinstance(data, bytes) else data.tobytes()
         try:
-            found = self._preprocessor.process(content, effort, round_number, content_blake3)
+            if parts is None:
+                found = self._preprocessor.process(content, effort, round_number, content_blake3)
+            else:
+                found = self._preprocessor.process_parts(content, parts, effort, round_number)
             return replace(found, geometry_digest=self._geometry_digest)
-        except InputError as error:
+        except (InputError, PartsError) as error:
             return error  # as a value: see `calls`
         finally:
             if len(content) >= TRIMMED_BYTES:

@@ -25,6 +25,7 @@ from acoustic.pipeline import Pipeline, PipelineConfig
 from acoustic.request import RequestOptions
 from acoustic.types import TrackFeatures, TrackLogits
 from deployments.config import HttpConfig, ServiceConfig
+from deployments.sources.config import SourcesConfig
 from deployments.stages.classify import Classify
 from deployments.stages.preprocess import Preprocess
 from tests.serve.conftest import Deploy
@@ -95,6 +96,26 @@ def test_a_repeat_is_answered_without_the_stages(
     assert comparable(first) == comparable(again)
     name = "colocated" if topology == "colocated" else "classify"
     assert stats_of(client, name)["tracks"] == 1
+
+
+@pytest.mark.parametrize("topology", ["chain", "colocated"])
+def test_a_long_file_by_reference_is_answered_by_parts_of_it(
+    deploy: Deploy, tiny_checkpoint: Path, pipeline: Pipeline, tmp_path: Path, topology: str
+) -> None:
+    data = encode(sweep(300.0), 22_050)
+    (tmp_path / "long.wav").write_bytes(data)
+    config = ServiceConfig(
+        checkpoint=str(tiny_checkpoint),
+        http=HttpConfig(max_body_bytes=len(data) // 2),
+        sources=SourcesConfig(roots=(str(tmp_path),)),
+    )
+    client = deploy(config=config, topology=topology)
+    for effort in ("balanced", "auto"):
+        request = {"uri": f"file://{tmp_path}/long.wav", "effort": effort, "file": "a"}
+        found = client.post("/v1/classify", json=request).json()
+        options = RequestOptions(effort=effort, file="a")  # type: ignore[arg-type]
+        expected = replace(pipeline.classify(data, options), content_blake3="")
+        assert comparable(found) == comparable(expected.to_dict())
 
 
 @pytest.mark.parametrize("topology", ["chain", "colocated"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import httpx
@@ -13,7 +12,8 @@ from acoustic.pipeline import Pipeline
 from acoustic.prediction import Prediction
 from acoustic.request import RequestOptions
 from acoustic.types import TrackFeatures
-from deployments.sources import Sources, SourcesConfig
+from deployments.sources.config import SourcesConfig
+from deployments.sources.sources import Sources
 from tests.support.schema import check_schema
 from tests.support.sounds import encode, noise, sweep
 
@@ -36,6 +36,7 @@ class InProcess:
     def __init__(self, pipeline: Pipeline) -> None:
         self.pipeline = pipeline
         self.error: Exception | None = None
+        self.sources = Sources(SourcesConfig(), MAX_BODY_BYTES)
 
     async def classify(self, data: bytes, options: RequestOptions) -> Prediction:
         if self.error:
@@ -50,8 +51,10 @@ class InProcess:
         preprocessor = self.pipeline.preprocessor
         return preprocessor.process(data, options.effort), preprocessor.config.mel
 
-    def opened(self, uri: str) -> AbstractAsyncContextManager[bytes]:
-        return Sources(SourcesConfig(), MAX_BODY_BYTES).opened(uri)
+    async def classify_uri(self, uri: str, options: RequestOptions) -> Prediction:
+        async with self.sources.opened(uri) as file:
+            data = await file.whole()
+        return await self.classify(data, options)
 
     def admit(self, options: RequestOptions) -> None:
         if isinstance(self.error, OverloadedError):

@@ -9,7 +9,10 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,6 +26,13 @@ from acoustic.errors import (
 )
 from acoustic.preprocess import sandbox
 from acoustic.preprocess.preprocessor import PreprocessConfig, Preprocessor
+from acoustic.preprocess.ranged_file import (
+    BLOCK_BYTES,
+    BytesMissingError,
+    FileParts,
+    Range,
+    RangesUnavailableError,
+)
 from acoustic.preprocess.sandbox import Sandbox, SandboxConfig
 from tests.support.sounds import encode, noise, sweep
 
@@ -217,3 +227,85 @@ def test_limits_must_be_positive() -> None:
     for wrong in ({"processes": 0}, {"max_memory_bytes": 0}, {"timeout_s": 0.0}):
         with pytest.raises(ValueError, match="must be positive"):
             SandboxConfig(**wrong)  # type: ignore[arg-type]
+
+
+class SlowStart(sandbox._Child):
+    """A child that starts when it may."""
+
+    may_start: threading.Event
+    begun: threading.Event
+
+    def __init__(self, *arguments: Any) -> None:
+        self.begun.set()
+        assert self.may_start.wait(60)
+        super().__init__(*arguments)
+
+
+def test_no_file_waits_for_a_further_process_to_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    SlowStart.may_start, SlowStart.begun = threading.Event(), threading.Event()
+    with contextlib.closing(Sandbox(CONFIG, SandboxConfig(processes=2))) as box:
+        (pid,) = box.pids()
+        monkeypatch.setattr(sandbox, "_Child", SlowStart)
+        os.kill(pid, signal.SIGSTOP)  # so that the first file is there when the second comes
+        with ThreadPoolExecutor(2) as pool:
+            files = [pool.submit(box.process, data, "fast") for data in (WAV, FLAC)]
+            assert SlowStart.begun.wait(60)
+            os.kill(pid, signal.SIGCONT)
+            assert [file.result(60).n_windows for file in files] == [1, 1]
+        assert box.pids() == [pid]
+        SlowStart.may_start.set()
+        with ThreadPoolExecutor(2) as pool:
+            assert len(list(pool.map(lambda _: box.process(WAV, "fast"), range(4)))) == 4
+    assert box.pids() == [], "one that was starting ends with the others"
+
+
+def test_a_process_that_does_not_start_is_an_error_once_there_is_none(
+    box: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (pid,) = box.pids()
+    with monkeypatch.context() as patch:
+        patch.setattr(sandbox.sys, "executable", "/bin/false")
+        os.kill(pid, signal.SIGKILL)
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        with pytest.raises(RuntimeError, match="does not start"):
+            box.process(WAV, "fast")
+    assert box.process(WAV, "fast").n_windows == 1
+
+
+def parts_of(data: bytes, *ranges: Range) -> tuple[bytes, FileParts]:
+    return b"".join(data[start:stop] for start, stop in ranges), FileParts(len(data), ranges)
+
+
+def test_parts_of_a_file_suffice_once_none_is_missing(box: Sandbox) -> None:
+    data = encode(sweep(120.0), 22_050)
+    expected = Preprocessor(CONFIG).process(data, "balanced")
+    ranges: set[Range] = {(0, BLOCK_BYTES)}
+    boxed = Preprocessor(CONFIG, elsewhere=box)
+    pids = box.pids()
+    for _ in range(1000):
+        known, parts = parts_of(data, *sorted(ranges))
+        try:
+            found = boxed.process_parts(known, parts, "balanced")
+            break
+        except BytesMissingError as error:
+            missing = error.ranges
+        assert ranges.isdisjoint(missing)
+        ranges.update(missing)
+    np.testing.assert_array_equal(found.log_mel, expected.log_mel)
+    assert replace(found.facts, content_blake3="") == replace(expected.facts, content_blake3="")
+    assert len(known) < len(data) / 2
+    assert box.pids() == pids
+
+
+def test_a_file_that_must_be_read_whole_says_so(box: Sandbox) -> None:
+    data, parts = parts_of(bytes(2 * BLOCK_BYTES), (0, BLOCK_BYTES))
+    with pytest.raises(RangesUnavailableError):
+        box.process(data, "fast", 0, parts)
+
+
+@pytest.mark.parametrize(
+    "missing", [[[5, 5]], [[-1, 3]], [[0, 101]], [["a", 2]], [[1]], 3, [[0, 1]] * 1001]
+)
+def test_what_a_process_says_it_lacks_is_not_trusted(missing: Any) -> None:
+    with pytest.raises(sandbox._ChildEndedError):
+        sandbox._parts_error(missing, FileParts(100, ()))

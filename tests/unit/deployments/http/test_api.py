@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator
-from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,8 @@ from deployments.http.api import create_app
 from deployments.http.errors import STATUS_BY_CODE
 from deployments.http.keys import Keys
 from deployments.http.spectrogram import to_levels
-from deployments.sources import Sources, SourcesConfig
+from deployments.sources.config import SourcesConfig
+from deployments.sources.sources import Sources
 from tests.support.http import (
     FORM,
     FORM_X,
@@ -49,14 +49,10 @@ def test_raw_body(client: TestClient, pipeline: Pipeline) -> None:
 
 def test_audio_by_reference(pipeline: Pipeline, tmp_path: Path) -> None:
     (tmp_path / "a b.wav").write_bytes(WAV)
-    sources = Sources(SourcesConfig(roots=(str(tmp_path),)), 10**7)
-
-    class Reading(InProcess):
-        def opened(self, uri: str) -> AbstractAsyncContextManager[bytes]:
-            return sources.opened(uri)
-
+    service = InProcess(pipeline)
+    service.sources = Sources(SourcesConfig(roots=(str(tmp_path),)), 10**7)
     uri = f"file://{tmp_path}/a%20b.wav"
-    with TestClient(create_app(Reading(pipeline), HttpConfig())) as client:
+    with TestClient(create_app(service, HttpConfig())) as client:
         body = client.post("/v1/classify", json={"uri": uri, "top_k": 2}).json()
         expected = pipeline.classify(WAV, RequestOptions(top_k=2, file=uri[-255:])).to_dict()
         assert without_timings(body) == without_timings(expected)

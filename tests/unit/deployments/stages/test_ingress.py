@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile as sf
 from ray.exceptions import ActorUnavailableError, ObjectLostError, RayActorError, RayError
 from ray.serve._private.common import DeploymentID
 from ray.serve.exceptions import (
@@ -22,6 +24,7 @@ from ray.serve.exceptions import (
 from acoustic.content_cache import CacheConfig, sealed
 from acoustic.errors import (
     AcousticError,
+    AudioDecodeError,
     AudioTooShortError,
     ClassificationError,
     InvalidOptionError,
@@ -31,14 +34,19 @@ from acoustic.errors import (
     ServiceError,
     SilentAudioError,
     UnavailableError,
+    UploadTooLargeError,
 )
 from acoustic.pipeline import Pipeline
 from acoustic.postprocess.postprocess_config import PostprocessConfig
 from acoustic.postprocess.postprocessor import Postprocessor
 from acoustic.postprocess.rounds import RoundResult, merge_rounds
 from acoustic.prediction import Prediction
+from acoustic.preprocess.ranged_file import FileParts
 from acoustic.request import RequestOptions
+from acoustic.types import TrackFeatures
 from deployments.config import HttpConfig, ServiceConfig
+from deployments.sources import remote_file
+from deployments.sources.config import SourcesConfig
 from deployments.stages import admission, calls, ingress
 from deployments.stages.calls import N_ATTEMPTS
 from deployments.stages.ingress import Ingress
@@ -59,16 +67,18 @@ class Graph:
     """
 
     def __init__(
-        self, checkpoint: Path, pipeline: Pipeline, http: HttpConfig, cache: CacheConfig
-    ) -> None:
+        self, checkpoint: Path, pipeline: Pipeline, http: HttpConfig, cache: CacheConfig,
+        roots: tuple[str, ...],
+    ) -> None:  # fmt: skip
         self.pipeline = pipeline
         self.margin = 1.0
-        self.preprocess = Handle(self.pipeline.preprocessor.process)
+        self.preprocess = Handle(self._preprocess)
         self.classify = Handle(lambda features: self.pipeline.classifier.classify([features])[0])
         self.postprocess = Handle(self._postprocess)
         config = ServiceConfig(
-            checkpoint=str(checkpoint), models={"other": str(checkpoint)}, http=http, cache=cache
-        )
+            checkpoint=str(checkpoint), models={"other": str(checkpoint)}, http=http, cache=cache,
+            sources=SourcesConfig(roots=roots),
+        )  # fmt: skip
         handles: Any = (self.preprocess, self.classify, self.postprocess)
         self.other: Any = tuple(Handle(handle.work) for handle in handles)
         self.ingress = Ingress({"": handles, "other": self.other}, config)
@@ -76,6 +86,14 @@ class Graph:
     def postprocessor(self) -> Postprocessor:
         config = PostprocessConfig(auto_margin=self.margin)
         return self.pipeline.postprocessor.with_config(config)
+
+    def _preprocess(
+        self, data: bytes, effort: Any, number: int, content: str, parts: FileParts | None
+    ) -> TrackFeatures:
+        stage = self.pipeline.preprocessor
+        if parts is None:
+            return stage.process(data, effort, number, content)
+        return stage.process_parts(data, parts, effort, number)
 
     def _postprocess(self, options: RequestOptions, *rounds: Any) -> RoundResult:
         return self.postprocessor().process_round(merge_rounds(rounds), options)
@@ -102,8 +120,8 @@ def make(
         monkeypatch.setattr(ingress, name, lambda: None)
     monkeypatch.setattr(ingress, "SHARED_BYTES", len(WAV) + 1)
 
-    def graph(cache: CacheConfig = NO_CACHE, **http: Any) -> Graph:
-        return Graph(tiny_checkpoint, pipeline, HttpConfig(**http), cache)
+    def graph(cache: CacheConfig = NO_CACHE, roots: tuple[str, ...] = (), **http: Any) -> Graph:
+        return Graph(tiny_checkpoint, pipeline, HttpConfig(**http), cache, roots)
 
     return graph
 
@@ -122,7 +140,7 @@ def test_the_answer_is_the_librarys_by_one_round(graph: Graph, effort: Any) -> N
     options = RequestOptions(effort=effort, top_k=3, file="a.wav")
     found = graph.run(options)
     assert comparable(found) == comparable(graph.pipeline.classify(WAV, options))
-    assert graph.preprocess.calls == [(WAV, effort, 0, "")]
+    assert graph.preprocess.calls == [(WAV, effort, 0, "", None)]
     assert graph.requests() == {"ok": 1}
 
 
@@ -170,10 +188,10 @@ def test_an_error_of_the_input_keeps_its_class(graph: Graph) -> None:
 def test_a_later_round_that_fails_leaves_the_answer_before(graph: Graph, number: int) -> None:
     process = graph.preprocess.work
 
-    def silent_later(data: bytes, effort: Any, round_number: int, content: str) -> Any:
+    def silent_later(data: bytes, effort: Any, round_number: int, *rest: Any) -> Any:
         if round_number == number:
             raise as_task_error(SilentAudioError("the rest is silent"))
-        return process(data, effort, round_number, content)
+        return process(data, effort, round_number, *rest)
 
     graph.preprocess.work = silent_later
     assert len(graph.run(AUTO).segments) == {1: 3, 2: 6}[number]
@@ -621,3 +639,93 @@ def test_a_large_body_goes_through_the_object_store_once(
     assert len(stored) == 1, "three rounds, one copy"
     assert [call[0] for call in graph.preprocess.calls] == stored * 3
     assert graph.preprocess.by_reference == [True] * 3
+
+
+class ByReference:
+    """Files in a folder, of which those above 100 kB are read in parts of 64 kB or more."""
+
+    def __init__(
+        self, make: Callable[..., Graph], folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(remote_file, "WHOLE_BYTES", 100_000)
+        monkeypatch.setattr(remote_file, "HEAD_BYTES", 1 << 16)
+        monkeypatch.setattr(ingress, "SHARED_BYTES", 1 << 30)
+        self._make, self._folder = make, folder
+        self.graph: Graph
+
+    def classify(
+        self, data: bytes, options: RequestOptions | None = None, **http: Any
+    ) -> Prediction:
+        (self._folder / "song").write_bytes(data)
+        self.graph = self._make(roots=(str(self._folder),), **http)
+        uri = f"file://{self._folder}/song"
+        return asyncio.run(self.graph.ingress.classify_uri(uri, options or RequestOptions()))
+
+    @property
+    def sent_bytes(self) -> int:
+        """Most bytes that stage 1 got at a time."""
+        return max(len(call[0]) for call in self.graph.preprocess.calls)
+
+    @property
+    def in_parts(self) -> bool:
+        return any(call[4] is not None for call in self.graph.preprocess.calls)
+
+
+@pytest.fixture
+def by_reference(
+    make: Callable[..., Graph], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> ByReference:
+    return ByReference(make, tmp_path, monkeypatch)
+
+
+LONG = sweep(180.0)
+
+
+def mp3(mode: str) -> bytes:
+    file = io.BytesIO()
+    with sf.SoundFile(
+        file, "w", 22_050, 1, format="MP3", bitrate_mode=mode, compression_level=0.5
+    ) as sound:
+        sound.write(LONG)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("effort", ["fast", "balanced", "auto"])
+@pytest.mark.parametrize("kind", ["wav", "flac", "mp3"])
+def test_a_long_file_by_reference_is_answered_by_parts_of_it(
+    by_reference: ByReference, kind: str, effort: Any
+) -> None:
+    data = mp3("CONSTANT") if kind == "mp3" else encode(LONG, 22_050, kind)
+    options = RequestOptions(effort=effort)
+    found = by_reference.classify(data, options)
+    assert by_reference.in_parts
+    if effort != "auto":
+        assert by_reference.sent_bytes < 0.75 * len(data)
+    assert by_reference.graph.requests() == {"ok": 1}
+    expected = by_reference.graph.run(options, data)
+    assert comparable(replace(found, content_blake3=expected.content_blake3)) == comparable(
+        expected
+    )
+
+
+def test_a_long_file_is_read_whole_where_parts_do_not_suffice(by_reference: ByReference) -> None:
+    data = mp3("VARIABLE")
+    found = by_reference.classify(data)
+    assert comparable(found) == comparable(by_reference.graph.pipeline.classify(data))
+    assert by_reference.sent_bytes == len(data)
+    with pytest.raises(UploadTooLargeError, match="must be read whole, limit is"):
+        by_reference.classify(data, max_body_bytes=len(data) - 1)
+    assert by_reference.graph.requests() == {"upload_too_large": 1}
+
+
+def test_a_damaged_long_file_is_its_own_error(by_reference: ByReference) -> None:
+    data = encode(LONG, 22_050, "flac")
+    data = data[: len(data) // 2]
+    with pytest.raises(AudioDecodeError, match="truncated or damaged"):
+        by_reference.classify(data)
+
+
+def test_a_short_file_by_reference_is_read_whole(by_reference: ByReference) -> None:
+    data = encode(sweep(8.0, 4_000), 4_000)
+    by_reference.classify(data)
+    assert not by_reference.in_parts

@@ -10,7 +10,7 @@ import socket
 import ssl
 import subprocess
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -20,6 +20,7 @@ import pytest
 
 from acoustic.errors import (
     AcousticError,
+    AudioDecodeError,
     InvalidRequestError,
     OverloadedError,
     SourceForbiddenError,
@@ -27,12 +28,23 @@ from acoustic.errors import (
     SourceUnavailableError,
     UploadTooLargeError,
 )
-from deployments import sources
-from deployments.public_addresses import Pinned, is_public
-from deployments.sources import Sources, SourcesConfig
+from acoustic.preprocess.ranged_file import BLOCK_BYTES, FileParts
+from deployments.sources import local
+from deployments.sources.config import SourcesConfig
+from deployments.sources.public_addresses import Pinned, is_public
+from deployments.sources.remote_file import HEAD_BYTES, WHOLE_BYTES, RemoteFile
+from deployments.sources.sources import MAX_AT_A_TIME, Sources
 
 # asyncio leaves transports of handshakes that failed to the garbage collector
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+@pytest.fixture(autouse=True)
+def no_transport_is_left() -> Iterator[None]:
+    """A loop that ends before its transports of TLS leaves them to the garbage collector."""
+    yield
+    gc.collect()
+
 
 MAX_BYTES = 1000
 AUDIO = b"RIFF" + bytes(96)
@@ -92,7 +104,8 @@ def read(config: SourcesConfig, uri: str, addresses: Sequence[str] = (), **more:
 
     async def scenario() -> bytes:
         try:
-            return await Sources(config, MAX_BYTES, lookup, **more).read(uri)
+            async with Sources(config, MAX_BYTES, lookup, **more).opened(uri) as file:
+                return await file.whole()
         finally:
             await asyncio.sleep(0.05)  # connections of TLS end after their session
 
@@ -134,10 +147,7 @@ HOSTILE_URIS = [
 
 
 @pytest.mark.parametrize("uri", HOSTILE_URIS, ids=range(len(HOSTILE_URIS)))
-def test_no_hostile_uri_reaches_anything(
-    uri: str, trap: Trap, root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sources, "HTTPS_PORT", 443)
+def test_no_hostile_uri_reaches_anything(uri: str, trap: Trap, root: Path) -> None:
     config = SourcesConfig(**EVERYTHING, roots=(str(root),))  # type: ignore[arg-type]
     with pytest.raises((InvalidRequestError, SourceForbiddenError)):
         read(config, uri, ["127.0.0.1"])
@@ -234,6 +244,9 @@ class Handler(BaseHTTPRequestHandler):
             self.send_response(int(kind))
             self.end_headers()
             return
+        if kind in LONG_KINDS:
+            self._send_long(kind)
+            return
         self.send_response(200)
         if kind == "declared":
             self.send_header("content-length", str(10**12))
@@ -249,8 +262,35 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(AUDIO if n_bytes == len(AUDIO) else bytes(n_bytes))
 
+    def _send_long(self, kind: str) -> None:
+        """A part of LONG, or with another kind something else."""
+        text = self.headers["range"].removeprefix("bytes=")
+        start, last = (int(each) for each in text.split("-"))
+        version = f'"{len(self.seen)}"' if kind == "changes" else '"1"'
+        if kind == "no-ranges" or (kind == "forgets" and start):
+            self.send_response(200)
+            self.send_header("content-length", str(len(LONG)))
+            self.send_header("etag", version)
+            self.end_headers()
+            with suppress(OSError):
+                self.wfile.write(LONG)
+            return
+        part = LONG[start : last + 1]
+        if kind == "elsewhere" and start:
+            start += 1
+        self.send_response(206)
+        self.send_header("content-range", f"bytes {start}-{start + len(part) - 1}/{len(LONG)}")
+        self.send_header("content-length", str(len(part)))
+        self.send_header("etag", version)
+        self.end_headers()
+        self.wfile.write(part)
+
     def log_message(self, *_: object) -> None:
         pass
+
+
+LONG_KINDS = ("long", "changes", "no-ranges", "forgets", "elsewhere")
+LONG = bytes(range(256)) * ((WHOLE_BYTES + 3 * HEAD_BYTES) // 256) + b"end"
 
 
 @pytest.fixture(scope="module")
@@ -305,7 +345,7 @@ def test_https_reads_a_file_and_sends_no_secret(
         found = read(PRIVATE, f"https://{HOST}/songs/{path}", ["127.0.0.1"], tls=server)
         assert found == AUDIO
     headers = {name.lower() for _, each in Handler.seen for name in each}
-    assert headers <= {"host", "accept", "accept-encoding", "user-agent", "connection"}
+    assert headers <= {"host", "accept", "accept-encoding", "user-agent", "range"}
 
 
 @pytest.mark.parametrize(
@@ -327,7 +367,6 @@ def test_another_certificate_is_refused(server: ssl.SSLContext) -> None:
     with pytest.raises(SourceUnavailableError, match="did not send"):
         read(PRIVATE, f"https://{HOST}/good", ["127.0.0.1"])
     assert Handler.seen == []
-    gc.collect()  # asyncio leaves the transport of a handshake that failed to it
 
 
 def test_a_host_that_nobody_knows() -> None:
@@ -340,12 +379,13 @@ def test_a_few_files_are_in_memory_at_a_time(root: Path) -> None:
         found = Sources(SourcesConfig(roots=(str(root),)), MAX_BYTES)
         uri = f"file://{root}/in.wav"
         async with AsyncExitStack() as stack:
-            for _ in range(sources.MAX_AT_A_TIME):
-                assert await stack.enter_async_context(found.opened(uri)) == AUDIO
+            for _ in range(MAX_AT_A_TIME):
+                file = await stack.enter_async_context(found.opened(uri))
+                assert await file.whole() == AUDIO
             with pytest.raises(OverloadedError):
                 await stack.enter_async_context(found.opened(uri))
-        async with found.opened(uri) as content:
-            assert content == AUDIO
+        async with found.opened(uri) as file:
+            assert await file.whole() == AUDIO
 
     asyncio.run(scenario())
 
@@ -354,21 +394,146 @@ def test_reads_that_hang_hold_their_own_threads_only(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hanging = threading.Event()
-    local = Sources._read_local
+    pread = os.pread
+
+    def hangs(handle: int, n_bytes: int, start: int) -> bytes:
+        hanging.wait(20)
+        return b""
 
     async def scenario() -> None:
         found = Sources(SourcesConfig(roots=(str(root),), timeout_s=0.05), MAX_BYTES)
-        monkeypatch.setattr(found, "_read_local", lambda path: hanging.wait(20) and b"")
-        uri = f"file://{root}/in.wav"
-        for _ in range(sources.MAX_AT_A_TIME):
+        monkeypatch.setattr(local.os, "pread", hangs)
+
+        async def read_one() -> bytes:
+            async with found.opened(f"file://{root}/in.wav") as file:
+                return await file.whole()
+
+        for _ in range(MAX_AT_A_TIME):
             with pytest.raises(SourceUnavailableError, match=r"within 0\.05 s"):
-                await found.read(uri)
+                await read_one()
         with pytest.raises(SourceUnavailableError, match="too many reads hang"):
-            await found.read(uri)
+            await read_one()
         hanging.set()
-        monkeypatch.setattr(found, "_read_local", lambda path: local(found, path))
-        while found._n_threads:
+        monkeypatch.setattr(local.os, "pread", pread)
+        while found._threads.n_busy:
             await asyncio.sleep(0.01)
-        assert await found.read(uri) == AUDIO
+        assert await read_one() == AUDIO
 
     asyncio.run(scenario())
+
+
+def in_parts(
+    config: SourcesConfig, uri: str, missing: list[tuple[int, int]], max_bytes: int = len(LONG),
+    **more: Any,
+) -> tuple[bytes, FileParts]:  # fmt: skip
+    async def lookup(host: str, port: int) -> Sequence[str]:
+        return ["127.0.0.1"]
+
+    async def scenario() -> tuple[bytes, FileParts]:
+        async with Sources(config, max_bytes, lookup, **more).opened(uri) as file:
+            assert file.in_parts
+            await file.fetch([(0, 1)])
+            await file.fetch(missing)
+            return file.parts()
+
+    return asyncio.run(scenario())
+
+
+def check_parts(data: bytes, parts: FileParts) -> None:
+    assert parts.size_bytes == len(LONG)
+    begun = 0
+    for start, stop in parts.ranges:
+        assert start % BLOCK_BYTES == 0
+        assert data[begun : begun + stop - start] == LONG[start:stop]
+        begun += stop - start
+    assert begun == len(data)
+
+
+FAR = WHOLE_BYTES + HEAD_BYTES
+
+
+def test_parts_of_a_long_file_on_a_server(server: ssl.SSLContext) -> None:
+    missing = [(FAR + 5, FAR + 10), (FAR + 100, FAR + 200), (len(LONG) - 2, len(LONG))]
+    data, parts = in_parts(PRIVATE, f"https://{HOST}/long", missing, tls=server)
+    check_parts(data, parts)
+    begun = len(LONG) // BLOCK_BYTES * BLOCK_BYTES
+    assert parts.ranges == ((0, HEAD_BYTES), (FAR, FAR + HEAD_BYTES), (begun, len(LONG)))
+    assert len(Handler.seen) == 3, "the first reply is the beginning of the file"
+
+
+def test_parts_of_a_long_local_file(tmp_path: Path) -> None:
+    (tmp_path / "long.wav").write_bytes(LONG)
+    config, uri = SourcesConfig(roots=(str(tmp_path),)), f"file://{tmp_path}/long.wav"
+    data, parts = in_parts(config, uri, [(FAR, FAR + 2 * HEAD_BYTES), (FAR - 1, FAR + 1)])
+    check_parts(data, parts)
+    with pytest.raises(UploadTooLargeError):
+        in_parts(config, uri, [(FAR, FAR + 1)], max_bytes=HEAD_BYTES + 1)
+    with pytest.raises(AudioDecodeError, match="never complete"):
+        in_parts(config, uri, [(5, 6)])
+
+
+@pytest.mark.parametrize("path", ["long", "no-ranges"])
+def test_a_long_file_is_read_whole_as_well(server: ssl.SSLContext, path: str) -> None:
+    async def lookup(host: str, port: int) -> Sequence[str]:
+        return ["127.0.0.1"]
+
+    async def scenario(max_bytes: int) -> bytes:
+        sources = Sources(PRIVATE, max_bytes, lookup, tls=server)
+        async with sources.opened(f"https://{HOST}/{path}") as file:
+            assert file.in_parts == (path == "long")
+            return await file.whole()
+
+    assert asyncio.run(scenario(len(LONG))) == LONG
+    with pytest.raises(UploadTooLargeError, match="limit is 7"):
+        asyncio.run(scenario(len(LONG) - 1))
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [("changes", "changed while it was read"), ("forgets", "changed while it was read"),
+     ("elsewhere", "sent other bytes")],
+)  # fmt: skip
+def test_a_server_that_mixes_versions(server: ssl.SSLContext, path: str, message: str) -> None:
+    with pytest.raises(SourceUnavailableError, match=message):
+        in_parts(PRIVATE, f"https://{HOST}/{path}", [(FAR, FAR + 1)], tls=server)
+
+
+def test_a_local_file_that_changes(tmp_path: Path) -> None:
+    path = tmp_path / "long.wav"
+    path.write_bytes(LONG)
+
+    async def scenario(change: Callable[[], object]) -> None:
+        sources = Sources(SourcesConfig(roots=(str(tmp_path),)), len(LONG))
+        async with sources.opened(f"file://{path}") as file:
+            await file.fetch([(0, 1)])
+            change()
+            with pytest.raises(SourceUnavailableError, match="changed while it was read"):
+                await file.fetch([(FAR, FAR + 1)])
+
+    asyncio.run(scenario(lambda: os.utime(path, ns=(1, 1))))
+    asyncio.run(scenario(lambda: os.truncate(path, FAR)))
+
+
+def test_all_reads_of_a_file_share_its_time() -> None:
+    class Slow:
+        size_bytes, has_ranges = len(LONG), True
+
+        async def read(self, start: int, stop: int) -> bytes:
+            await asyncio.sleep(0.06)
+            return LONG[start:stop]
+
+    async def scenario() -> None:
+        file = RemoteFile(Slow(), len(LONG), len(LONG), timeout_s=0.1)  # type: ignore[arg-type]
+        await file.fetch([(0, 1)])
+        with pytest.raises(SourceUnavailableError, match=r"within 0\.1 s"):
+            await file.fetch([(FAR, FAR + 1)])
+
+    asyncio.run(scenario())
+
+
+def test_a_file_above_the_limit_of_files_in_parts() -> None:
+    class Large:
+        size_bytes, has_ranges = len(LONG), True
+
+    with pytest.raises(UploadTooLargeError, match="limit is 5"):
+        RemoteFile(Large(), 10**9, 5 * 10**6, 1.0)  # type: ignore[arg-type]
