@@ -170,9 +170,11 @@ def with_limits(
     front.append("    http-response del-header server")
     text = _after(text, r"^frontend http_frontend\n    bind .*$", front)
     text = text.rstrip("\n") + "\n\n" + "\n".join(table) + "\n"
+    # before it knows the application, the proxy would say that no path exists
+    otherwise = answer_404 if re.search(r"^    use_backend ", text, re.MULTILINE) else _not_yet()
     text, n = re.subn(
-        r"(^backend default_backend\n    http-request return status 404 content-type )\S+ .*$",
-        lambda found: f"{found[1]}application/json {not_found}",
+        r"(^backend default_backend\n    http-request return )status 404 .*$",
+        lambda found: f"{found[1]}{otherwise}",
         text,
         flags=re.MULTILINE,
     )
@@ -181,6 +183,11 @@ def with_limits(
     # the two that are Ray's own; the address of the service is the operator's choice
     own = r"^((?:frontend prometheus|listen stats)\n +bind )(?:\*|0\.0\.0\.0)?:(\d+)$"
     return re.sub(own, rf"\g<1>{metrics_host}:\2", text, flags=re.MULTILINE)
+
+
+def _not_yet() -> str:
+    body = _quoted(error_text(*ERRORS[503]))
+    return f"status 503 content-type application/json string {body} hdr retry-after 1"
 
 
 def _refusing(refusing_ms: int) -> tuple[list[str], list[str]]:

@@ -35,6 +35,8 @@ HAPROXY_FLAGS = {
     "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "30",
     # When an ingress dies, the proxy sends a request again if it arrived in one piece.
     "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
+    # Three failed checks mean that HAProxy has died: after 3 s, and not 30, it is started again.
+    "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",
     # Headers of more bytes are answered by the proxy; its default is 16 KiB.
     "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": str(64 << 10),
 }

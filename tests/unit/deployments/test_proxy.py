@@ -35,7 +35,13 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def rendered(folder: Path, port: int, backend_port: int, host: str = "127.0.0.1") -> Path:
+def rendered(
+    folder: Path,
+    port: int,
+    backend_port: int,
+    host: str = "127.0.0.1",
+    knows_application: bool = True,
+) -> Path:
     """The configuration as Serve writes it."""
     from ray.serve._private.haproxy import BackendConfig, HAProxyApi, HAProxyConfig, ServerConfig
     from ray.serve.config import HTTPOptions
@@ -53,7 +59,8 @@ def rendered(folder: Path, port: int, backend_port: int, host: str = "127.0.0.1"
         has_received_servers=True,
     )  # fmt: skip
     path = folder / "haproxy.cfg"
-    HAProxyApi(config, {"app": backend}, str(path))._generate_config_file_internal()
+    backends = {"app": backend} if knows_application else {}
+    HAProxyApi(config, backends, str(path))._generate_config_file_internal()
     return path
 
 
@@ -313,6 +320,18 @@ def test_metrics_and_statistics_listen_where_they_should(
     assert all(bind.startswith(f"{host}:") for bind in binds), binds
     assert "maxconn 100\n" in limited
     assert "track-sc0" not in limited
+
+
+@pytest.mark.parametrize(("knows", "status"), [(True, "404"), (False, "503")])
+def test_no_path_is_unknown_before_the_application_is_known(
+    folder: Path, knows: bool, status: str
+) -> None:
+    text = rendered(folder, 8000, 8001, knows_application=knows).read_text()
+    limited = proxy.with_limits(text, {}, n_connections=9, per_address=0, metrics_host="a")
+    (answer,) = re.findall(
+        r"^backend default_backend\n    http-request return (.*)$", limited, re.M
+    )
+    assert answer.startswith(f"status {status} content-type application/json string ")
 
 
 def test_another_configuration_is_an_error() -> None:

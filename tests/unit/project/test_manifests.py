@@ -121,6 +121,7 @@ def test_pods_have_the_flags_of_the_command(overlay: str) -> None:
     names = (
         "RAY_SERVE_ENABLE_HA_PROXY", "RAY_SERVE_HAPROXY_TUNE_BUFSIZE",
         "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S", "RAY_SERVE_HAPROXY_RETRY_ON",
+        "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S",
     )  # fmt: skip
     flags = SERVE_FLAGS | {name: HAPROXY_FLAGS[name] for name in names}
     if overlay.startswith("ha"):  # slower, but no request is lost with a node
