@@ -22,7 +22,8 @@ import soundfile as sf
 from acoustic.checkpoint_folder import CheckpointFolder
 from acoustic.example import example_waveform
 from acoustic.preprocess.preprocessor import PreprocessConfig, Preprocessor
-from acoustic.preprocess.sandbox import Sandbox, SandboxConfig
+from acoustic.preprocess.sandbox import Sandbox
+from acoustic.preprocess.sandbox_child import SandboxConfig
 from acoustic.request import Effort
 from benchmarks.document import markdown_table, write_section
 from deployments.built_in import built_in

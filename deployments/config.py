@@ -25,7 +25,7 @@ from acoustic.geometry import MelConfig
 from acoustic.postprocess.postprocess_config import PostprocessConfig
 from acoustic.postprocess.rules import Rule
 from acoustic.preprocess.preprocessor import PreprocessConfig
-from acoustic.preprocess.sandbox import SandboxConfig
+from acoustic.preprocess.sandbox_child import SandboxConfig
 from acoustic.preprocess.segments import WINDOWS_BY_EFFORT
 from deployments.built_in import DEFAULT_CHECKPOINT, DEFAULT_SETTINGS, RULES, TAXONOMIES, built_in
 from deployments.sources.config import SourcesConfig

@@ -21,7 +21,7 @@ from acoustic.postprocess.rounds import RoundResult, evaluate_in_rounds
 from acoustic.prediction import Prediction
 from acoustic.preprocess.preprocessor import PreprocessConfig
 from acoustic.preprocess.ranged_file import FileParts, PartsError
-from acoustic.preprocess.sandbox import SandboxConfig
+from acoustic.preprocess.sandbox_child import SandboxConfig
 from acoustic.request import Effort, RequestOptions
 from acoustic.types import TrackFeatures, TrackLogits
 from deployments.stages.autoscaling import CPU_SHARE, CpuShare

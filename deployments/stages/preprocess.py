@@ -18,7 +18,8 @@ from acoustic.errors import InputError
 from acoustic.golden import EFFORT, check_windows, golden_clip
 from acoustic.preprocess.preprocessor import PreprocessConfig, Preprocessor
 from acoustic.preprocess.ranged_file import FileParts, PartsError
-from acoustic.preprocess.sandbox import Sandbox, SandboxConfig
+from acoustic.preprocess.sandbox import Sandbox
+from acoustic.preprocess.sandbox_child import SandboxConfig
 from acoustic.request import Effort
 from acoustic.resources import give_memory_back
 from acoustic.types import TrackFeatures

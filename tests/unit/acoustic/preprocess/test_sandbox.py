@@ -24,7 +24,7 @@ from acoustic.errors import (
     AudioTooShortError,
     UnsupportedAudioError,
 )
-from acoustic.preprocess import sandbox
+from acoustic.preprocess import sandbox, sandbox_child
 from acoustic.preprocess.preprocessor import PreprocessConfig, Preprocessor
 from acoustic.preprocess.ranged_file import (
     BLOCK_BYTES,
@@ -33,7 +33,13 @@ from acoustic.preprocess.ranged_file import (
     Range,
     RangesUnavailableError,
 )
-from acoustic.preprocess.sandbox import Sandbox, SandboxConfig
+from acoustic.preprocess.sandbox import Sandbox
+from acoustic.preprocess.sandbox_child import (
+    Child,
+    ChildEndedError,
+    SandboxConfig,
+    parts_error,
+)
 from tests.support.sounds import encode, noise, sweep
 
 WAV = encode(sweep(40.0), 22_050)
@@ -85,15 +91,15 @@ def test_a_file_that_ends_the_process_costs_itself_and_is_refused(
 ) -> None:
     (pid,) = box.pids()
     killed = threading.Event()
-    send = sandbox._Child._send
+    send = Child._send
 
-    def fatal(child: sandbox._Child, message: bytes) -> None:
-        send(child, message)
+    def fatal(child: Child, message: bytes) -> None:
         if not killed.is_set():
             killed.set()
             os.kill(pid, signal.SIGKILL)
+        send(child, message)
 
-    monkeypatch.setattr(sandbox._Child, "_send", fatal)
+    monkeypatch.setattr(Child, "_send", fatal)
     with pytest.raises(AudioDecodeError, match="ended the decoder"):
         box.process(WAV, "balanced")
     assert box.n_deaths == 1
@@ -229,7 +235,7 @@ def test_limits_must_be_positive() -> None:
             SandboxConfig(**wrong)  # type: ignore[arg-type]
 
 
-class SlowStart(sandbox._Child):
+class SlowStart(Child):
     """A child that starts when it may."""
 
     may_start: threading.Event
@@ -245,7 +251,7 @@ def test_no_file_waits_for_a_further_process_to_start(monkeypatch: pytest.Monkey
     SlowStart.may_start, SlowStart.begun = threading.Event(), threading.Event()
     with contextlib.closing(Sandbox(CONFIG, SandboxConfig(processes=2))) as box:
         (pid,) = box.pids()
-        monkeypatch.setattr(sandbox, "_Child", SlowStart)
+        monkeypatch.setattr(sandbox, "Child", SlowStart)
         os.kill(pid, signal.SIGSTOP)  # so that the first file is there when the second comes
         with ThreadPoolExecutor(2) as pool:
             files = [pool.submit(box.process, data, "fast") for data in (WAV, FLAC)]
@@ -264,7 +270,7 @@ def test_a_process_that_does_not_start_is_an_error_once_there_is_none(
 ) -> None:
     (pid,) = box.pids()
     with monkeypatch.context() as patch:
-        patch.setattr(sandbox.sys, "executable", "/bin/false")
+        patch.setattr(sandbox_child.sys, "executable", "/bin/false")
         os.kill(pid, signal.SIGKILL)
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
         with pytest.raises(RuntimeError, match="does not start"):
@@ -307,5 +313,5 @@ def test_a_file_that_must_be_read_whole_says_so(box: Sandbox) -> None:
     "missing", [[[5, 5]], [[-1, 3]], [[0, 101]], [["a", 2]], [[1]], 3, [[0, 1]] * 1001]
 )
 def test_what_a_process_says_it_lacks_is_not_trusted(missing: Any) -> None:
-    with pytest.raises(sandbox._ChildEndedError):
-        sandbox._parts_error(missing, FileParts(100, ()))
+    with pytest.raises(ChildEndedError):
+        parts_error(missing, FileParts(100, ()))
