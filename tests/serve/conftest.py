@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,20 @@ def cluster(s3: S3Server) -> Iterator[int]:
 @pytest.fixture
 def deploy(cluster: int, tiny_checkpoint: Path) -> Iterator[Deploy]:
     """Function that runs the graph with replaced classes, settings or options; returns a client."""
+    with deploying(cluster, tiny_checkpoint) as run:
+        yield run
+
+
+@pytest.fixture(scope="module")
+def deploy_once(cluster: int, tiny_checkpoint: Path) -> Iterator[Deploy]:
+    """The same for all tests of a module, none of which may use `deploy`."""
+    with deploying(cluster, tiny_checkpoint) as run:
+        yield run
+
+
+@contextmanager
+def deploying(cluster: int, tiny_checkpoint: Path) -> Iterator[Deploy]:
+    """See `deploy`."""
     clients: list[httpx.Client] = []
 
     def run(

@@ -55,8 +55,8 @@ def wait_for(names: set[str]) -> dict[str, list[str]]:
     return found
 
 
-@pytest.fixture
-def answered(deploy: Deploy) -> httpx.Client:
+@pytest.fixture(scope="module")
+def answered(deploy_once: Deploy) -> httpx.Client:
     """Client of a service that has answered every kind of request, enough for the drift series."""
     json_log = {"logging_config": {"encoding": "JSON"}}
     names = ("Ingress", "Preprocess", "Classify", "Postprocess")
@@ -72,7 +72,7 @@ def answered(deploy: Deploy) -> httpx.Client:
             policy_kwargs={"target_windows": 64},
         ),
     }
-    client = deploy(options=options)
+    client = deploy_once(options=options)
     sound = example_wav()
     for _ in range(MIN_ANSWERS):
         assert client.post("/v1/classify", content=sound).status_code == 200
