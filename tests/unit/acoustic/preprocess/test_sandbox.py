@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -249,7 +250,9 @@ class SlowStart(Child):
 
 def test_no_file_waits_for_a_further_process_to_start(monkeypatch: pytest.MonkeyPatch) -> None:
     SlowStart.may_start, SlowStart.begun = threading.Event(), threading.Event()
-    with contextlib.closing(Sandbox(CONFIG, SandboxConfig(processes=2))) as box:
+    with ExitStack() as stack:
+        box = stack.enter_context(contextlib.closing(Sandbox(CONFIG, SandboxConfig(processes=2))))
+        stack.callback(SlowStart.may_start.set)  # one that is starting would keep it open
         (pid,) = box.pids()
         monkeypatch.setattr(sandbox, "Child", SlowStart)
         os.kill(pid, signal.SIGSTOP)  # so that the first file is there when the second comes
