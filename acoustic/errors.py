@@ -161,15 +161,13 @@ class OverloadedError(ServiceError):
     Args:
         message: error message for the caller, one sentence.
         retry_after_s: how long the caller should wait, in seconds.
-        for_all: whether any other request for the same model would be refused now, too.
     """
 
     code = "overloaded"
 
-    def __init__(self, message: str, *, retry_after_s: float = 1.0, for_all: bool = False) -> None:
+    def __init__(self, message: str, *, retry_after_s: float = 1.0) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
-        self.for_all = for_all
 
 
 class UnavailableError(ServiceError):

@@ -6,8 +6,6 @@ then becomes HAProxy:
 
     - headers have to be complete within seconds, an idle connection ends;
     - one address has a limited number of connections;
-    - after the service has refused a request because the wait is too long, further ones for that
-      model are refused here for a moment: that costs a tenth of what it costs there;
     - the proxy's own errors are JSON like all others, and its own pages are closed;
     - metrics listen on loopback, and no header names the server's software.
 
@@ -42,15 +40,6 @@ SHARE_PER_ADDRESS = 0.75
 
 ANSWERED_CONNECTIONS = 256
 """Connections of one address above its limit that are told so; further ones are closed."""
-
-REFUSING_VARIABLE, REFUSING_MS = "ACOUSTICSENSE_REFUSING_MS", 100
-"""For how long requests for a model are refused without asking after one was, 0 for never: the
-queue is seconds long then, and shortens by that much."""
-
-BUSY_HEADER = "x-busy"
-"""Set by the ingress where it refuses by the expected wait; callers do not see it."""
-
-MAX_MODEL_CHARACTERS, MAX_MODELS = 64, 1000
 
 ERRORS = {
     400: (
@@ -90,7 +79,6 @@ def main() -> None:
             n_connections=n_connections,
             per_address=int(os.environ.get(PER_ADDRESS_VARIABLE, usual)),
             header_s=int(os.environ.get(HEADER_VARIABLE, HEADER_S)),
-            refusing_ms=int(os.environ.get(REFUSING_VARIABLE, REFUSING_MS)),
             metrics_host=os.environ.get(METRICS_HOST_VARIABLE, "127.0.0.1"),
         )
         temporary = limited.with_name(f"{limited.name}.{os.getpid()}")
@@ -131,7 +119,6 @@ def with_limits(
     per_address: int,
     metrics_host: str,
     header_s: int = HEADER_S,
-    refusing_ms: int = REFUSING_MS,
 ) -> str:
     """The configuration with the limits in it.
 
@@ -142,8 +129,6 @@ def with_limits(
         per_address: most connections from one address; 0 for no limit.
         metrics_host: address that the proxy's metrics and statistics listen on.
         header_s: seconds within which a request's headers must be complete.
-        refusing_ms: milliseconds for which requests for a model are refused after one was; 0 for
-            never.
 
     Raises:
         ValueError: the configuration has another form than that of Ray 2.60.
@@ -164,12 +149,9 @@ def with_limits(
             f"    tcp-request connection reject if {{ sc0_conn_cur gt {last} }}",
             f"    http-request deny deny_status 429 if {{ sc0_conn_cur gt {per_address} }}",
         ]
-    refusing, table = _refusing(refusing_ms)
-    front += refusing
     front.append(f"    http-request return {answer_404} if {{ path -i /-/routes }}")
     front.append("    http-response del-header server")
     text = _after(text, r"^frontend http_frontend\n    bind .*$", front)
-    text = text.rstrip("\n") + "\n\n" + "\n".join(table) + "\n"
     # before it knows the application, the proxy would say that no path exists
     otherwise = answer_404 if re.search(r"^    use_backend ", text, re.MULTILINE) else _not_yet()
     text, n = re.subn(
@@ -188,29 +170,6 @@ def with_limits(
 def _not_yet() -> str:
     body = _quoted(error_text(*ERRORS[503]))
     return f"status 503 content-type application/json string {body} hdr retry-after 1"
-
-
-def _refusing(refusing_ms: int) -> tuple[list[str], list[str]]:
-    """Lines of the front end and of a table, that refuse for a moment after a refusal."""
-    front = [f"    http-response del-header {BUSY_HEADER}"]
-    if not refusing_ms:
-        return front, []
-    body = _quoted(error_text("overloaded", "the service is busy; try again later"))
-    answer = f"status 429 content-type application/json string {body} hdr retry-after 1"
-    front = [
-        "    http-request set-var(txn.model) url_param(model)",
-        "    http-request set-var(txn.model) str(-) if !{ var(txn.model) -m found }",
-        "    http-request track-sc1 var(txn.model) table busy_models if { method POST }",
-        f"    http-request return {answer} if {{ sc1_gpc0_rate(busy_models) gt 0 }}",
-        f"    http-response sc-inc-gpc0(1) if {{ res.hdr({BUSY_HEADER}) -m found }}",
-        *front,
-    ]
-    key = f"type string len {MAX_MODEL_CHARACTERS} size {MAX_MODELS} expire 10s"
-    table = [
-        "backend busy_models",
-        f"    stick-table {key} store gpc0_rate({refusing_ms}ms)",
-    ]
-    return front, table
 
 
 def write_errors(folder: Path) -> dict[int, Path]:

@@ -19,7 +19,6 @@ from starlette.types import Scope
 
 from acoustic.errors import AcousticError, InvalidRequestError, OverloadedError, ServiceError
 from deployments.http.keys import caller
-from deployments.proxy import BUSY_HEADER
 
 logger = logging.getLogger(__name__)
 
@@ -74,8 +73,6 @@ def error_reply(error: AcousticError, scope: Scope, **extra: Any) -> Response:
     reply = json_reply(body, status)
     if isinstance(error, OverloadedError):
         reply.headers["retry-after"] = str(math.ceil(error.retry_after_s))
-        if error.for_all:
-            reply.headers[BUSY_HEADER] = "1"
     if status == 401:
         reply.headers["www-authenticate"] = "Bearer"
     return reply

