@@ -128,7 +128,7 @@ class Sandbox:
         """The first child that is free; a further one starts meanwhile, where there may be more.
 
         Raises:
-            RuntimeError: there is no child, and none can be started.
+            RuntimeError: all children have ended, and another one does not start.
         """
         with self._changed:
             while True:
@@ -153,18 +153,18 @@ class Sandbox:
         threading.Thread(target=self._start, name="decoder-start", daemon=True).start()
 
     def _start(self) -> None:
-        child = None
+        child, failure = None, None
         try:
             child = Child(self._config, self._limits, self._environment)
         except Exception as error:  # whoever waits raises it
-            self._failure = error
+            failure = error
             logger.exception("a decoder process does not start")
         with self._changed:
             self._is_starting = False
+            self._failure = failure
             if child is None:
                 self._n_children -= 1
             else:
-                self._failure = None
                 self._idle.append(child)
             self._changed.notify_all()
 

@@ -107,7 +107,7 @@ async def open_https(
 
     Raises:
         SourceForbiddenError: an address is not public, or the server denies access or redirects.
-        SourceNotFoundError: there is no such file.
+        SourceNotFoundError: the file does not exist.
         SourceUnavailableError: the server does not answer.
     """
     host = parts.netloc

@@ -18,7 +18,7 @@ class StoredObject:
         threads: threads in which it is read.
 
     Raises:
-        SourceNotFoundError: there is no such object.
+        SourceNotFoundError: the object does not exist.
         SourceUnavailableError: the store does not answer, or the extra is not installed.
     """
 

@@ -176,6 +176,7 @@ class Ingress:
     ) -> Prediction | None:
         """The answer by parts of a file, or None if it must be read whole."""
         ask: Ask[Any] = features_of  # what it lacks is found out at the least cost
+        await file.fetch([(0, 1)])  # no stage can say anything without the beginning
         try:
             while True:
                 data, parts = file.parts()
