@@ -24,6 +24,7 @@ import logging
 import math
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import zip_longest
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +37,7 @@ from acoustic.classify.backends import (
     input_dtype,
     prepare,
 )
+from acoustic.classify.device_copies import DeviceCopies
 from acoustic.classify.engine_config import EngineConfig
 from acoustic.classify.normalise import Scaling
 from acoustic.classify.style_head import StyleHead
@@ -175,6 +177,7 @@ class Engine:
         self._is_padded = self.plan.backend in ("compile", "tensorrt")
         self._dtype = input_dtype(model, self.plan)
         self._n_classes, self._width = model.config.n_classes, model.config.width
+        self._copies = DeviceCopies(self.plan.device)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="engine")
         self._thread.submit(self._prepare, model).result()
         logger.info(
@@ -263,15 +266,35 @@ class Engine:
 
     def _rows(self, windows: WindowValues) -> Features:
         chunks = [
-            self._run_or_halve(windows[start : start + self.max_batch])
+            windows[start : start + self.max_batch]
             for start in range(0, len(windows), self.max_batch)
         ]
-        return np.concatenate(chunks)
+        rows, batch = [], self._copy_ahead(chunks[0])
+        for chunk, following in zip_longest(chunks, chunks[1:]):
+            if batch is not None:
+                batch = self._copies.finish(batch)
+            # begun before the model runs, so that both happen at once
+            ahead = None if following is None else self._copy_ahead(following)
+            rows.append(self._run_or_halve(chunk, batch))
+            batch = ahead
+        return np.concatenate(rows)
 
-    def _run_or_halve(self, windows: WindowValues) -> Features:
-        """Run one padded batch; if device memory does not suffice, run its two halves instead."""
+    def _copy_ahead(self, windows: WindowValues) -> Tensor | None:
+        """Begin to copy a padded batch; None if device memory does not suffice before its turn."""
         try:
-            return self._run(windows)
+            return self._copies.start(self._pad(windows))
+        except torch.OutOfMemoryError:
+            return None
+
+    def _run_or_halve(self, windows: WindowValues, batch: Tensor | None = None) -> Features:
+        """Run one padded batch; if device memory does not suffice, run its two halves instead.
+
+        Args:
+            windows: (N, M, T).
+            batch: the same windows on the device, padded; None if they are not there.
+        """
+        try:
+            return self._run(windows, batch)
         except torch.OutOfMemoryError:
             if len(windows) == 1:
                 raise
@@ -283,8 +306,9 @@ class Engine:
         return np.concatenate([self._run_or_halve(half) for half in halves])
 
     @torch.inference_mode()
-    def _run(self, windows: WindowValues) -> Features:
-        batch = self._to_device(self._pad(windows))
+    def _run(self, windows: WindowValues, batch: Tensor | None = None) -> Features:
+        if batch is None:
+            batch = self._copies.finish(self._copies.start(self._pad(windows)))
         rows = self._model(
             self._scaling.apply(batch).to(self._dtype)
         )  # (padded N, C + D or C + D + 1)
@@ -299,10 +323,3 @@ class Engine:
             return windows
         padding = np.zeros((size - len(windows), *self.input_shape), windows.dtype)
         return np.concatenate([windows, padding])
-
-    def _to_device(self, windows: WindowValues) -> Tensor:
-        batch = torch.from_numpy(windows)
-        if self.plan.device != "cuda":
-            return batch.to(self.plan.device)
-        # only a copy from pinned memory is asynchronous
-        return batch.pin_memory().to("cuda", non_blocking=True)

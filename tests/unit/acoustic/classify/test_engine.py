@@ -153,10 +153,12 @@ def test_out_of_memory_halves_the_batch(reference: Engine, monkeypatch: pytest.M
     expected = reference.logits(x)
     run = reference._run
 
-    def with_room_for_two(batch: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        if len(batch) > 2:
+    def with_room_for_two(
+        windows: npt.NDArray[np.uint8], batch: torch.Tensor | None = None
+    ) -> npt.NDArray[np.float32]:
+        if len(windows) > 2:
             raise torch.OutOfMemoryError("no room")
-        return run(batch)
+        return run(windows, batch)
 
     monkeypatch.setattr(reference, "_run", with_room_for_two)
     np.testing.assert_array_equal(reference.logits(x), expected)
@@ -165,12 +167,58 @@ def test_out_of_memory_halves_the_batch(reference: Engine, monkeypatch: pytest.M
 def test_out_of_memory_for_one_window_is_an_error(
     reference: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def no_room(batch: object) -> None:
+    def no_room(windows: object, batch: object = None) -> None:
         raise torch.OutOfMemoryError("no room")
 
     monkeypatch.setattr(reference, "_run", no_room)
     with pytest.raises(torch.OutOfMemoryError):
         reference.logits(windows(4))
+
+
+def test_the_next_batch_is_copied_before_the_model_runs_on_the_current_one(
+    reference: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    copies, model = reference._copies, reference._model
+    sizes: dict[int, str] = {}
+
+    def start(x: npt.NDArray[np.uint8]) -> torch.Tensor:
+        batch = torch.from_numpy(x.copy())
+        sizes[id(batch)] = f"{len(x)}"
+        done.append(f"start {len(x)}")
+        return batch
+
+    def finish(batch: torch.Tensor) -> torch.Tensor:
+        done.append(f"finish {sizes[id(batch)]}")
+        return batch
+
+    monkeypatch.setattr(copies, "start", start)
+    monkeypatch.setattr(copies, "finish", finish)
+    monkeypatch.setattr(reference, "_model", lambda x: (done.append(f"run {len(x)}"), model(x))[1])
+    reference.logits(windows(19))
+    assert done == [
+        "start 8", "finish 8", "start 8", "run 8",
+        "finish 8", "start 3", "run 8",
+        "finish 3", "run 3",
+    ]  # fmt: skip
+
+
+def test_a_copy_that_finds_no_memory_before_its_turn_is_made_in_its_turn(
+    reference: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x = windows(11)
+    expected = reference.logits(x)
+    start, calls = reference._copies.start, []
+
+    def second_fails(batch: npt.NDArray[np.uint8]) -> torch.Tensor:
+        calls.append(len(batch))
+        if len(calls) == 2:
+            raise torch.OutOfMemoryError("no room")
+        return start(batch)
+
+    monkeypatch.setattr(reference._copies, "start", second_fails)
+    np.testing.assert_array_equal(reference.logits(x), expected)
+    assert calls == [8, 3, 3]
 
 
 def test_many_threads_may_ask(reference: Engine) -> None:
