@@ -10,10 +10,10 @@ import numpy.typing as npt
 
 from acoustic.errors import ConfigError
 from acoustic.geometry import MelConfig
+from acoustic.mel_bands import mel_band_edges_hz
 from acoustic.prediction import Prediction
 from acoustic.preprocess.decode import open_audio
 from acoustic.preprocess.guard import DecodeLimits
-from acoustic.preprocess.mel import mel_band_edges_hz
 from acoustic.types import Segment, TrackFeatures
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from acoustic.geometry import MelConfig
-from acoustic.preprocess.mel import mel_band_edges_hz, pre_emphasis_gain
+from acoustic.mel_bands import mel_band_edges_hz
+from acoustic.preprocess.mel import pre_emphasis_gain
 from acoustic.types import Descriptors
 
 LogMelDb = npt.NDArray[np.float32]

@@ -18,6 +18,7 @@ import scipy.fft
 
 from acoustic.geometry import MelConfig
 from acoustic.levels import dequantise, quantise
+from acoustic.mel_bands import mel_filterbank
 from acoustic.types import WindowValues
 
 BLOCK_BYTES = 512 << 10
@@ -213,67 +214,6 @@ def power_to_db(power: npt.NDArray[np.float32], top_db: float) -> npt.NDArray[np
     reference = max(float(power.max()), MIN_POWER)
     level_db = 10.0 * np.log10(np.maximum(power, MIN_POWER) / np.float32(reference))
     return np.asarray(np.maximum(level_db, -top_db), np.float32)
-
-
-def mel_filterbank(config: MelConfig) -> npt.NDArray[np.float32]:
-    """Triangular filters of the M bands over the K frequency bins.
-
-    Returns:
-        (M, K) float32.
-
-    Source: Slaney, Auditory Toolbox (1998): linear below 1 kHz, 27 log steps per factor 6.4;
-    Young et al., The HTK Book (2006): 1127 · ln(1 + f / 700).
-    """
-    bins_hz = np.fft.rfftfreq(config.n_fft, 1 / config.sample_rate).astype(np.float64)
-    if config.bands in ("htk", "kaldi"):
-        # straight sides over mel, not over Hz; the bin at 0 Hz is left out
-        triangles = _triangles(_hz_to_htk(mel_band_edges_hz(config)), _hz_to_htk(bins_hz))
-        triangles[:, 0] = 0
-        return np.ascontiguousarray(triangles, np.float32)
-    edges_hz = mel_band_edges_hz(config)
-    area = 2.0 / (edges_hz[2:] - edges_hz[:-2])
-    return np.ascontiguousarray(_triangles(edges_hz, bins_hz) * area[:, None], np.float32)
-
-
-def _triangles(
-    edges: npt.NDArray[np.float64], bins: npt.NDArray[np.float64]
-) -> npt.NDArray[np.float64]:
-    """(M, K): band m rises from edge m to 1 at edge m + 1, and falls to edge m + 2."""
-    ramps = edges[:, None] - bins[None, :]
-    widths = np.diff(edges)[:, None]
-    return np.maximum(0.0, np.minimum(-ramps[:-2] / widths[:-1], ramps[2:] / widths[1:]))
-
-
-def mel_band_edges_hz(config: MelConfig) -> npt.NDArray[np.float64]:
-    """Edges of the M overlapping bands, (M + 2,) Hz; band m peaks at edge m + 1."""
-    if config.bands in ("htk", "kaldi"):
-        low_mel, high_mel = _hz_to_htk(np.array([config.f_min, config.f_max]))
-        return 700 * np.expm1(np.linspace(low_mel, high_mel, config.n_mels + 2) / 1127)
-    low, high = _hz_to_mel(config.f_min), _hz_to_mel(config.f_max)
-    return _mel_to_hz(np.linspace(low, high, config.n_mels + 2))
-
-
-# Slaney's scale: linear up to 1 kHz = 15 mel, then 27 mel per factor of 6.4.
-_LINEAR_HZ_PER_MEL = 200.0 / 3
-_BREAK_HZ = 1000.0
-_BREAK_MEL = _BREAK_HZ / _LINEAR_HZ_PER_MEL
-_LOG_STEP = np.log(6.4) / 27.0
-
-
-def _hz_to_htk(hz: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    return np.asarray(1127 * np.log1p(hz / 700))
-
-
-def _hz_to_mel(hz: float) -> float:
-    if hz < _BREAK_HZ:
-        return hz / _LINEAR_HZ_PER_MEL
-    return float(_BREAK_MEL + np.log(hz / _BREAK_HZ) / _LOG_STEP)
-
-
-def _mel_to_hz(mel: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    linear = mel * _LINEAR_HZ_PER_MEL
-    log = _BREAK_HZ * np.exp(_LOG_STEP * (mel - _BREAK_MEL))
-    return np.where(mel < _BREAK_MEL, linear, log)
 
 
 def tile_frames(log_mel: npt.NDArray[np.float32], n_frames: int) -> npt.NDArray[np.float32]:

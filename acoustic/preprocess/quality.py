@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from acoustic.geometry import MelConfig
-from acoustic.preprocess.mel import mel_band_edges_hz
+from acoustic.mel_bands import mel_band_edges_hz
 from acoustic.types import Quality
 
 FRAME_S = 0.05

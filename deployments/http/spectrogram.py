@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from acoustic.geometry import MelConfig
 from acoustic.levels import MAX_LEVEL
-from acoustic.preprocess.mel import mel_band_edges_hz
+from acoustic.mel_bands import mel_band_edges_hz
 from acoustic.types import TrackFeatures, WindowValues
 
 
