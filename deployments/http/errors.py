@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from starlette.exceptions import HTTPException
@@ -51,6 +52,8 @@ STATUS_BY_CODE = {
 }
 """HTTP status of every error code; a test checks that no error class is missing."""
 
+REFUSALS_S = 1.0
+
 CODE_BY_STATUS = {404: "not_found", 405: "method_not_allowed"}
 
 
@@ -78,10 +81,42 @@ def error_reply(error: AcousticError, scope: Scope, **extra: Any) -> Response:
     return reply
 
 
+class Refusals:
+    """Counts refusals between log lines, of which there is at most one in REFUSALS_S.
+
+    A line for each would take time that an overloaded service does not have, and bury everything
+    else; the access log and the metrics have every one.
+
+    Args:
+        clock: seconds, rising.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._next_s = -math.inf
+        self._n = 0
+
+    def add(self) -> int:
+        """Count one. Returns how many there were since the last line; 0 if none is due."""
+        self._n += 1
+        now_s = self._clock()
+        if now_s < self._next_s:
+            return 0
+        n, self._n = self._n, 0
+        self._next_s = now_s + REFUSALS_S
+        return n
+
+
+_refusals = Refusals()
+
+
 async def on_acoustic_error(request: Request, error: Exception) -> Response:
     """Reply for an error raised on purpose."""
     assert isinstance(error, AcousticError)
-    if isinstance(error, ServiceError):
+    if isinstance(error, OverloadedError):
+        if n := _refusals.add():
+            logger.warning("requests refused n=%d code=%s key=%s", n, error.code, caller.get())
+    elif isinstance(error, ServiceError):
         logger.warning("request failed code=%s key=%s", error.code, caller.get())
     return error_reply(error, request.scope)
 

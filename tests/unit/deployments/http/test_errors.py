@@ -24,6 +24,7 @@ from acoustic.errors import (
     UnauthorizedError,
     UnavailableError,
 )
+from deployments.http import errors
 from deployments.http.errors import (
     STATUS_BY_CODE,
     error_body,
@@ -122,6 +123,24 @@ def test_faults_of_the_service_are_logged_without_their_text(
         handled(on_acoustic_error, error)
     expected = [f"request failed code={error.code} key="] if is_logged else []
     assert [record.getMessage() for record in caplog.records] == expected
+
+
+def test_refusals_are_logged_once_a_second_with_their_number(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s = [5.0]
+    monkeypatch.setattr(errors, "_refusals", errors.Refusals(lambda: now_s[0]))
+    with caplog.at_level(logging.INFO, logger="deployments.http.errors"):
+        for at_s in (5.0, 5.1, 5.9, 6.0, 6.5, 9.0):
+            now_s[0] = at_s
+            assert handled(on_acoustic_error, OverloadedError("busy")).status_code == 429
+        handled(on_acoustic_error, UnavailableError("down"))  # other faults one by one
+    assert [record.getMessage() for record in caplog.records] == [
+        "requests refused n=1 code=overloaded key=",
+        "requests refused n=3 code=overloaded key=",
+        "requests refused n=2 code=overloaded key=",
+        "request failed code=unavailable key=",
+    ]
 
 
 def test_a_broken_checkpoint_is_an_internal_error() -> None:
