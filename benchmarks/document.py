@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import re
 from datetime import UTC, datetime
@@ -28,7 +29,7 @@ def write_section(title: str, command: str, body: str, path: Path = PAGE) -> Non
     page = path.read_text(encoding="utf-8") if path.exists() else HEADER
     today = datetime.now(UTC).date().isoformat()
     section = (
-        f"## {title}\n\n`{command}` on {today}, {platform.machine()}, Python "
+        f"## {title}\n\n`{command}` on {today}, {describe_machine()}, Python "
         f"{platform.python_version()}.\n\n{body.strip()}\n"
     )
     # A section ends before the next heading of level 2, or at the end of the page.
@@ -39,6 +40,26 @@ def write_section(title: str, command: str, body: str, path: Path = PAGE) -> Non
     else:
         page = f"{page.rstrip()}\n\n{section}"
     path.write_text(page, encoding="utf-8")
+
+
+def describe_machine(cpu_info: str | None = None) -> str:
+    """Processor, number of CPUs, and what decides the speed of the model on them.
+
+    Args:
+        cpu_info: content of Linux's /proc/cpuinfo; read if None.
+    """
+    import torch
+
+    from acoustic.classify.engine import cpu_has_bf16
+
+    path = Path("/proc/cpuinfo")
+    if cpu_info is None:
+        cpu_info = path.read_text(encoding="utf-8") if path.exists() else ""
+    named = re.search(r"^model name\s*:\s*(.+)$", cpu_info, re.MULTILINE)
+    name = named[1].strip() if named else platform.machine()
+    native = "with" if cpu_has_bf16() else "without"
+    widest = torch.backends.cpu.get_cpu_capability()
+    return f"{name}, {os.cpu_count()} CPUs, {widest} {native} bfloat16"
 
 
 def markdown_table(header: list[str], rows: list[list[str]]) -> str:
