@@ -115,7 +115,7 @@ async def on_acoustic_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, AcousticError)
     if isinstance(error, OverloadedError):
         if n := _refusals.add():
-            logger.warning("requests refused n=%d code=%s key=%s", n, error.code, caller.get())
+            logger.warning("requests refused n=%d code=%s", n, error.code)
     elif isinstance(error, ServiceError):
         logger.warning("request failed code=%s key=%s", error.code, caller.get())
     return error_reply(error, request.scope)

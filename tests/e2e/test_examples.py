@@ -19,7 +19,7 @@ from tests.support.sounds import encode, noise, tone
 
 EXAMPLES = ROOT / "examples"
 N_SONGS = 46
-"""A fifth is held out, of which calibration needs 20."""
+"""Half is held out, of which calibration needs 20."""
 
 
 def test_the_http_client_sends_several_files(service: Service, tmp_path: Path) -> None:
