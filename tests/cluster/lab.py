@@ -89,12 +89,14 @@ class Host:
         self._started.append(process)
         return process
 
-    def run(self, command: Sequence[str], environment: Mapping[str, str]) -> str:
+    def run(
+        self, command: Sequence[str], environment: Mapping[str, str], timeout_s: float = 240
+    ) -> str:
         """Run a command on this host until it ends; returns its stdout."""
         done = subprocess.run(
             ["ip", "netns", "exec", self.name, *command],
             env={**os.environ, **environment}, capture_output=True, text=True, check=False,
-            timeout=240,
+            timeout=timeout_s,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr[-4000:] + done.stdout[-2000:]
         return done.stdout

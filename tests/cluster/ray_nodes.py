@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import subprocess
 import sys
 import threading
 import time
@@ -20,6 +21,7 @@ from tests.support.kuberay import ROOT, find
 BIN = Path(sys.executable).parent
 GCS_PORT, DASHBOARD_PORT, HTTP_PORT = 6379, 8265, 8000
 START_TIMEOUT_S = 180.0
+STATUS_TIMEOUT_S = 30.0
 
 TEST_ENVIRONMENT = {
     "RAY_memory_monitor_refresh_ms": "0",
@@ -117,11 +119,12 @@ class RayNodes:
         except AssertionError:
             return False
 
-    def serve(self, *arguments: str) -> str:
+    def serve(self, *arguments: str, timeout_s: float = 240) -> str:
+        """Run Serve's command line on the head; returns its stdout."""
         assert self.head is not None
         dashboard = f"http://{self.head.address}:{DASHBOARD_PORT}"
         return self.head.run(
-            [str(BIN / "serve"), *arguments, "--address", dashboard], self.environment
+            [str(BIN / "serve"), *arguments, "--address", dashboard], self.environment, timeout_s
         )
 
     def is_running(self) -> bool:
@@ -139,8 +142,10 @@ class RayNodes:
 
     def _application(self) -> dict[str, Any]:
         try:
-            status = yaml.safe_load(self.serve("status"))
-        except AssertionError:  # the dashboard does not answer yet
+            status = yaml.safe_load(self.serve("status", timeout_s=STATUS_TIMEOUT_S))
+        except (AssertionError, subprocess.TimeoutExpired):
+            # The dashboard does not answer yet, or the question hangs: it waits for a controller
+            # that is lost.
             return {}
         found: dict[str, Any] = status["applications"].get("acousticsense", {})
         return found

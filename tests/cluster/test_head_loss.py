@@ -19,6 +19,8 @@ TIMEOUT_S = 180.0
 REDIS_PORT = 6379
 PASSWORD = "of-the-tests"
 
+pytestmark = pytest.mark.timeout(600)  # two starts of a head, 50 s of load, and the recovery
+
 
 def test_redis_remembers_the_cluster(lab: Lab, make_nodes: MakeNodes) -> None:
     redis_server = shutil.which("redis-server")
@@ -63,5 +65,8 @@ def _check(lab: Lab, nodes: RayNodes, storage: dict[str, str], *options: str) ->
     print("head killed:", found)
     assert found["n_done"] == N_REQUESTS
     assert found["lost"] == []
-    wait_until(nodes.is_running, TIMEOUT_S, "the new head does not know the application")
-    assert nodes.n_running() == 8
+    wait_until(
+        lambda: nodes.is_running() and nodes.n_running() == 8,
+        TIMEOUT_S, "the new head does not know the application",
+    )  # fmt: skip
+    print(f"the new head knows the application after {time.monotonic() - down_s:.1f} s")
