@@ -5,10 +5,11 @@ It belongs to the checkpoint that was trained with it, so every stage may read i
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 
-Bands = Literal["slaney", "htk", "kaldi"]
+Bands = Literal["slaney", "htk", "kaldi", "yamnet_musicnn"]
+YAMNET_MELS, MUSICNN_MELS = 64, 96
 Algorithm = Literal["log_mel", "kaldi_fbank", "log_mel_absolute"]
 
 
@@ -29,7 +30,9 @@ class MelConfig:
         n_frames: number of frames in one window, T.
         bands: "slaney": triangles of equal area on Slaney's mel scale over the power, as in
             librosa; "htk": triangles of equal height on the HTK scale over the magnitude, as in
-            YAMNet; "kaldi": the same triangles over the power, as in Kaldi.
+            YAMNet; "kaldi": the same triangles over the power, as in Kaldi; "yamnet_musicnn": those
+            of two trunks, of the same frames: first 64 bands as in YAMNet, 125 to 7,500 Hz, then 96
+            of Slaney's scale from f_min to f_max.
         algorithm: how frames become values. "log_mel": dB relative to the window's maximum;
             "kaldi_fbank": Kaldi's filter bank (no offset, pre-emphasis, symmetric Hann window),
             natural logarithm of the power of samples within ±1, as in AST; "log_mel_absolute":
@@ -60,8 +63,13 @@ class MelConfig:
             raise ValueError(
                 f"algorithm is {self.algorithm!r}, known are {', '.join(get_args(Algorithm))}"
             )
-        if self.algorithm != "log_mel" and self.bands == "htk":
-            raise ValueError(f"{self.algorithm} takes the power, bands htk the magnitude")
+        if self.algorithm != "log_mel" and self.bands in ("htk", "yamnet_musicnn"):
+            raise ValueError(f"{self.algorithm} takes the power, bands {self.bands} the magnitude")
+        if self.bands == "yamnet_musicnn" and self.n_mels != YAMNET_MELS + MUSICNN_MELS:
+            raise ValueError(
+                f"n_mels is {self.n_mels}, but bands yamnet_musicnn are {YAMNET_MELS} and "
+                f"{MUSICNN_MELS}"
+            )
         if not 0 <= self.f_min < self.f_max <= self.sample_rate / 2:
             raise ValueError(
                 f"f_min {self.f_min} Hz and f_max {self.f_max} Hz must be rising within 0 to "
@@ -75,6 +83,14 @@ class MelConfig:
         """
         later = {"win_length": None, "bands": "slaney", "algorithm": "log_mel"}
         return {k: v for k, v in asdict(self).items() if k not in later or v != later[k]}
+
+    @property
+    def blocks(self) -> tuple[MelConfig, ...]:
+        """The spectrograms that stand one above the other in a window, lowest rows first."""
+        if self.bands != "yamnet_musicnn":
+            return (self,)
+        first = replace(self, bands="htk", n_mels=YAMNET_MELS, f_min=125.0, f_max=7_500.0)
+        return first, replace(self, bands="slaney", n_mels=MUSICNN_MELS)
 
     @property
     def frame_length(self) -> int:

@@ -122,8 +122,8 @@ class TrackFeatures:
     """Result of stage 1: the model's input for one track.
 
     Attributes:
-        log_mel: (S, M, T) windows. Where the checkpoint allows it, one byte a value keeps three
-            windows under Ray's 100 KiB inline limit.
+        log_mel: (S, M, T) windows. Where the checkpoint allows it, they are one byte a value:
+            small messages between the stages.
         facts: everything else that stage 1 found out.
         timings_ms: milliseconds per step of this stage.
         geometry_digest: digest of the geometry of the windows, "" if nobody said.

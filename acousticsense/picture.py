@@ -92,9 +92,11 @@ def _draw_windows(
 ) -> None:
     """The windows that were evaluated, each at its place."""
     evaluated = set(answer.segments)
-    bands = features.log_mel.shape[1]
-    low, high = float(features.log_mel.min()), float(features.log_mel.max())
-    for window, segment in zip(features.log_mel, features.facts.segments, strict=True):
+    mel = mel.blocks[0]
+    bands = mel.n_mels
+    shown = features.log_mel[:, :bands]
+    low, high = float(shown.min()), float(shown.max())
+    for window, segment in zip(shown, features.facts.segments, strict=True):
         if (segment.start_s, segment.end_s) not in evaluated:
             continue
         axes.imshow(

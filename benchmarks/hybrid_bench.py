@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from acoustic.classify.mobilenet import MobileNetStem, TagHead
+from acoustic.classify.mobilenet import EMBEDDING, MUSIC_CLASSES, MobileNetStem, TagHead
 from acoustic.classify.vit import VARIANTS, VisionTransformer
 from acoustic.data.dataset import Clip, Dataset
 from acoustic.data.groups import group_hash, without_repeats
@@ -25,10 +25,10 @@ from acoustic.fitting.calibrate import Calibrated, CalibrationConfig, cross_fit
 from acoustic.fitting.tracks import Tracks
 from acoustic.training.hybrid import teach, teaching_folds
 from acoustic.training.maps import CropMaps, CropSource, MapBatches, collect_maps, pass_trunk
-from acoustic.training.recipes import HYBRID
+from acoustic.training.recipes import default_recipe
 from acoustic.training.tag_prior import start_from_tags
 from acoustic.training.trainer import Recipe, Trainer, native_precision
-from acoustic.training.trunk import FRONT_END, SCALING
+from acoustic.training.trunk import FRONTS
 from benchmarks.trunk_tuning import tune_last_pairs
 
 N_WINDOWS = 10
@@ -44,6 +44,7 @@ class Variant:
         depth: number of transformer blocks.
         heads: which heads answer: "both", "transformer" or "linear".
         crops: "all", or "plain" for those that are not augmented.
+        features: "all", or "first" or "second" for those of one trunk, of the linear head alone.
         clips: keeps some of the train clips.
         trunk: "as it is", "whole window" (convolved at once), or the number of its last pairs of
             convolutions that are fine-tuned.
@@ -56,6 +57,7 @@ class Variant:
     depth: int = 2
     heads: str = "both"
     crops: str = "all"
+    features: str = "all"
     clips: Callable[[Clip], bool] = lambda clip: True
     trunk: str = "as it is"
     teachers: str = "linear"
@@ -67,7 +69,8 @@ class Bench:
     Args:
         dataset: train clips, and valid clips of which some collections are not in train.
         outliers: non-music recordings.
-        trunk: weights of the trunk.
+        architecture: "vit_hybrid" or "vit_hybrid_musicnn".
+        trunk: weights of its trunks.
         crops: number of crops that a transformer sees.
         seeds: number of random seeds whose logits are averaged.
     """
@@ -76,6 +79,7 @@ class Bench:
         self,
         dataset: Dataset,
         outliers: Sequence[Any],
+        architecture: str,
         trunk: dict[str, Tensor],
         crops: int,
         seeds: int,
@@ -86,19 +90,24 @@ class Bench:
         valid = without_repeats(dataset.split("valid"))
         flags = unseen([clip.collection for clip in valid], trained)
         self.test = [clip for clip, flag in zip(valid, flags, strict=True) if flag]
-        self.recipe = replace(HYBRID, n_crops=crops, precision=native_precision("cpu"))
+        config = replace(VARIANTS[architecture], n_classes=len(self.labels))
+        self.recipe = replace(
+            default_recipe(config), n_crops=crops, precision=native_precision("cpu")
+        )
+        self.front = FRONTS[architecture]
         self.seeds = seeds
         self.n_outliers = len(outliers)
         torch.manual_seed(0)
-        self.base = VisionTransformer(replace(VARIANTS["vit_hybrid"], n_classes=len(self.labels)))
+        self.base = VisionTransformer(config)
         self.base.load_state_dict(trunk, strict=False)
         self.source = CropSource(
             [*(clip.log_mel for clip in self.train), *(each.log_mel for each in outliers)],
             [each.log_mel for each in outliers],
-            scaling=SCALING,
-            n_frames=FRONT_END.n_frames,
+            scaling=self.front.scaling,
+            n_frames=self.front.mel.n_frames,
             config=self.recipe.batches.augment,
             seed=0,
+            blocks=[each.n_mels for each in self.front.mel.blocks],
         )
         self._maps = cache(self._pass)
 
@@ -109,7 +118,7 @@ class Bench:
         if trunk == "whole window":
             stem.trunk.segment_frames = None
         elif trunk != "as it is":
-            tune_last_pairs(stem.trunk, int(trunk), self.source, self.train, self.recipe)
+            tune_last_pairs(stem, int(trunk), self.source, self.train, self.recipe)
         precision = self.recipe.precision
         maps = collect_maps(stem, tags, self.source, precision, fit=True)
         windows = [pass_trunk(stem, tags, self._input(clip), precision) for clip in self.test]
@@ -126,7 +135,7 @@ class Bench:
         answers = []
         with torch.inference_mode():
             for features, tokens in self._maps(variant.trunk)[2]:
-                linear = tags.head(tags.standard(features))
+                linear = tags.head(_of_trunk(tags.standard(features), variant.features))
                 learned = self._learned(model, tokens)
                 chosen = {"linear": [linear], "transformer": [learned]}
                 heads = chosen.get(variant.heads, [linear, learned])
@@ -138,6 +147,7 @@ class Bench:
         clips = [self.train[i] for i in kept]
         known, all_maps, _ = self._maps(variant.trunk)
         maps = self._take(all_maps, kept, variant.crops)
+        maps = replace(maps, features=_of_trunk(maps.features, variant.features))
         torch.manual_seed(seed)
         model = VisionTransformer(replace(known.config, depth=variant.depth))
         state = {
@@ -212,7 +222,13 @@ class Bench:
         )
         return cross_fit(tracks, self.labels, N_WINDOWS, 0.8, CalibrationConfig())
 
-    @staticmethod
-    def _input(clip: Clip) -> Tensor:
-        windows = cut_windows(clip.log_mel, FRONT_END.n_frames, N_WINDOWS)
-        return SCALING.apply(torch.from_numpy(windows))
+    def _input(self, clip: Clip) -> Tensor:
+        windows = cut_windows(clip.log_mel, self.front.mel.n_frames, N_WINDOWS)
+        return self.front.scaling.apply(torch.from_numpy(windows))
+
+
+def _of_trunk(features: Tensor, trunk: str) -> Tensor:
+    """Standardised features (…, F) of which those of the other trunk are 0."""
+    first, second = features.tensor_split([EMBEDDING + len(MUSIC_CLASSES)], dim=-1)
+    kept = {"first": (1, 0), "second": (0, 1)}.get(trunk, (1, 1))
+    return torch.cat([kept[0] * first, kept[1] * second], dim=-1)

@@ -1,9 +1,9 @@
-"""What each part of the recipe of vit_hybrid contributes, on collections that were left out.
+"""What each part of the recipe of a hybrid contributes, on collections that were left out.
 
     python -m benchmarks.hybrid_recipe MUSIC MUSIC_NEW --not-music SOUNDS --collection COLUMN
-        [--trunk models/default] [--crops 48000] [--seeds 2]
+        [--architecture vit_hybrid_musicnn] [--trunk models/default] [--crops 48000] [--seeds 2]
 
-The crops pass each trunk once; every variant is fitted to its maps and tested on the valid tracks
+The crops pass the trunks once; every variant is fitted to its maps and tested on the valid tracks
 of collections that are not in train, with ten windows and a cross-fitted calibration. Differences
 from the recipe are paired: the same collections are drawn for both. The learning curve leaves out
 collections, in two random orders. The section of docs/recipe.md is written from what was measured;
@@ -23,18 +23,18 @@ from typing import Any
 import numpy as np
 import torch
 
+from acoustic.classify.vit import VARIANTS
 from acoustic.data.dataset import Clip, read_dataset
 from acoustic.data.outliers import read_outliers
 from acoustic.evaluation.metrics import accuracy, macro_f1
 from acoustic.fitting.intervals import bootstrap
 from acoustic.fitting.scores import negative_log_likelihood
 from acoustic.training.trainer import Recipe
-from acoustic.training.trunk import FRONT_END, read_trunk
+from acoustic.training.trunk import FRONTS, read_second_trunk, read_trunk
 from benchmarks.document import markdown_table, write_section
 from benchmarks.hybrid_bench import Bench, Variant
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "recipe.md"
-TITLE = "vit_hybrid, on collections that were left out"
 
 
 def _batches(**changes: Any) -> Callable[[Recipe], Recipe]:
@@ -45,6 +45,15 @@ def _hybrid(**changes: Any) -> Callable[[Recipe], Recipe]:
     return lambda recipe: replace(recipe, hybrid=replace(recipe.hybrid, **changes))
 
 
+def _penalty(factor: float) -> Callable[[Recipe], Recipe]:
+    return lambda recipe: _hybrid(penalty=factor * recipe.hybrid.penalty)(recipe)
+
+
+OF_TWO_TRUNKS = [
+    Variant(title="only the linear head, of the first trunk", heads="linear", features="first"),
+    Variant(title="only the linear head, of musicnn", heads="linear", features="second"),
+]
+
 VARIANTS_TRIED = [
     Variant(title="the recipe"),
     Variant(title="only the linear head", heads="linear"),
@@ -53,8 +62,8 @@ VARIANTS_TRIED = [
     Variant(title="transformer taught by the linear heads alone", recipe=_hybrid(taught=1.0)),
     Variant(title="no transformer block, mean of the tokens", depth=0),
     Variant(title="four transformer blocks", depth=4),
-    Variant(title="penalty 0.03 instead of 0.3", recipe=_hybrid(penalty=0.03)),
-    Variant(title="penalty 3 instead of 0.3", recipe=_hybrid(penalty=3.0)),
+    Variant(title="a tenth of the penalty", recipe=_penalty(0.1)),
+    Variant(title="ten times the penalty", recipe=_penalty(10.0)),
     Variant(title="crops as they are, none augmented", crops="plain"),
     Variant(title="augmented crops count like the others", recipe=_hybrid(augmented=1.0)),
     Variant(title="linear head from zero, not from AudioSet's genres", recipe=_hybrid(tag_prior=0)),
@@ -159,21 +168,29 @@ def main() -> None:
     parser.add_argument("data", type=Path, nargs="+")
     parser.add_argument("--not-music", type=Path, required=True)
     parser.add_argument("--collection")
+    parser.add_argument("--architecture", choices=FRONTS, default="vit_hybrid_musicnn")
     parser.add_argument("--trunk", type=Path, default=Path("models/default"))
     parser.add_argument("--crops", type=int, default=48_000)
     parser.add_argument("--seeds", type=int, default=2)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    architecture, mel = arguments.architecture, FRONTS[arguments.architecture].mel
+    trunks, tried = read_trunk(arguments.trunk), VARIANTS_TRIED
+    if VARIANTS[architecture].musicnn:
+        trunks |= read_second_trunk(arguments.trunk)
+        same = [each for each in tried if each.trunk == "as it is" and each.teachers == "linear"]
+        tried = [same[0], *OF_TWO_TRUNKS, *same[1:]]
     bench = Bench(
-        read_dataset(arguments.data, FRONT_END, collection=arguments.collection),
-        read_outliers(arguments.not_music, FRONT_END, "train"),
-        read_trunk(arguments.trunk),
+        read_dataset(arguments.data, mel, collection=arguments.collection),
+        read_outliers(arguments.not_music, mel, "train"),
+        architecture,
+        trunks,
         arguments.crops,
         arguments.seeds,
     )
     results: list[dict[str, Any]] = []
     base = None
-    for variant in VARIANTS_TRIED:
+    for variant in tried:
         begun_s = time.process_time()
         found = measure(bench, bench.logits(variant), base)
         base = found["probabilities"] if base is None else base
@@ -191,7 +208,8 @@ def main() -> None:
         "learning_curve": curve,
         "per_genre": per_genre(bench),
     }
-    write_section(TITLE, "python -m benchmarks.hybrid_recipe DATA…", _body(document), PAGE)
+    title = f"{architecture}, on collections that were left out"
+    write_section(title, "python -m benchmarks.hybrid_recipe DATA…", _body(document), PAGE)
     print(json.dumps(document))
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from acoustic.classify.mobilenet import EMBEDDING, SEGMENT_FRAMES, MobileNet
+from acoustic.classify.mobilenet import EMBEDDING, SEGMENT_FRAMES, MobileNetStem
 from acoustic.data.dataset import Clip
 from acoustic.training.batches import draw_weights
 from acoustic.training.maps import CropSource
@@ -27,20 +27,22 @@ LEARNING_RATE, HELD = 2e-4, 1e-2
 
 
 def tune_last_pairs(
-    trunk: MobileNet, n_pairs: int, source: CropSource, clips: Sequence[Clip], recipe: Recipe
+    stem: MobileNetStem, n_pairs: int, source: CropSource, clips: Sequence[Clip], recipe: Recipe
 ) -> None:
     """Train the last pairs of convolutions on the labels of the clips, in place.
 
     Args:
-        trunk: with segments.
+        stem: with the trunk, which has segments.
         n_pairs: number of pairs of convolutions that change.
         source: crops of the clips, in their order.
         clips: training clips.
         recipe: for the weights of the clips and the seed.
     """
+    trunk = stem.trunk
     first = len(trunk.layers) - LAYERS_OF_A_PAIR * n_pairs
     lower, upper = trunk.layers[:first], trunk.layers[first:]
-    below = torch.cat([_below(lower, source.draw(i, CROPS_PER_CLIP)) for i in range(len(clips))])
+    draws = (stem.input(source.draw(i, CROPS_PER_CLIP)) for i in range(len(clips)))
+    below = torch.cat([_below(lower, crops) for crops in draws])
     labels = torch.tensor([clip.label for clip in clips]).repeat_interleave(CROPS_PER_CLIP)
     weights = np.repeat(draw_weights(clips, recipe.batches), CROPS_PER_CLIP)
     n_classes = int(labels.max()) + 1

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from acoustic.classify.engine_config import EngineConfig
 from acoustic.classify.mobilenet import MobileNetStem
+from acoustic.classify.musicnn import Musicnn
 from acoustic.classify.vit import VisionTransformer
 from acoustic.errors import ConfigError
 
@@ -59,8 +60,12 @@ def has_only_the_trunk_reduced(model: VisionTransformer, plan: ExecutionPlan) ->
 
 
 def input_dtype(model: VisionTransformer, plan: ExecutionPlan) -> torch.dtype:
-    """Dtype of the model's input in a plan: that of its first weights."""
-    return torch.float32 if plan.backend == "openvino" else DTYPES[plan.precision]
+    """Dtype of the model's input in a plan: that of its first weights.
+
+    Two trunks make their own inputs of the windows first, which takes float32.
+    """
+    is_exact = plan.backend == "openvino" or model.config.musicnn
+    return torch.float32 if is_exact else DTYPES[plan.precision]
 
 
 def prepare(
@@ -113,12 +118,17 @@ def _converted(
         return _quantised(model)
     model = model.to(plan.device)
     trunk_only = has_only_the_trunk_reduced(model, plan)
-    lower = cast(MobileNetStem, model.patch_embed).trunk if trunk_only else model
-    lower.to(DTYPES[plan.precision])
+    for part in _trunks(model) if trunk_only else [model]:
+        part.to(DTYPES[plan.precision])
     model.head_norm.float()
     model.head.float()  # the last products stay exact; see rowwise
     if model.tags is not None:
         model.tags.float()
+    if model.config.musicnn and not trunk_only:
+        second = cast(Musicnn, cast(MobileNetStem, model.patch_embed).musicnn)
+        second.float()
+        for part in second.convolutions():
+            part.to(DTYPES[plan.precision])
     if plan.backend == "eager":
         return model.outputs
     # Each padded size gets its own static graph; Dynamo's default stops compiling at eight.
@@ -130,23 +140,30 @@ def _converted(
     return compiled
 
 
+def _trunks(model: VisionTransformer) -> list[nn.Module]:
+    """The pre-trained convolutions of a hybrid."""
+    stem = cast(MobileNetStem, model.patch_embed)
+    return [stem.trunk, *([] if stem.musicnn is None else stem.musicnn.convolutions())]
+
+
 def _through_openvino(
     model: VisionTransformer, plan: ExecutionPlan, config: EngineConfig
 ) -> Outputs:
     """The trunk of a hybrid, or everything up to the pooled features, compiled by OpenVINO.
 
-    The heads stay in PyTorch: they are cheap, and their products are exact.
+    The heads stay in PyTorch: they are cheap, and their products are exact. So does a second trunk,
+    whose wide filters OpenVINO convolves in twice the time.
     """
     from acoustic.classify.openvino_backend import OpenVinoModule
 
-    size = (2, 1, model.config.input_height, model.config.input_width)
-    example = torch.rand(size)
-    arguments = (example, plan.precision, config.n_threads, config.compile_cache)
+    example = torch.rand(2, 1, model.config.input_height, model.config.input_width)
+    settings = (plan.precision, config.n_threads, config.compile_cache)
     if isinstance(model.patch_embed, MobileNetStem):
-        trunk = OpenVinoModule(model.patch_embed.trunk, *arguments)
-        setattr(model.patch_embed, "trunk", trunk)  # noqa: B010  # another type of module
+        stem = model.patch_embed
+        trunk = OpenVinoModule(stem.trunk, stem.input(example), *settings)
+        setattr(stem, "trunk", trunk)  # noqa: B010  # another type of module
     else:
-        pooled = OpenVinoModule(_Pooled(model), *arguments)
+        pooled = OpenVinoModule(_Pooled(model), example, *settings)
         setattr(model, "pooled", pooled)  # noqa: B010  # in place of the method
     return model.outputs
 

@@ -12,8 +12,11 @@ longer input some maps reach fifty times their usual values.
 
 Source: Howard et al., MobileNets (2017); Plakal and Ellis, YAMNet; Gemmeke et al., Audio Set
 (2017).
+A second trunk may listen to the same windows (`musicnn`); what it says of a window stands behind
+the maps of each patch.
+
 Shapes: N windows, M mel bands, T frames, P patches, D width, E = 2048 numbers of the trunk per
-patch, A = 521 classes of AudioSet, C classes.
+patch, or 2298 with a second trunk, A = 521 classes of AudioSet, C classes.
 """
 
 from __future__ import annotations
@@ -23,6 +26,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from acoustic.classify import rowwise
+from acoustic.classify.musicnn import N_FEATURES, Musicnn
+from acoustic.classify.trunk_windows import YamnetInput
 
 PATCH_SIZE = 32
 """Bands and frames per cell of the last maps: five strides of 2."""
@@ -37,7 +42,11 @@ PAIRS = (
 """Output channels and stride of each pair of a depthwise and a pointwise convolution."""
 
 EMBEDDING = 2 * PAIRS[-1][0]
-"""E: the maps of the last two pairs, side by side."""
+"""The maps of the last two pairs, side by side."""
+
+SECOND_FACTOR = 3.5
+"""Factor of the standardised features of a second trunk: the penalty of the linear head holds them
+back less than the maps, which are many and tell collections apart (docs/recipe.md)."""
 
 N_AUDIOSET = 521
 MUSIC_CLASSES = [*range(24, 32), *range(132, 277)]
@@ -57,7 +66,7 @@ class Convolution(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, n_in, h, w) → (N, n_out, h / stride, w / stride)."""
-        if _is_eager_on_cpu(x) and torch.is_inference_mode_enabled() and _can_fuse(x.dtype):
+        if rowwise.is_eager_on_cpu(x) and torch.is_inference_mode_enabled() and _can_fuse(x.dtype):
             return self._fused(x)
         if self.stride[0] == 2:
             x = F.pad(x, (0, 1, 0, 1))
@@ -106,7 +115,7 @@ class MobileNet(nn.Module):
         # each segment is one more item of the batch
         parts = x.reshape(*x.shape[:3], n_segments, -1)
         x = parts.permute(0, 3, 1, 2, 4).flatten(0, 1)
-        if _is_eager_on_cpu(x):
+        if rowwise.is_eager_on_cpu(x):
             # window by window: the kernels, and with them the last digits, depend on the batch size
             windows = torch.split(x, n_segments)
             maps = torch.cat([self._convolved(each.contiguous()) for each in windows])
@@ -132,11 +141,6 @@ def _can_fuse(dtype: torch.dtype) -> bool:
     return _HAS_FUSED_BF16 and dtype == torch.bfloat16
 
 
-def _is_eager_on_cpu(x: Tensor) -> bool:
-    is_traced = torch.compiler.is_compiling() or bool(torch._C._is_tracing())
-    return x.device.type == "cpu" and not is_traced and not torch.compiler.is_exporting()
-
-
 class MobileNetStem(nn.Module):
     """Tokens of the trunk's last maps, with the maps themselves beside them.
 
@@ -147,17 +151,27 @@ class MobileNetStem(nn.Module):
         width: D, numbers per token.
         patch_size: must be PATCH_SIZE.
         segment_frames: of the trunk; see `MobileNet`.
+        has_musicnn: whether there is a second trunk; windows are those of `trunk_windows.BOTH`
+            then.
     """
 
     def __init__(
-        self, width: int, patch_size: int, segment_frames: int | None = SEGMENT_FRAMES
+        self,
+        width: int,
+        patch_size: int,
+        segment_frames: int | None = SEGMENT_FRAMES,
+        *,
+        has_musicnn: bool = False,
     ) -> None:
         super().__init__()
         if patch_size != PATCH_SIZE:
             raise ValueError(f"a mobilenet stem needs patch size {PATCH_SIZE}, got {patch_size}")
+        self.input = YamnetInput() if has_musicnn else nn.Identity()
         self.trunk = MobileNet(segment_frames)
-        self.standard = Standardise(EMBEDDING)
-        self.proj = nn.Linear(EMBEDDING, width)
+        self.musicnn = Musicnn() if has_musicnn else None
+        n_second = N_FEATURES if has_musicnn else 0
+        self.standard = Standardise(EMBEDDING + n_second, n_second)
+        self.proj = nn.Linear(EMBEDDING + n_second, width)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, 1, M, T) → (N, P, D + E), patches row by row."""
@@ -166,8 +180,17 @@ class MobileNetStem(nn.Module):
 
     def maps(self, x: Tensor) -> Tensor:
         """(N, 1, M, T) → (N, P, E), patches row by row."""
-        maps: Tensor = self.trunk(x).flatten(2).transpose(1, 2)
-        return maps
+        maps: Tensor = self.trunk(self.input(x).to(self.dtype)).flatten(2).transpose(1, 2)
+        if self.musicnn is None:
+            return maps
+        of_window = self.musicnn(x).to(torch.promote_types(maps.dtype, self.proj.weight.dtype))
+        return torch.cat([maps, of_window[:, None].expand(-1, maps.shape[1], -1)], dim=2)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the trunk, where it has weights of its own."""
+        first = next(self.trunk.parameters(), None)
+        return self.proj.weight.dtype if first is None else first.dtype
 
     def project(self, maps_NPE: Tensor) -> Tensor:
         """(N, P, E) → (N, P, D)."""
@@ -182,17 +205,24 @@ class Standardise(nn.Module):
 
     Args:
         n_features: size of the last axis.
+        n_second: how many of them, the last ones, are of a second trunk, and count SECOND_FACTOR
+            times.
     """
 
-    def __init__(self, n_features: int) -> None:
+    def __init__(self, n_features: int, n_second: int = 0) -> None:
         super().__init__()
+        self._n_second = n_second
         self.register_buffer("mean", torch.zeros(n_features))
         self.register_buffer("deviation", torch.ones(n_features))
 
     def forward(self, x: Tensor) -> Tensor:
         """(…, n_features) → the same shape, float32."""
         mean, deviation = self.get_buffer("mean"), self.get_buffer("deviation")
-        return ((x.float() - mean.float()) / deviation.float()).clamp(-5, 5)
+        found = ((x.float() - mean.float()) / deviation.float()).clamp(-5, 5)
+        if not self._n_second:
+            return found
+        first, second = found.tensor_split([-self._n_second], dim=-1)
+        return torch.cat([first, SECOND_FACTOR * second], dim=-1)
 
     def fit(self, x: Tensor) -> None:
         """Take mean and deviation from rows (R, n_features)."""
@@ -206,30 +236,38 @@ class TagHead(nn.Module):
 
     Args:
         n_classes: C, number of genres.
+        has_musicnn: whether features of a second trunk stand behind the maps.
     """
 
-    def __init__(self, n_classes: int) -> None:
+    def __init__(self, n_classes: int, *, has_musicnn: bool = False) -> None:
         super().__init__()
-        n_features = EMBEDDING + len(MUSIC_CLASSES)
+        n_first = EMBEDDING + len(MUSIC_CLASSES)
+        n_second = N_FEATURES if has_musicnn else 0
         self.audioset = nn.Linear(EMBEDDING // 2, N_AUDIOSET)
-        self.standard = Standardise(n_features)
-        self.head = nn.Linear(n_features, n_classes)
-        self.kind = nn.Linear(n_features, 2)
+        self.standard = Standardise(n_first + n_second, n_second)
+        self.head = nn.Linear(n_first + n_second, n_classes)
+        self.kind = nn.Linear(n_first, 2)
 
     def forward(self, maps_NE: Tensor) -> Tensor:
         """Logits (N, C) of the mean maps (N, E) of each window."""
         return rowwise.linear(self.standard(self.features(maps_NE)), self.head)
 
     def features(self, maps_NE: Tensor) -> Tensor:
-        """Mean maps and log probabilities of the music classes, (N, E + 153) float32."""
-        scores = F.logsigmoid(self._scores(maps_NE)[:, MUSIC_CLASSES])
-        return torch.cat([maps_NE.float(), scores], dim=1)
+        """Mean maps, log probabilities of the music classes, and what a second trunk says.
+
+        Returns:
+            (N, E + 153) float32.
+        """
+        maps, second = maps_NE.float().tensor_split([EMBEDDING], dim=1)
+        scores = F.logsigmoid(self._scores(maps)[:, MUSIC_CLASSES])
+        return torch.cat([maps, scores, second], dim=1)
 
     def music(self, maps_NE: Tensor) -> Tensor:
         """Log-odds of music against any other sound, (N, 1) float32."""
-        other, music = rowwise.linear(self.standard(self.features(maps_NE)), self.kind).unbind(1)
+        first = self.standard(self.features(maps_NE))[:, : self.kind.in_features]
+        other, music = rowwise.linear(first, self.kind).unbind(1)
         return (music - other)[:, None]
 
-    def _scores(self, maps_NE: Tensor) -> Tensor:
-        """(N, A) log-odds of AudioSet's classes, from the maps of the last pair."""
-        return rowwise.wide_linear(maps_NE[:, EMBEDDING // 2 :], self.audioset)
+    def _scores(self, maps: Tensor) -> Tensor:
+        """(N, A) log-odds of AudioSet's classes, from the maps of the last two pairs."""
+        return rowwise.wide_linear(maps[:, EMBEDDING // 2 :], self.audioset)

@@ -11,6 +11,12 @@ import torch
 from torch import Tensor, nn
 
 
+def is_eager_on_cpu(x: Tensor) -> bool:
+    """Whether a tensor is computed at once, on a CPU: not traced, compiled or exported."""
+    is_traced = torch.compiler.is_compiling() or bool(torch._C._is_tracing())
+    return x.device.type == "cpu" and not is_traced and not torch.compiler.is_exporting()
+
+
 def linear(x_ND: Tensor, layer: nn.Linear) -> Tensor:
     """(N, K) float32 of a linear layer with few outputs, as products and a sum."""
     products = x_ND.float()[:, None, :] * layer.weight.float()

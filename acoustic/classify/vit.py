@@ -25,6 +25,7 @@ from torch.utils.checkpoint import checkpoint
 from acoustic.classify import mobilenet, rowwise
 from acoustic.classify.statistics import MIN_FRAMES, N_BANDS, StatisticsHead
 from acoustic.classify.stems import STEMS, Patches, Stem
+from acoustic.classify.trunk_windows import BOTH, YAMNET
 
 Pool = Literal["cls", "cls_distill", "mean"]
 N_PREFIX: dict[Pool, int] = {"cls": 1, "cls_distill": 2, "mean": 0}
@@ -52,6 +53,8 @@ class VitConfig:
         head_norm: whether a layer norm of its own comes before the head, as in AST.
         segment_frames: frames that the trunk of a mobilenet stem convolves together, a divisor of
             input_width; None for the whole window, as in models before 0.4.
+        musicnn: whether a second pre-trained trunk, musicnn, listens to the same windows; they are
+            those of `trunk_windows.BOTH` then. Needs a mobilenet stem.
         statistics: hidden width of the head on window statistics; 0 for no such head.
         n_classes: C, number of genres.
         layer_norm_eps: epsilon of the layer norms: 1e-6 in timm and torchvision, 1e-12 in
@@ -73,6 +76,7 @@ class VitConfig:
     patch_strides: tuple[int, int] | None = None
     head_norm: bool = False
     segment_frames: int | None = None
+    musicnn: bool = False
 
     def __post_init__(self) -> None:
         if self.patch_strides is not None:  # JSON has lists
@@ -103,6 +107,11 @@ class VitConfig:
         if self.stem == "residual" and self.patch_size < 4:
             raise ValueError(f"a residual stem needs a patch size ≥ 4, got {self.patch_size}")
 
+        if self.musicnn and (self.stem != "mobilenet" or self.input_height != BOTH.n_mels):
+            raise ValueError(
+                f"musicnn needs a mobilenet stem and {BOTH.n_mels} bands, got a {self.stem} stem "
+                f"and {self.input_height}"
+            )
         self._check_segments()
         if self.statistics < 0:
             raise ValueError(f"statistics is {self.statistics}, must be 0 or a positive width")
@@ -143,30 +152,36 @@ class VitConfig:
     def n_patches(self) -> int:
         """P, tokens of one window without the class and distillation tokens."""
         down, right = self.patch_strides or (self.patch_size, self.patch_size)
-        rows = (self.input_height - self.patch_size) // down + 1
+        height = YAMNET.n_mels if self.musicnn else self.input_height
+        rows = (height - self.patch_size) // down + 1
         return rows * ((self.input_width - self.patch_size) // right + 1)
 
 
 _LINEAR_CLS = VitConfig(stem="linear", pool="cls")
+_HYBRID = VitConfig(
+    input_height=YAMNET.n_mels,
+    input_width=YAMNET.n_frames,
+    patch_size=mobilenet.PATCH_SIZE,
+    width=192,
+    depth=2,
+    heads=3,
+    stem="mobilenet",
+    segment_frames=mobilenet.SEGMENT_FRAMES,
+)
 
 VARIANTS: dict[str, VitConfig] = {
     "vit_nano": VitConfig(width=192, depth=6, heads=3, stem="residual", statistics=256),
     "vit_tiny": VitConfig(width=192, depth=12, heads=3, stem="residual", statistics=256),
-    "vit_hybrid": VitConfig(
-        input_height=64,
-        input_width=480,
-        patch_size=mobilenet.PATCH_SIZE,
-        width=192,
-        depth=2,
-        heads=3,
-        stem="mobilenet",
-        segment_frames=mobilenet.SEGMENT_FRAMES,
+    "vit_hybrid": _HYBRID,
+    "vit_hybrid_musicnn": replace(
+        _HYBRID, input_height=BOTH.n_mels, input_width=BOTH.n_frames, musicnn=True
     ),
     "vit_small": VitConfig(width=384, depth=12, heads=6, stem="residual", statistics=256),
     "vit_b_16": replace(_LINEAR_CLS, width=768, depth=12, heads=12),
 }
 """Known sizes. nano to small are for small data: a residual stem and a head on statistics; hybrid
-has a pre-trained trunk and its own front end; vit_b_16 is the paper's ViT-B/16."""
+has a pre-trained trunk and its own front end, hybrid_musicnn two trunks; vit_b_16 is the paper's
+ViT-B/16."""
 
 
 class VisionTransformer(nn.Module):
@@ -205,7 +220,11 @@ class VisionTransformer(nn.Module):
         self.statistics = (
             StatisticsHead(config.statistics, config.n_classes) if config.statistics else None
         )
-        self.tags = mobilenet.TagHead(config.n_classes) if config.stem == "mobilenet" else None
+        self.tags = (
+            mobilenet.TagHead(config.n_classes, has_musicnn=config.musicnn)
+            if config.stem == "mobilenet"
+            else None
+        )
         self.apply(_initialise)
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
         if self.tags is not None:
@@ -310,7 +329,9 @@ def _stem(config: VitConfig) -> nn.Module:
     if config.patch_strides is not None:
         return Patches(config.width, config.patch_size, config.patch_strides)
     if config.stem == "mobilenet":
-        return mobilenet.MobileNetStem(config.width, config.patch_size, config.segment_frames)
+        return mobilenet.MobileNetStem(
+            config.width, config.patch_size, config.segment_frames, has_musicnn=config.musicnn
+        )
     return STEMS[config.stem](config.width, config.patch_size)
 
 

@@ -62,7 +62,8 @@ def describe_clips(clips: Sequence[Clip], mel: MelConfig, n_windows: int) -> lis
     found = []
     for clip in clips:
         windows = cut_windows(clip.log_mel, mel.n_frames, n_windows).astype(np.float32)
-        found.append(describe(relative_db(windows, mel), mel))
+        described = mel.blocks[0]
+        found.append(describe(relative_db(windows, mel)[:, : described.n_mels], described))
     return found
 
 

@@ -30,6 +30,10 @@ MIN_POWER = 1e-10
 """librosa's `amin`: lower powers are raised to it, so that silence has a finite level."""
 
 
+SECOND_GAIN = np.float32(24)
+"""Factor of the second spectrogram of a window: both then have about the same maximum, and the
+floor below it takes as much of either."""
+
 KALDI_FLOOR = np.float32(np.finfo(np.float32).eps)
 """Lower powers are raised to it before the logarithm of Kaldi's filter bank."""
 
@@ -59,7 +63,14 @@ class MelSpectrogram:
         length = config.frame_length
         period = length - 1 if self._is_kaldi else length
         self._window = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(length) / period)).astype(dtype)
-        self._filters = _blocks(mel_filterbank(config))
+        # by the band that each block of filters begins with; and whether it takes the magnitude
+        self._filters: list[tuple[int, int, npt.NDArray[np.float32], bool]] = []
+        row = 0
+        for block in config.blocks:
+            gain = SECOND_GAIN if row else np.float32(1)
+            for first, low, filters in _blocks(mel_filterbank(block) * gain):
+                self._filters.append((row + first, low, filters, block.bands == "htk"))
+            row += block.n_mels
 
     def __call__(self, waveform: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """The model's values of a waveform: `values` of its power.
@@ -115,13 +126,16 @@ class MelSpectrogram:
 
     def to_mel(self, bins: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """(M, T) mel power of (T, K) bin power; of HTK bands, the square of the magnitude."""
-        is_htk = self.config.bands == "htk"
-        source = np.sqrt(bins.T) if is_htk else bins.T
+        power = bins.T
+        magnitude = np.sqrt(power) if any(is_htk for *_, is_htk in self._filters) else power
         mel = np.empty((self.config.n_mels, len(bins)), np.float32)
-        for first, low, block in self._filters:
+        for first, low, block, is_htk in self._filters:
             n_bands, n_bins = block.shape
-            np.matmul(block, source[low : low + n_bins], out=mel[first : first + n_bands])
-        return np.square(mel, out=mel) if is_htk else mel
+            rows = mel[first : first + n_bands]
+            np.matmul(block, (magnitude if is_htk else power)[low : low + n_bins], out=rows)
+            if is_htk:
+                np.square(rows, out=rows)
+        return mel
 
     def _n_frames(self, n_samples: int) -> int:
         """T of a waveform."""

@@ -232,6 +232,8 @@ class Preprocessor:
             powers = [self.spectrogram.power(each) for each in samples]
             enhanced = self.enhanced_powers(samples, powers)
             relative_db = _relative_db(enhanced, mel)
+            described = mel.blocks[0]
+            rows = described.n_mels
             log_mel = (
                 np.stack([model_values(self.spectrogram, power) for power in enhanced])
                 if mel.is_absolute
@@ -241,14 +243,14 @@ class Preprocessor:
             quality = measure_quality(
                 [window.samples for window in windows],
                 float(np.mean([each.clipping_ratio for each in decoded.waveforms])),
-                np.concatenate(powers, axis=1),
-                mel,
+                np.concatenate(powers, axis=1)[:rows],
+                described,
                 decoded.cancellation,
             )
             if silence_ratio is not None:
                 quality = replace(quality, silence_ratio=silence_ratio)
         with timer.stage("descriptors"):
-            descriptors = describe(relative_db, mel)
+            descriptors = describe(relative_db[:, :rows], described)
         facts = TrackFacts(
             segments=tuple(window.segment for window in audible),
             info=reader.info,

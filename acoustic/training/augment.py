@@ -176,7 +176,10 @@ def _equaliser_db(like: Tensor, config: AugmentConfig, generator: torch.Generato
 def _made_up_noise(like: Tensor, slope: Tensor, generator: torch.Generator) -> Tensor:
     """(N, M, T) power of synthetic coloured noise whose bins fluctuate as in real noise."""
     colour = slope * _uniform(len(like), (-30.0, 30.0), generator)
-    flutter = torch.randn(like.shape, generator=generator, device=like.device) * 2.0
+    # of its own: what is drawn afterwards does not depend on the number of bands
+    seed = int(torch.randint(2**62, (1,), generator=generator, device=like.device))
+    own = torch.Generator(like.device).manual_seed(seed)
+    flutter = torch.randn(like.shape, generator=own, device=like.device) * 2.0
     return torch.pow(10.0, (colour + flutter) / 10)
 
 

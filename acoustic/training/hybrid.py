@@ -30,6 +30,7 @@ from acoustic.classify.vit import VisionTransformer
 from acoustic.data.dataset import Clip
 from acoustic.data.groups import joined
 from acoustic.data.sources import LogMel
+from acoustic.geometry import MUSICNN_MELS, YAMNET_MELS
 from acoustic.labels import LabelSet
 from acoustic.training.batches import draw_weights
 from acoustic.training.linear_head import fit_linear_head
@@ -57,7 +58,7 @@ def prepare_hybrid(
     """Fit the linear head of a model, and draw the batches that its transformer is trained on.
 
     Args:
-        model: a vit_hybrid with its pre-trained trunk; changed in place. Everything but its
+        model: a vit_hybrid with its pre-trained trunks; changed in place. Everything but its
             transformer needs no gradient afterwards.
         clips: K training clips.
         outliers: non-music recordings, each (M, T_clip) uint8; may be empty.
@@ -82,6 +83,7 @@ def prepare_hybrid(
         n_frames=model.config.input_width,
         config=config.augment,
         seed=recipe.seed,
+        blocks=(YAMNET_MELS, MUSICNN_MELS) if model.config.musicnn else (),
     )
     maps = collect_maps(stem, tags, source, recipe.precision, fit=is_new)
     if is_new:
@@ -99,9 +101,8 @@ def fit_kind(kind: nn.Linear, maps: CropMaps, clips: Sequence[Clip], recipe: Rec
     of_music = draw_weights(clips, recipe.batches)[maps.clip[is_music]]
     weights[is_music] = 0.5 * of_music / of_music.sum()
     target = F.one_hot(torch.from_numpy(is_music.astype(np.int64)), 2).float()
-    fit_linear_head(
-        kind, maps.features, target, torch.from_numpy(weights).float(), recipe.hybrid.kind_penalty
-    )
+    features, counted = maps.features[:, : kind.in_features], torch.from_numpy(weights).float()
+    fit_linear_head(kind, features, target, counted, recipe.hybrid.kind_penalty)
 
 
 def teach(

@@ -33,7 +33,7 @@ from acoustic.training.batches import Batches
 from acoustic.training.hybrid import prepare_hybrid
 from acoustic.training.probe import fit_probe, freeze
 from acoustic.training.trainer import Recipe, Stream, Trainer
-from acoustic.training.trunk import SCALING
+from acoustic.training.trunk import FRONTS
 from acoustic.training.watch import STATE_FILE, Report, Watch
 
 logger = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ class Job:
         variant: a name of VARIANTS; not used with `start_from`.
         mel: geometry, whose n_frames is the window; not used with `start_from`.
         start_from: checkpoint to fine-tune, or None.
-        trunk: weights of a pre-trained trunk, by name, for the variant vit_hybrid; see `trunk`.
+        trunk: weights of the pre-trained trunks, by name, for the variants of `trunk.FRONTS`.
         recipe: settings of the training.
         device: "cpu", "cuda" or "mps".
         probe: whether to fit only a new head on the features of `start_from`.
@@ -194,7 +194,7 @@ def _batches(
 
 def _scaling(job: Job, train: Sequence[Clip]) -> Scaling:
     # a pre-trained trunk has its own input
-    return fit_scaling(train) if job.trunk is None else SCALING
+    return fit_scaling(train) if job.trunk is None else FRONTS[job.variant].scaling
 
 
 def fit_scaling(clips: Sequence[Clip]) -> Scaling:

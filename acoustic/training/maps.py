@@ -19,7 +19,7 @@ import scipy.linalg
 import torch
 from torch import Tensor
 
-from acoustic.classify.mobilenet import EMBEDDING, MobileNetStem, TagHead
+from acoustic.classify.mobilenet import MobileNetStem, TagHead
 from acoustic.classify.normalise import Scaling
 from acoustic.data.dataset import Clip
 from acoustic.data.sources import LogMel
@@ -63,6 +63,7 @@ class CropSource:
         n_frames: T, frames of one crop.
         config: strengths of the augmentation.
         seed: random seed of all draws.
+        blocks: rows of each spectrogram in a window; all are augmented by the same draws.
     """
 
     def __init__(
@@ -74,7 +75,9 @@ class CropSource:
         n_frames: int,
         config: AugmentConfig,
         seed: int,
+        blocks: Sequence[int] = (),
     ) -> None:
+        self._blocks = tuple(blocks)
         self._recordings = recordings
         self._noises = noises
         self._scaling = scaling
@@ -92,25 +95,30 @@ class CropSource:
 
     def draw(self, recording: int, n_crops: int) -> Tensor:
         """(n_crops, 1, M, T) normalised crops of one recording; the same at every call."""
+        ends = np.cumsum(self._blocks or [len(self._recordings[recording])])
+        rows = [slice(end - n, end) for n, end in zip(self._blocks or ends, ends, strict=True)]
+        return torch.cat([self._drawn(recording, n_crops, each) for each in rows], dim=2)
+
+    def _drawn(self, recording: int, n_crops: int, rows: slice) -> Tensor:
         rng = np.random.default_rng((self._seed, recording))
-        plain = self._crops(recording, self.n_plain(n_crops), OFF, rng)
+        plain = self._crops(recording, self.n_plain(n_crops), OFF, rng, rows)
         parts = [plain]
         if n_crops > 1:
-            changed = self._crops(recording, n_crops // 2, self._config, rng)
+            changed = self._crops(recording, n_crops // 2, self._config, rng, rows)
             noise = None
             if self._noises:
                 drawn = rng.integers(len(self._noises), size=len(changed))
                 noise = torch.stack(
-                    [random_crop(self._noises[i], self._n_frames, OFF, rng) for i in drawn]
+                    [random_crop(self._noises[i][rows], self._n_frames, OFF, rng) for i in drawn]
                 )
             generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
             parts.append(augment(changed, self._config, generator, noise))
         return self._scaling.scale_db(torch.cat(parts))[:, None]
 
     def _crops(
-        self, recording: int, n: int, config: AugmentConfig, rng: np.random.Generator
+        self, recording: int, n: int, config: AugmentConfig, rng: np.random.Generator, rows: slice
     ) -> Tensor:
-        log_mel = self._recordings[recording]
+        log_mel = self._recordings[recording][rows]
         crops = [random_crop(log_mel, self._n_frames, config, rng) for _ in range(n)]
         return torch.stack(crops) - torch.stack(crops).amax(dim=(1, 2), keepdim=True)
 
@@ -161,7 +169,7 @@ def fit_projection(stem: MobileNetStem, maps: Tensor) -> None:
     # rising eigenvalues; float64, because maps that are always 0 make it ill-conditioned
     values, vectors = scipy.linalg.eigh(
         np.cov(rows.numpy().astype(np.float64).T),
-        subset_by_index=(EMBEDDING - width, EMBEDDING - 1),
+        subset_by_index=(rows.shape[1] - width, rows.shape[1] - 1),
     )
     scale = 4 / max(values[-1], 1e-6) ** 0.5
     weight = torch.from_numpy(vectors[:, ::-1].T * scale).float()

@@ -7,6 +7,7 @@ from dataclasses import replace
 from acoustic.classify.vit import VitConfig
 from acoustic.training.augment import LIGHT
 from acoustic.training.batches import BatchConfig
+from acoustic.training.linear_head import HybridConfig
 from acoustic.training.optimiser import OptimiserConfig
 from acoustic.training.trainer import Recipe
 
@@ -19,10 +20,15 @@ HYBRID = Recipe(
 )
 """A frozen trunk: the transformer behind it is small and learns from the linear head."""
 
+TWO_TRUNKS = replace(HYBRID, hybrid=HybridConfig(penalty=1.0))
+"""The same of two trunks, whose linear head has features that count more."""
+
 
 def default_recipe(architecture: VitConfig) -> Recipe:
     """The recipe that an architecture was measured with (docs/recipe.md)."""
-    return HYBRID if architecture.stem == "mobilenet" else Recipe()
+    if architecture.stem != "mobilenet":
+        return Recipe()
+    return TWO_TRUNKS if architecture.musicnn else HYBRID
 
 
 def without_noise(recipe: Recipe) -> Recipe:

@@ -1,10 +1,11 @@
-"""The pre-trained trunk of a vit_hybrid: its front end, and where its weights come from.
+"""The pre-trained trunk of a vit_hybrid: the scaling of its input, and where its weights come from.
 
 Shapes: M mel bands, T frames.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,21 +17,41 @@ from acoustic.checkpoint_folder import CheckpointFolder
 from acoustic.classify.checkpoint import load_checkpoint
 from acoustic.classify.mobilenet import EMBEDDING, N_AUDIOSET, MobileNet
 from acoustic.classify.normalise import Scaling
+from acoustic.classify.trunk_windows import BOTH, OFFSET, PEAK, YAMNET
+from acoustic.classify.vit import VisionTransformer
 from acoustic.errors import CheckpointError, ConfigError
 from acoustic.geometry import MelConfig
+from acoustic.training.read_musicnn import PREFIX, TENSORFLOW_INDEX, read_musicnn
 
-FRONT_END = MelConfig(
-    sample_rate=16_000, n_fft=512, win_length=400, hop_length=160, n_mels=64,
-    f_min=125.0, f_max=7_500.0, n_frames=480, bands="htk",
-)  # fmt: skip
-"""The front end of YAMNet, and 4.8 s: three windows stay under Ray's 100 KiB inline limit."""
-
-SCALING = Scaling(kind="log_magnitude", peak=3.7, offset=0.001)
+SCALING = Scaling(kind="log_magnitude", peak=PEAK, offset=OFFSET)
 """YAMNet's ln(magnitude + 0.001). Its inputs have a level; ours are relative to the loudest value
 of a window, which is set to the median of that value over music."""
 
+BOTH_SCALING = Scaling(kind="log_magnitude", peak=PEAK, offset=1e-5)
+"""The same of windows with the bands of two trunks: ln(√power + 0.0001)."""
+
 TRUNK = ("patch_embed.trunk.", "tags.audioset.")
 """Prefixes of the names of the trunk's weights in a checkpoint."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Front:
+    """What the windows of a pre-trained trunk are.
+
+    Attributes:
+        mel: their geometry.
+        scaling: from windows to the model's input.
+    """
+
+    mel: MelConfig
+    scaling: Scaling
+
+
+FRONTS = {
+    "vit_hybrid": Front(mel=YAMNET, scaling=SCALING),
+    "vit_hybrid_musicnn": Front(mel=BOTH, scaling=BOTH_SCALING),
+}
+"""Variant with pre-trained trunks → its front end."""
 
 
 def read_trunk(path: Path) -> dict[str, Tensor]:
@@ -49,7 +70,33 @@ def read_trunk(path: Path) -> dict[str, Tensor]:
     model = load_checkpoint(CheckpointFolder.open(path)).model
     if model.tags is None:
         raise CheckpointError(f"{path} has no pre-trained trunk: only a vit_hybrid has one")
-    return {k: v for k, v in model.state_dict().items() if k.startswith(TRUNK)}
+    return _named(model, TRUNK)
+
+
+def read_second_trunk(path: Path) -> dict[str, Tensor]:
+    """Weights of the second trunk, by their names in a vit_hybrid_musicnn checkpoint.
+
+    Args:
+        path: a vit_hybrid_musicnn checkpoint folder, or the folder MSD_musicnn of the package
+            musicnn (a TensorFlow checkpoint; needs tensorflow).
+
+    Raises:
+        ConfigError: tensorflow is not installed.
+        CheckpointError: the folder has no such trunk.
+    """
+    if (path / TENSORFLOW_INDEX).exists():
+        return read_musicnn(path)
+    model = load_checkpoint(CheckpointFolder.open(path)).model
+    if not model.config.musicnn:
+        raise CheckpointError(
+            f"{path} has no second trunk: only a vit_hybrid_musicnn has one, or the folder "
+            "MSD_musicnn of the package musicnn"
+        )
+    return _named(model, (PREFIX,))
+
+
+def _named(model: VisionTransformer, prefixes: tuple[str, ...]) -> dict[str, Tensor]:
+    return {k: v for k, v in model.state_dict().items() if k.startswith(prefixes)}
 
 
 def _from_tflite(path: Path) -> dict[str, Tensor]:

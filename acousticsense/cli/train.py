@@ -35,6 +35,7 @@ from acousticsense.cli.train_options import (
     GradientCheckpointing,
     LayerDecay,
     MaxMinutes,
+    Musicnn,
     NameValue,
     Noise,
     Optimiser,
@@ -64,6 +65,7 @@ def train(
     not_music: NotMusic = None,
     variant: Variant = None,
     trunk: Trunk = None,
+    musicnn: Musicnn = None,
     window_s: WindowS = None,
     start_from: StartFrom = None,
     crops: CropsValue = None,
@@ -102,9 +104,9 @@ def train(
             torch.set_num_threads(threads)
         with settings():
             job = make_job(
-                out, start_from=start_from, variant=variant, trunk=trunk, window_s=window_s,
-                device=device.value, name=name, version=version, resume=resume, crops=crops,
-                max_minutes=max_minutes, noise=noise,
+                out, start_from=start_from, variant=variant, trunk=trunk, musicnn=musicnn,
+                window_s=window_s, device=device.value, name=name, version=version, resume=resume,
+                crops=crops, max_minutes=max_minutes, noise=noise,
                 optimiser=None if optimiser is None else optimiser.value,
                 layer_decay=layer_decay, gradient_checkpointing=gradient_checkpointing, seed=seed,
                 probe=probe, unfreeze=unfreeze, threads=n_threads(threads),

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, cast
 from deployments.built_in import DEFAULT_CHECKPOINT, built_in
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from acoustic.classify.engine_config import Accelerator
     from acoustic.geometry import MelConfig
     from acoustic.training.job import Job
     from acoustic.training.optimiser import OptimiserName
-
-HYBRID = "vit_hybrid"
 
 
 def make_job(
@@ -23,6 +23,7 @@ def make_job(
     start_from: Path | None,
     variant: str | None,
     trunk: Path | None,
+    musicnn: Path | None,
     window_s: float | None,
     device: Accelerator,
     name: str,
@@ -39,7 +40,7 @@ def make_job(
     unfreeze: int | None,
     threads: int,
 ) -> Job:
-    """What to train; the checkpoint to fine-tune, or the trunk, is loaded here.
+    """What to train; the checkpoint to fine-tune, or the trunks, are loaded here.
 
     Raises:
         ValueError: settings that contradict each other or are out of range.
@@ -55,9 +56,9 @@ def make_job(
     from acoustic.training.job import Job
     from acoustic.training.recipes import default_recipe, without_noise
     from acoustic.training.trainer import native_precision
-    from acoustic.training.trunk import read_trunk
+    from acoustic.training.trunk import FRONTS
 
-    _refuse_unused(start_from, variant, window_s, trunk)
+    _refuse_unused(start_from, variant, window_s, trunk, musicnn)
     if probe and unfreeze is None and (resume or crops or max_minutes):
         raise ValueError(
             "a probe has no schedule: --resume, --crops and --max-minutes are for training, with "
@@ -68,10 +69,10 @@ def make_job(
     if not start_from and not variant:
         start_from = built_in(DEFAULT_CHECKPOINT)
     known = load_checkpoint(CheckpointFolder.open(start_from)) if start_from else None
-    chosen = _known(variant or HYBRID)
+    chosen = _known(variant or next(iter(FRONTS)))
     weights = None
-    if known is None and chosen == HYBRID:
-        weights = read_trunk(trunk or built_in(DEFAULT_CHECKPOINT))
+    if known is None and chosen in FRONTS:
+        weights = _trunks(chosen, trunk, musicnn)
     recipe = default_recipe(known.model.config if known else VARIANTS[chosen])
     recipe = recipe if noise else without_noise(recipe)
     where = plan_execution(EngineConfig(accelerator=device)).device
@@ -114,16 +115,38 @@ def refuse_existing(out: Path, may_exist: bool) -> None:
         raise ConfigError(f"{out} has a checkpoint already: choose a new folder, or --overwrite")
 
 
+def _trunks(variant: str, trunk: Path | None, musicnn: Path | None) -> dict[str, Tensor]:
+    """Weights of a variant's pre-trained trunks, by name."""
+    from acoustic.classify.vit import VARIANTS
+    from acoustic.training.trunk import read_second_trunk, read_trunk
+
+    default = built_in(DEFAULT_CHECKPOINT)
+    weights = read_trunk(trunk or default)
+    return weights | read_second_trunk(musicnn or default) if VARIANTS[variant].musicnn else weights
+
+
 def _refuse_unused(
-    start_from: Path | None, variant: str | None, window_s: float | None, trunk: Path | None
+    start_from: Path | None,
+    variant: str | None,
+    window_s: float | None,
+    trunk: Path | None,
+    musicnn: Path | None,
 ) -> None:
-    if ((start_from or not variant) and (window_s or trunk)) or (start_from and variant):
+    from acoustic.classify.vit import VARIANTS
+    from acoustic.training.trunk import FRONTS
+
+    is_given = window_s or trunk or musicnn
+    if ((start_from or not variant) and is_given) or (start_from and variant):
         raise ValueError(
             "a fine-tuned checkpoint keeps its variant, window and trunk: give them with "
             "--variant and without --from"
         )
-    if trunk and variant != HYBRID:
-        raise ValueError(f"{variant} has no pre-trained trunk: --trunk is for {HYBRID}")
+    if trunk and variant not in FRONTS:
+        raise ValueError(
+            f"{variant} has no pre-trained trunk: --trunk is for {' and '.join(FRONTS)}"
+        )
+    if musicnn and not (variant in VARIANTS and VARIANTS[variant].musicnn):
+        raise ValueError(f"{variant} has no second trunk: --musicnn is for vit_hybrid_musicnn")
 
 
 def _known(variant: str) -> str:
@@ -138,9 +161,9 @@ def _geometry(variant: str, window_s: float | None) -> MelConfig:
     """The variant's front end with the whole number of patches nearest to a window's length."""
     from acoustic.classify.vit import VARIANTS
     from acoustic.geometry import MelConfig
-    from acoustic.training.trunk import FRONT_END
+    from acoustic.training.trunk import FRONTS
 
-    mel = FRONT_END if variant == HYBRID else MelConfig()
+    mel = FRONTS[variant].mel if variant in FRONTS else MelConfig()
     if window_s is None:
         return mel
     if not 0.7 <= window_s <= 30:

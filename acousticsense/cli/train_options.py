@@ -29,18 +29,29 @@ Out = Annotated[Path, typer.Option(help="Checkpoint folder to write.")]
 Variant = Annotated[
     str | None,
     typer.Option(
-        help="Train a new model instead: vit_hybrid, vit_nano, vit_tiny, vit_small or vit_b_16."
+        help="Train a new model instead: vit_hybrid_musicnn (the kind of the built-in one), "
+        "vit_hybrid, vit_nano, vit_tiny, vit_small or vit_b_16."
     ),
 ]
 WindowS = Annotated[
     float | None,
-    typer.Option(help="Length of one window, seconds; 4.8 by default, 6 without a trunk."),
+    typer.Option(
+        help="Length of one window, seconds; by default 2.9 of vit_hybrid_musicnn, 4.8 of "
+        "vit_hybrid, 6 without a trunk."
+    ),
 ]
 Trunk = Annotated[
     Path | None,
     typer.Option(
         help="Where vit_hybrid has its pre-trained trunk from: a vit_hybrid checkpoint (the "
         "built-in model by default), or YAMNet as a .tflite file."
+    ),
+]
+Musicnn = Annotated[
+    Path | None,
+    typer.Option(
+        help="Where vit_hybrid_musicnn has its second trunk from: such a checkpoint (the built-in "
+        "model by default), or the folder MSD_musicnn of the package musicnn."
     ),
 ]
 StartFrom = Annotated[

@@ -26,7 +26,8 @@ def spectrogram_reply(features: TrackFeatures, mel: MelConfig) -> dict[str, Any]
         with the centre of every band in Hz, and `windows` in the order of time: `start_s`, `end_s`
         and `levels`, base64 of n_mels · n_frames bytes, the lowest band first, 255 the loudest.
     """
-    levels = to_levels(features.log_mel)
+    mel = mel.blocks[0]
+    levels = to_levels(features.log_mel[:, : mel.n_mels])
     segments = features.facts.segments
     return {
         "n_mels": mel.n_mels,

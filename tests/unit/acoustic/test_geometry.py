@@ -50,3 +50,32 @@ def test_a_size_of_zero_is_refused(size: str) -> None:
 def test_bands_outside_the_spectrum_are_refused(edges: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="half the sample rate"):
         MelConfig(**edges)  # type: ignore[arg-type]
+
+
+TWO = {
+    "sample_rate": 16_000, "n_fft": 512, "hop_length": 160, "n_mels": 160, "f_min": 0.0,
+    "f_max": 8_000.0, "bands": "yamnet_musicnn",
+}  # fmt: skip
+
+
+def test_two_spectrograms_are_the_rows_of_one_window() -> None:
+    mel = MelConfig(**TWO)  # type: ignore[arg-type]
+    first, second = mel.blocks
+    assert first.n_mels + second.n_mels == mel.n_mels
+    assert (first.bands, first.f_min, first.f_max) == ("htk", 125.0, 7_500.0)
+    assert (second.bands, second.f_min, second.f_max) == ("slaney", 0.0, 8_000.0)
+    assert MelConfig().blocks == (MelConfig(),)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"n_mels": 128}, "n_mels is 128, but bands yamnet_musicnn are 64 and 96"),
+        ({"algorithm": "log_mel_absolute"}, "log_mel_absolute takes the power"),
+    ],
+)
+def test_two_spectrograms_need_their_rows_and_relative_levels(
+    change: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        MelConfig(**{**TWO, **change})  # type: ignore[arg-type]

@@ -25,6 +25,7 @@ from acoustic.errors import ConfigError
 from tests.support.models import tiny_model
 
 HYBRID = replace(VARIANTS["vit_hybrid"], depth=1, width=64, heads=1)
+TWO_TRUNKS = replace(VARIANTS["vit_hybrid_musicnn"], depth=1, width=64, heads=1)
 FP32 = EngineConfig(accelerator="cpu", precision="fp32", backend="eager")
 OPENVINO = replace(FP32, backend="openvino")
 
@@ -34,7 +35,16 @@ def hybrid() -> VisionTransformer:
     return VisionTransformer(HYBRID).eval()
 
 
-MODELS = {"vit": (tiny_model, (128, 144)), "hybrid": (hybrid, (64, 480))}
+def two_trunks() -> VisionTransformer:
+    torch.manual_seed(0)
+    return VisionTransformer(TWO_TRUNKS).eval()
+
+
+MODELS = {
+    "vit": (tiny_model, (128, 144)),
+    "hybrid": (hybrid, (64, 480)),
+    "two trunks": (two_trunks, (160, 288)),
+}
 
 
 def engine(kind: str, config: EngineConfig) -> Engine:

@@ -20,8 +20,9 @@ from acoustic.classify.mobilenet import (
     MobileNetStem,
     TagHead,
 )
+from acoustic.classify.trunk_windows import YAMNET as FRONT_END
 from acoustic.classify.vit import VARIANTS, VisionTransformer, VitConfig
-from acoustic.training.trunk import FRONT_END, SCALING
+from acoustic.training.trunk import SCALING
 
 HYBRID = replace(VARIANTS["vit_hybrid"], depth=1, width=64, heads=1)
 

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from acoustic.checkpoint_folder import TRAINING_FILE, CheckpointFolder
 from acoustic.classify.checkpoint import load_checkpoint, save_checkpoint
 from acoustic.classify.mobilenet import EMBEDDING, MUSIC_CLASSES, MobileNetStem, TagHead
-from acoustic.classify.vit import VARIANTS, VisionTransformer
+from acoustic.classify.vit import VARIANTS, VisionTransformer, VitConfig
 from acoustic.data.dataset import Clip
 from acoustic.errors import ConfigError
 from acoustic.labels import GENRES, Label, LabelSet
@@ -34,15 +34,17 @@ from acoustic.training.maps import (
     collect_maps,
     fit_projection,
 )
+from acoustic.training.read_musicnn import PREFIX
 from acoustic.training.recipes import HYBRID
 from acoustic.training.tag_prior import AUDIOSET_GENRES, start_from_tags
-from acoustic.training.trunk import FRONT_END, SCALING
+from acoustic.training.trunk import FRONTS, SCALING, TRUNK
 from acousticsense.cli.main import app
 from tests.support.clips import write_manifest
 from tests.support.paths import ROOT
 from tests.support.sounds import encode, noise, tone
 
 SMALL = replace(VARIANTS["vit_hybrid"], depth=1, width=64, heads=1)
+TWO_TRUNKS = replace(VARIANTS["vit_hybrid_musicnn"], depth=1, width=64, heads=1)
 
 
 def made_clips(n: int, n_collections: int, n_classes: int = 2) -> list[Clip]:
@@ -64,6 +66,25 @@ def source_of(clips: list[Clip], seed: int = 0) -> CropSource:
     return CropSource(
         [clip.log_mel for clip in clips], [], scaling=SCALING, n_frames=480, config=LIGHT, seed=seed
     )
+
+
+def test_both_spectrograms_of_a_window_are_changed_by_the_same_draws() -> None:
+    levels = np.random.default_rng(0).integers(100, 255, 400).astype(np.uint8)
+    slope = np.linspace(0, 40, 64).astype(np.uint8)[:, None]
+    first = np.minimum(levels, 200)[None] + slope
+    log_mel = np.concatenate([first, first[::2]])  # as if half as many bands were above
+    source = CropSource(
+        [log_mel], [], scaling=FRONTS["vit_hybrid_musicnn"].scaling, n_frames=288, config=LIGHT,
+        seed=3, blocks=(64, 32),
+    )  # fmt: skip
+    crops = source.draw(0, 8)
+    assert crops.shape == (8, 1, 96, 288)
+    for crop in crops[:, 0]:
+        along_time = [part.mean(dim=0) for part in (crop[:64], crop[64:])]
+        assert torch.corrcoef(torch.stack(along_time))[0, 1] > 0.98
+        ends = [part[-4:].mean() - part[:4].mean() for part in (crop[:64], crop[64:])]
+        assert abs(ends[0] - ends[1]) < 0.35  # nepers: the same tilt
+    assert not torch.equal(crops[6], crops[7])
 
 
 def test_the_first_half_of_the_crops_is_not_augmented() -> None:
@@ -324,10 +345,10 @@ def music(root: Path, genres: tuple[str, str], n: int = 24) -> Path:
     return root
 
 
-def random_hybrid() -> VisionTransformer:
+def random_hybrid(config: VitConfig) -> VisionTransformer:
     """A model whose random trunk keeps the size of its input from layer to layer."""
     torch.manual_seed(0)
-    model = VisionTransformer(SMALL)
+    model = VisionTransformer(config)
     with torch.no_grad():
         for layer in cast(MobileNetStem, model.patch_embed).trunk.layers:
             cast(nn.Conv2d, layer).weight.mul_(6**0.5)  # torch's default is made for other layers
@@ -340,29 +361,39 @@ def run(*arguments: object) -> str:
     return result.output
 
 
+@pytest.mark.parametrize(
+    ("variant", "config", "pretrained"),
+    [("vit_hybrid", SMALL, TRUNK), ("vit_hybrid_musicnn", TWO_TRUNKS, (*TRUNK, PREFIX))],
+)
 def test_from_a_trunk_to_a_checkpoint_and_on_to_other_genres(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    variant: str,
+    config: VitConfig,
+    pretrained: tuple[str, ...],
 ) -> None:
-    monkeypatch.setitem(VARIANTS, "vit_hybrid", SMALL)
+    monkeypatch.setitem(VARIANTS, variant, config)
+    front = FRONTS[variant]
     trunk = tmp_path / "trunk"
     save_checkpoint(
-        trunk, name="trunk", version="0", model=random_hybrid(), labels=GENRES, mel=FRONT_END,
-        scaling=SCALING,
+        trunk, name="trunk", version="0", model=random_hybrid(config), labels=GENRES,
+        mel=front.mel, scaling=front.scaling,
     )  # fmt: skip
+    second = ("--musicnn", trunk) if config.musicnn else ()
     data = music(tmp_path / "music", ("Jazz", "Metal"))
     out = tmp_path / "duo"
     output = run(
-        "train", data, "--collection", "label", "--variant", "vit_hybrid", "--trunk", trunk,
+        "train", data, "--collection", "label", "--variant", variant, "--trunk", trunk, *second,
         "--out", out, "--crops", 1920, "--threads", 1,
     )  # fmt: skip
     assert "6 of 6 valid recordings are of 3 collections that were not trained on." in output
     assert "--collection label" in output
     made = load_checkpoint(CheckpointFolder.open(out))
-    assert (made.manifest.mel, made.scaling) == (FRONT_END, SCALING)
+    assert (made.manifest.mel, made.scaling) == (front.mel, front.scaling)
     before = load_checkpoint(CheckpointFolder.open(trunk)).model.state_dict()
     after = made.model.state_dict()
-    kept = [name for name in before if name.startswith(("patch_embed.trunk.", "tags.audioset."))]
-    assert len(kept) == 56
+    kept = [name for name in before if name.startswith(pretrained)]
+    assert len(kept) == 56 + 43 * config.musicnn
     for name in kept:  # float16 in the file
         torch.testing.assert_close(after[name], before[name], atol=1e-3, rtol=1e-3)
     facts = json.loads((out / TRAINING_FILE).read_text())
