@@ -31,7 +31,8 @@ import torch
 from acoustic.classify.engine import Engine
 from acoustic.classify.engine_config import Accelerator, Backend, EngineConfig
 from acoustic.classify.normalise import Scaling
-from acoustic.classify.vit import VARIANTS, VisionTransformer
+from acoustic.classify.vit import VisionTransformer
+from acoustic.classify.vit_config import VARIANTS
 from acoustic.errors import ConfigError
 from acoustic.example import example_waveform
 from acoustic.geometry import MelConfig

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from acoustic.classify.mobilenet import EMBEDDING, MUSIC_CLASSES, MobileNetStem, TagHead
-from acoustic.classify.vit import VARIANTS, VisionTransformer
+from acoustic.classify.vit import VisionTransformer
+from acoustic.classify.vit_config import VARIANTS
 from acoustic.data.dataset import Clip, Dataset
 from acoustic.data.groups import group_hash, without_repeats
 from acoustic.data.unseen import unseen

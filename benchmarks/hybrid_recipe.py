@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from acoustic.classify.vit import VARIANTS
+from acoustic.classify.vit_config import VARIANTS
 from acoustic.data.dataset import Clip, read_dataset
 from acoustic.data.outliers import read_outliers
 from acoustic.evaluation.metrics import accuracy, macro_f1

@@ -15,7 +15,8 @@ from safetensors.torch import load, save
 from acoustic.checkpoint_folder import CONFIG_FILE, WEIGHTS_FILE, CheckpointFolder, Manifest
 from acoustic.classify.normalise import Scaling
 from acoustic.classify.style_head import StyleHead
-from acoustic.classify.vit import VisionTransformer, VitConfig
+from acoustic.classify.vit import VisionTransformer
+from acoustic.classify.vit_config import VitConfig
 from acoustic.errors import CheckpointError
 from acoustic.geometry import MelConfig
 from acoustic.labels import LabelSet

@@ -24,7 +24,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from acoustic.classify.vit import VisionTransformer, VitConfig
+from acoustic.classify.vit import VisionTransformer
+from acoustic.classify.vit_config import VitConfig
 from acoustic.errors import CheckpointError
 
 State = dict[str, Tensor]

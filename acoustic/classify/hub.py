@@ -21,7 +21,8 @@ from typing import Any, TypeVar
 from acoustic.checkpoint_folder import read_json_object
 from acoustic.classify.foreign import State, import_ast, load_state
 from acoustic.classify.normalise import Scaling
-from acoustic.classify.vit import VisionTransformer, VitConfig
+from acoustic.classify.vit import VisionTransformer
+from acoustic.classify.vit_config import VitConfig
 from acoustic.errors import CheckpointError
 from acoustic.geometry import MelConfig
 from acoustic.styles import Output

@@ -20,7 +20,8 @@ from acoustic.checkpoint_folder import TRAINING_FILE
 from acoustic.classify.checkpoint import Checkpoint, save_checkpoint
 from acoustic.classify.engine_config import Accelerator
 from acoustic.classify.normalise import Scaling
-from acoustic.classify.vit import VARIANTS, VisionTransformer, VitConfig
+from acoustic.classify.vit import VisionTransformer
+from acoustic.classify.vit_config import VARIANTS, VitConfig
 from acoustic.data.dataset import Clip, Dataset
 from acoustic.data.groups import group_hash
 from acoustic.data.outliers import Outlier

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from acoustic.classify.vit import VitConfig
+from acoustic.classify.vit_config import VitConfig
 from acoustic.training.augment import LIGHT
 from acoustic.training.batches import BatchConfig
 from acoustic.training.linear_head import HybridConfig

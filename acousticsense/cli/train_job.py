@@ -50,7 +50,7 @@ def make_job(
     from acoustic.classify.checkpoint import load_checkpoint
     from acoustic.classify.engine import plan_execution
     from acoustic.classify.engine_config import EngineConfig
-    from acoustic.classify.vit import VARIANTS
+    from acoustic.classify.vit_config import VARIANTS
     from acoustic.data.groups import trained_groups
     from acoustic.data.unseen import trained_collections
     from acoustic.training.job import Job
@@ -117,7 +117,7 @@ def refuse_existing(out: Path, may_exist: bool) -> None:
 
 def _trunks(variant: str, trunk: Path | None, musicnn: Path | None) -> dict[str, Tensor]:
     """Weights of a variant's pre-trained trunks, by name."""
-    from acoustic.classify.vit import VARIANTS
+    from acoustic.classify.vit_config import VARIANTS
     from acoustic.training.trunk import read_second_trunk, read_trunk
 
     default = built_in(DEFAULT_CHECKPOINT)
@@ -132,7 +132,7 @@ def _refuse_unused(
     trunk: Path | None,
     musicnn: Path | None,
 ) -> None:
-    from acoustic.classify.vit import VARIANTS
+    from acoustic.classify.vit_config import VARIANTS
     from acoustic.training.trunk import FRONTS
 
     is_given = window_s or trunk or musicnn
@@ -150,7 +150,7 @@ def _refuse_unused(
 
 
 def _known(variant: str) -> str:
-    from acoustic.classify.vit import VARIANTS
+    from acoustic.classify.vit_config import VARIANTS
 
     if variant not in VARIANTS:
         raise ValueError(f"unknown variant {variant!r}, known are {', '.join(VARIANTS)}")
@@ -159,7 +159,7 @@ def _known(variant: str) -> str:
 
 def _geometry(variant: str, window_s: float | None) -> MelConfig:
     """The variant's front end with the whole number of patches nearest to a window's length."""
-    from acoustic.classify.vit import VARIANTS
+    from acoustic.classify.vit_config import VARIANTS
     from acoustic.geometry import MelConfig
     from acoustic.training.trunk import FRONTS
 

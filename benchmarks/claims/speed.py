@@ -40,7 +40,8 @@ from acoustic.checkpoint_folder import CheckpointFolder
 from acoustic.classify.checkpoint import save_checkpoint
 from acoustic.classify.engine_config import EngineConfig
 from acoustic.classify.normalise import Scaling
-from acoustic.classify.vit import VARIANTS, VisionTransformer
+from acoustic.classify.vit import VisionTransformer
+from acoustic.classify.vit_config import VARIANTS
 from acoustic.content_cache import CacheConfig
 from acoustic.example import example_waveform
 from acoustic.geometry import MelConfig

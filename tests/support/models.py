@@ -8,7 +8,8 @@ import torch
 
 from acoustic.classify.checkpoint import save_checkpoint
 from acoustic.classify.normalise import Scaling
-from acoustic.classify.vit import VisionTransformer, VitConfig
+from acoustic.classify.vit import VisionTransformer
+from acoustic.classify.vit_config import VitConfig
 from acoustic.geometry import MelConfig
 from acoustic.labels import GENRES
 from acoustic.pipeline import write_golden

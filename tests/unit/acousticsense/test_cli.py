@@ -83,7 +83,7 @@ def test_serve_refuses_a_bad_file_before_it_starts_anything(tmp_path: Path) -> N
 def test_import_writes_a_usable_checkpoint(tmp_path: Path, music: Path) -> None:
     from dataclasses import replace
 
-    from acoustic.classify.vit import VARIANTS
+    from acoustic.classify.vit_config import VARIANTS
 
     small = replace(VARIANTS["vit_b_16"], width=64, depth=1, heads=1)
     config = replace(small, input_height=224, input_width=224)

@@ -21,7 +21,8 @@ from acoustic.classify.mobilenet import (
     TagHead,
 )
 from acoustic.classify.trunk_windows import YAMNET as FRONT_END
-from acoustic.classify.vit import VARIANTS, VisionTransformer, VitConfig
+from acoustic.classify.vit import VisionTransformer
+from acoustic.classify.vit_config import VARIANTS, VitConfig
 from acoustic.training.trunk import SCALING
 
 HYBRID = replace(VARIANTS["vit_hybrid"], depth=1, width=64, heads=1)

@@ -39,7 +39,8 @@ from acoustic.classify.musicnn import (
     musicnn_input,
 )
 from acoustic.classify.trunk_windows import BOTH, YAMNET, YamnetInput
-from acoustic.classify.vit import VARIANTS, VisionTransformer, VitConfig
+from acoustic.classify.vit import VisionTransformer
+from acoustic.classify.vit_config import VARIANTS, VitConfig
 from acoustic.errors import CheckpointError, ConfigError
 from acoustic.labels import GENRES
 from acoustic.preprocess.mel import SECOND_GAIN, MelSpectrogram, model_values

@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from acoustic.classify.vit import VARIANTS, VisionTransformer, VitConfig
+from acoustic.classify.vit import VisionTransformer
+from acoustic.classify.vit_config import VARIANTS, VitConfig
 from tests.support.models import TINY, tiny_model
 
 

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from acoustic.checkpoint_folder import CheckpointFolder
-from acoustic.classify.vit import VARIANTS
+from acoustic.classify.vit_config import VARIANTS
 from acoustic.data.dataset import read_dataset
 from acoustic.data.outliers import read_outliers
 from acoustic.evaluation import metrics, robustness

@@ -19,7 +19,8 @@ from typer.testing import CliRunner
 from acoustic.checkpoint_folder import TRAINING_FILE, CheckpointFolder
 from acoustic.classify.checkpoint import load_checkpoint, save_checkpoint
 from acoustic.classify.mobilenet import EMBEDDING, MUSIC_CLASSES, MobileNetStem, TagHead
-from acoustic.classify.vit import VARIANTS, VisionTransformer, VitConfig
+from acoustic.classify.vit import VisionTransformer
+from acoustic.classify.vit_config import VARIANTS, VitConfig
 from acoustic.data.dataset import Clip
 from acoustic.errors import ConfigError
 from acoustic.labels import GENRES, Label, LabelSet

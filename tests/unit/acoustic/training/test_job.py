@@ -11,7 +11,7 @@ import torch
 
 from acoustic.checkpoint_folder import CheckpointFolder
 from acoustic.classify.checkpoint import Checkpoint, load_checkpoint
-from acoustic.classify.vit import VARIANTS
+from acoustic.classify.vit_config import VARIANTS
 from acoustic.data.dataset import Dataset
 from acoustic.data.outliers import Outlier
 from acoustic.errors import ConfigError

@@ -12,7 +12,7 @@ import torch
 
 from acoustic.checkpoint_folder import TRAINING_FILE, CheckpointFolder
 from acoustic.classify.checkpoint import load_checkpoint
-from acoustic.classify.vit import VARIANTS
+from acoustic.classify.vit_config import VARIANTS
 from acoustic.data.dataset import Dataset
 from acoustic.data.groups import refuse_trained_on, trained_groups
 from acoustic.data.outliers import Outlier
