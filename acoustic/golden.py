@@ -73,6 +73,16 @@ def golden_clip() -> bytes:
     return file.getvalue()
 
 
+def golden_windows(folder: CheckpointFolder) -> WindowValues | None:
+    """(S, M, T) windows of the clip that are stored, None where there are none.
+
+    Raises:
+        CheckpointError: the file cannot be read, or is of another model.
+    """
+    golden = _read(folder)
+    return None if golden is None else golden[0]
+
+
 def check_windows(folder: CheckpointFolder, found: WindowValues) -> None:
     """Raise if stage 1 makes other windows of the clip than those that are stored.
 

@@ -5,8 +5,8 @@ err on different tracks. Its filters span either many bands (timbre) or many fra
 reduced to its strongest band; three convolutions over time and two dense layers follow.
 
 The weights are those of MSD_musicnn (Music Technology Group, Universitat Pompeu Fabra, 2019, ISC
-licence), trained on the Million Song Dataset. Filters are placed at every second band: half the
-work, and no measurable loss behind a new linear head (docs/recipe.md).
+licence), trained on the Million Song Dataset. Filters are placed at every second band, which halves
+the work: linear heads on either answered collections left out alike.
 
 Source: Pons and Serra, musicnn: Pre-trained Convolutional Neural Networks for Music Audio Tagging
 (2019); Pons et al., End-to-end Learning for Music Audio Tagging at Scale (2018).

@@ -95,6 +95,7 @@ def export(
         from acoustic.classify.checkpoint import load_checkpoint
         from acoustic.classify.onnx_export import export_onnx
         from acoustic.errors import ConfigError
+        from acoustic.golden import golden_windows
 
         if out.suffix != ".onnx":
             raise ConfigError(f"--out is {out}, must end with .onnx")
@@ -102,7 +103,8 @@ def export(
             raise ConfigError(f"{out} exists: choose another --out")
         if not out.parent.is_dir():
             raise ConfigError(f"{out} cannot be written: there is no folder {out.parent}")
-        difference = export_onnx(load_checkpoint(CheckpointFolder.open(checkpoint)), out)
+        folder = CheckpointFolder.open(checkpoint)
+        difference = export_onnx(load_checkpoint(folder), out, golden_windows(folder))
     typer.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB, within {difference:.4f} of PyTorch")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -15,13 +15,18 @@ from torch import Tensor
 from acoustic.checkpoint_folder import CheckpointFolder
 from acoustic.classify import backends
 from acoustic.classify.backends import ExecutionPlan, prepare
-from acoustic.classify.checkpoint import load_checkpoint
+from acoustic.classify.checkpoint import load_checkpoint, save_checkpoint
 from acoustic.classify.engine import Engine, plan_execution
 from acoustic.classify.engine_config import EngineConfig
+from acoustic.classify.mobilenet import TagHead
 from acoustic.classify.normalise import Scaling
 from acoustic.classify.onnx_export import export_onnx
-from acoustic.classify.vit import VARIANTS, VisionTransformer
+from acoustic.classify.trunk_windows import YAMNET
+from acoustic.classify.vit import VisionTransformer
+from acoustic.classify.vit_config import VARIANTS
 from acoustic.errors import ConfigError
+from acoustic.labels import GENRES
+from acoustic.training.trunk import SCALING
 from tests.support.models import tiny_model
 
 HYBRID = replace(VARIANTS["vit_hybrid"], depth=1, width=64, heads=1)
@@ -143,6 +148,39 @@ def test_int8_is_near_eager() -> None:
     x = windows("vit", 6)
     np.testing.assert_allclose(found.outputs(x).features, exact.outputs(x).features, atol=0.15)
     assert not np.array_equal(found.logits(x), exact.logits(x))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_an_exported_trunk_takes_scores_that_no_music_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Log probabilities of classes that are out of the question, as real music has them."""
+    runtime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    model = hybrid()
+    tags = cast(TagHead, model.tags)
+    torch.nn.init.constant_(tags.audioset.bias, -40.0)
+    torch.nn.init.constant_(tags.standard.get_buffer("deviation"), 20.0)
+    torch.nn.init.normal_(tags.head.weight, std=0.1)
+    save_checkpoint(
+        tmp_path / "trunk", name="trunk", version="0", model=model, labels=GENRES, mel=YAMNET,
+        scaling=SCALING,
+    )  # fmt: skip
+    checkpoint = load_checkpoint(CheckpointFolder.open(tmp_path / "trunk"))
+    path, music = tmp_path / "model.onnx", windows("hybrid", 2)
+    assert export_onnx(checkpoint, path, music) < 1e-4
+    logits = runtime.InferenceSession(str(path)).run(["logits"], {"windows": music})[0]
+    with torch.inference_mode():
+        expected = checkpoint.model(checkpoint.scaling.apply(torch.from_numpy(music)))
+    torch.testing.assert_close(torch.from_numpy(logits), expected, atol=1e-3, rtol=0)
+
+    def other(difference: object, *arguments: object) -> float:
+        return float("nan")
+
+    monkeypatch.setattr("acoustic.classify.onnx_export.probability_difference", other)
+    with pytest.raises(ConfigError, match=r"differ by nan, limit is 0\.001; nothing"):
+        export_onnx(checkpoint, tmp_path / "other.onnx", music)
+    assert not [*tmp_path.glob("*other*"), *tmp_path.glob(".*")]
 
 
 def _softmax(logits: np.ndarray) -> Tensor:
