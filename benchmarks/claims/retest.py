@@ -15,7 +15,7 @@ from acoustic.data.groups import refuse_trained_on, without_repeats
 from acoustic.data.outliers import Outlier
 from acoustic.data.unseen import trained_collections
 from acoustic.errors import ConfigError
-from acoustic.evaluation.baselines import svm_margins
+from acoustic.evaluation.baselines import one_spectrogram, svm_margins
 from acoustic.fitting.calibrate import CalibrationConfig, cross_fit
 from acoustic.fitting.rule_fit import describe_clips
 from acoustic.fitting.tracks import evaluate_clips, open_engine
@@ -114,7 +114,11 @@ def _subject(folder: CheckpointFolder, dataset: Dataset, guide_rules: Sequence[R
         tracks=tracks,
         calibrated=cross_fit(tracks, dataset.labels, N_WINDOWS, COVERAGE, config),
         descriptors=describe_clips(valid, checkpoint.manifest.mel, 3),
-        margins=svm_margins(dataset.split("train"), valid, mel.sample_rate / mel.hop_length),
+        margins=svm_margins(
+            one_spectrogram(dataset.split("train"), mel),
+            one_spectrogram(valid, mel),
+            mel.sample_rate / mel.hop_length,
+        ),
         labels=dataset.labels,
         guide_rules=fitting(guide_rules, dataset.labels),
         review_accuracy=target,

@@ -14,16 +14,19 @@ from scipy.fft import dct
 from acoustic.checkpoint_folder import CheckpointFolder
 from acoustic.classify.checkpoint import load_checkpoint
 from acoustic.classify.normalise import Scaling
+from acoustic.classify.trunk_windows import BOTH
 from acoustic.data.dataset import Dataset
 from acoustic.evaluation.baselines import (
     N_CEPSTRA,
     hand_made_features,
     majority,
     measure_baselines,
+    one_spectrogram,
     svm,
     svm_margins,
 )
 from acoustic.evaluation.small_cnn import small_cnn
+from acoustic.geometry import MelConfig
 from acoustic.labels import GENRES
 from tests.support.clips import BEATS, GENRES_MADE, N_FRAMES, NEITHER, NOTES, clip
 from tests.support.properties import quick
@@ -77,6 +80,15 @@ def test_margins_are_positive_and_larger_where_the_clip_is_clear() -> None:
     two = [each for each in train if each.label != NOTES]
     assert (svm_margins(two, [clear, between]) >= 0).all()
     assert svm(two, [clear]).tolist() == [BEATS]
+
+
+def test_baselines_hear_the_first_of_two_spectrograms() -> None:
+    rng = np.random.default_rng(0)
+    both = replace(clip(BEATS, 1), log_mel=rng.integers(0, 200, (160, 300)).astype(np.uint8))
+    (found,) = one_spectrogram([both], BOTH)
+    first = both.log_mel[:64]
+    np.testing.assert_array_equal(found.log_mel, first + (255 - first.max()))
+    assert one_spectrogram([both], MelConfig()) == [both]
 
 
 def test_every_baseline_is_measured_per_data_set(tiny_checkpoint: Path) -> None:
