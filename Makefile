@@ -43,7 +43,8 @@ image-check: $(DEV_READY)
 
 # The trunk is that of the shipped model; TRUNK=yamnet.tflite converts it again (ai-edge-litert).
 LABELLED = $(DATA)/music $(DATA)/music_new --collection source_repo_folder
-HYBRID = --variant vit_hybrid --name acousticsense-hybrid --version 0.4.0 $(if $(TRUNK),--trunk $(TRUNK))
+HYBRID = --variant vit_hybrid_musicnn --name acousticsense-hybrid --version 0.5.0 \
+  $(if $(TRUNK),--trunk $(TRUNK)) $(if $(MUSICNN),--musicnn $(MUSICNN))
 
 model: $(DEV_READY)
 	test -d "$(DATA)" || { echo "set DATA=FOLDER, with music, music_new and ood in it" >&2; exit 2; }
