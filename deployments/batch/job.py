@@ -23,6 +23,7 @@ from acoustic.postprocess.calibration import Calibration, load_calibration
 from acoustic.postprocess.postprocessor import Postprocessor
 from acoustic.preprocess.segments import WINDOWS_BY_EFFORT
 from deployments.batch.classify_stage import ClassifyStage
+from deployments.batch.interrupt import repeated_interrupt
 from deployments.batch.job_options import JobOptions
 from deployments.batch.lease import Lease
 from deployments.batch.parts import write
@@ -99,7 +100,8 @@ def _run_alone(options: JobOptions, config: ServiceConfig) -> int:
     totals = Totals()
     try:
         if plan.files:
-            _run(plan, options, config, totals)
+            with repeated_interrupt():
+                _run(plan, options, config, totals)
     except KeyboardInterrupt:
         print(
             f"interrupted after {totals.n_files} of {len(plan.files)} files; rerun with "
