@@ -41,7 +41,8 @@ vendor: $(DEV_READY)
 image-check: $(DEV_READY)
 	$(BIN)/python -m tests.support.image_steps $(or $(TARGET),cpu)
 
-# The trunk is that of the shipped model; TRUNK=yamnet.tflite converts it again (ai-edge-litert).
+# The trunks are those of the shipped model; TRUNK=yamnet.tflite (ai-edge-litert) and
+# MUSICNN=MSD_musicnn (tensorflow) convert them again.
 LABELLED = $(DATA)/music $(DATA)/music_new --collection source_repo_folder
 HYBRID = --variant vit_hybrid_musicnn --name acousticsense-hybrid --version 0.5.0 \
   $(if $(TRUNK),--trunk $(TRUNK)) $(if $(MUSICNN),--musicnn $(MUSICNN))
