@@ -152,7 +152,7 @@ def _through_openvino(
     """The trunk of a hybrid, or everything up to the pooled features, compiled by OpenVINO.
 
     The heads stay in PyTorch: they are cheap, and their products are exact. So does a second trunk,
-    whose wide filters OpenVINO convolves in twice the time.
+    whose wide filters OpenVINO convolves more slowly.
     """
     from acoustic.classify.openvino_backend import OpenVinoModule
 

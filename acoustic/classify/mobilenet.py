@@ -10,11 +10,11 @@ ln(magnitude + 0.001) of 64 HTK mel bands (`Scaling` kind "log_magnitude"), SEGM
 a time: each of its cells was trained beside the padding of such a segment. In the middle of a
 longer input some maps reach fifty times their usual values.
 
-Source: Howard et al., MobileNets (2017); Plakal and Ellis, YAMNet; Gemmeke et al., Audio Set
-(2017).
 A second trunk may listen to the same windows (`musicnn`); what it says of a window stands behind
 the maps of each patch.
 
+Source: Howard et al., MobileNets (2017); Plakal and Ellis, YAMNet; Gemmeke et al., Audio Set
+(2017).
 Shapes: N windows, M mel bands, T frames, P patches, D width, E = 2048 numbers of the trunk per
 patch, or 2298 with a second trunk, A = 521 classes of AudioSet, C classes.
 """

@@ -56,8 +56,8 @@ def export_onnx(checkpoint: Checkpoint, path: Path, music: WindowValues | None =
         the music and over one and three windows of noise.
 
     Raises:
-        ConfigError: the extra onnx is not installed, or the written network answers otherwise; then
-            there is no file.
+        ConfigError: the extra onnx is not installed, or the exported network answers otherwise;
+            nothing is written.
     """
     try:
         import onnxruntime

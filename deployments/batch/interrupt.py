@@ -20,10 +20,11 @@ REPEAT_S = 30.0
 def repeated_interrupt() -> Iterator[None]:
     """Raise KeyboardInterrupt again every REPEAT_S after a SIGINT, until the block is left.
 
-    Outside the main thread, which alone gets signals, nothing is changed.
+    Nothing is changed outside the main thread, which alone gets signals, and where SIGINT does
+    something else than usual: a shell lets jobs in the background ignore it.
     """
-    main = threading.main_thread()
-    if threading.current_thread() is not main:
+    main, before = threading.main_thread(), signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not main or before is not signal.default_int_handler:
         yield
         return
     interrupted, left = threading.Event(), threading.Event()
@@ -37,7 +38,7 @@ def repeated_interrupt() -> Iterator[None]:
         while not left.wait(REPEAT_S):
             signal.pthread_kill(main.ident or 0, signal.SIGINT)
 
-    before = signal.signal(signal.SIGINT, raise_it)
+    signal.signal(signal.SIGINT, raise_it)
     thread = threading.Thread(target=repeat, name="interrupt", daemon=True)
     thread.start()
     try:

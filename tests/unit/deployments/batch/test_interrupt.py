@@ -38,6 +38,16 @@ def test_without_an_interrupt_nothing_comes() -> None:
     assert "interrupt" not in {each.name for each in threading.enumerate()}
 
 
+def test_a_job_in_the_background_still_ignores_interrupts() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with repeated_interrupt():
+            signal.raise_signal(signal.SIGINT)
+            assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_another_thread_may_run_a_job() -> None:
     done = []
 
