@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import resource
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -27,6 +29,17 @@ def snapshot() -> dict[str, Any]:
         "memory_used_gb": round(memory.used / BYTES_PER_GB, 3),
         "gpu_info": _gpus(),
     }
+
+
+def peak_rss_mb() -> float:
+    """Most resident memory that this process ever had, MiB.
+
+    On Linux not by `getrusage`, whose peak begins with that of the process that started this one.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        return float(status.read_text().split("VmHWM:")[1].split()[0]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20)  # macOS: bytes
 
 
 def give_memory_back() -> None:

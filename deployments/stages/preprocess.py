@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +20,7 @@ from acoustic.preprocess.ranged_file import FileParts, PartsError
 from acoustic.preprocess.sandbox import Sandbox
 from acoustic.preprocess.sandbox_child import SandboxConfig
 from acoustic.request import Effort
-from acoustic.resources import give_memory_back
+from acoustic.resources import give_memory_back, peak_rss_mb
 from acoustic.types import TrackFeatures
 from deployments.stages.autoscaling import CPU_SHARE, CpuShare
 from deployments.telemetry.logs import use_serve_logger
@@ -104,10 +103,9 @@ class Preprocess:
 
     def facts(self) -> dict[str, object]:
         """Process id and peak memory in MiB of this replica, for /v1/stats and tests."""
-        peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return {
             "pid": os.getpid(),
-            "peak_rss_mb": round(peak_kib / 1024, 1),
+            "peak_rss_mb": round(peak_rss_mb(), 1),
             "torch_loaded": "torch" in sys.modules,
             "decoder_deaths": 0 if self._sandbox is None else self._sandbox.n_deaths,
         }

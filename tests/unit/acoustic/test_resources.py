@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from types import ModuleType, SimpleNamespace
 
@@ -10,6 +11,8 @@ import psutil
 import pytest
 
 from acoustic.resources import snapshot
+
+PEAK = "from acoustic.resources import peak_rss_mb; print(peak_rss_mb())"
 
 
 class _NvmlError(Exception):
@@ -69,3 +72,15 @@ def test_a_library_without_a_driver_is_a_machine_without_a_gpu(
 ) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", fake_nvml(1, is_driver_there=False))
     assert snapshot()["gpu_info"] == []
+
+
+def test_the_peak_is_that_of_the_process_itself_not_of_the_one_that_started_it() -> None:
+    large = "import os, sys; held = bytearray(os.urandom(1)) * (300 << 20)"
+    child = f"import subprocess; subprocess.run([sys.executable, '-c', {PEAK!r}], check=True)"
+    lines = subprocess.run(
+        [sys.executable, "-c", f"{large}; {PEAK}; sys.stdout.flush(); {child}"],
+        capture_output=True, text=True, check=True,
+    ).stdout.split()  # fmt: skip
+    of_parent, of_child = map(float, lines)
+    assert of_parent > 300
+    assert 5 < of_child < 200
