@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from acoustic.geometry import MelConfig
 from acoustic.mel_bands import mel_band_edges_hz
-from acoustic.preprocess.mel import pre_emphasis_gain
+from acoustic.preprocess.mel import DB_OF_E, pre_emphasis_gain
 from acoustic.types import Descriptors
 
 LogMelDb = npt.NDArray[np.float32]
@@ -94,7 +94,7 @@ def low_frequency_ratio(log_mel_db: LogMelDb, mel: MelConfig) -> float:
     """Share of the energy below LOW_HZ, in [0, 1]."""
     edges_hz = mel_band_edges_hz(mel)
     centres_hz, widths_hz = edges_hz[1:-1], edges_hz[2:] - edges_hz[:-2]
-    power = np.power(10.0, log_mel_db / 10).mean(axis=(0, 2))
+    power = np.exp(log_mel_db / DB_OF_E).mean(axis=(0, 2))
     # Slaney's filters are area-normalised (power per Hz): a band's energy is power × width. The
     # square of a sum of magnitudes grows with the square of the width: energy is power / width.
     # Triangles of height 1 over the power (Kaldi's) sum up the energy itself.

@@ -37,6 +37,9 @@ floor below it takes as much of either."""
 KALDI_FLOOR = np.float32(np.finfo(np.float32).eps)
 """Lower powers are raised to it before the logarithm of Kaldi's filter bank."""
 
+DB_OF_E = np.float32(10 / np.log(10))
+"""Decibels of a power that is e times as large."""
+
 PRE_EMPHASIS = 0.97
 ABSOLUTE_GAIN = np.float32(10_000)
 """Factor of the power in MAEST's log10(1 + gain · power)."""
@@ -226,7 +229,8 @@ def power_to_db(power: npt.NDArray[np.float32], top_db: float) -> npt.NDArray[np
     Source: librosa.power_to_db(ref=np.max, amin=1e-10).
     """
     reference = max(float(power.max()), MIN_POWER)
-    level_db = 10.0 * np.log10(np.maximum(power, MIN_POWER) / np.float32(reference))
+    # numpy has a vector kernel of the natural logarithm, four times as fast as the decimal one
+    level_db = DB_OF_E * np.log(np.maximum(power, MIN_POWER) / np.float32(reference))
     return np.asarray(np.maximum(level_db, -top_db), np.float32)
 
 

@@ -230,7 +230,7 @@ class Preprocessor:
         with timer.stage("mel"):
             samples = [window.samples for window in audible]
             powers = [self.spectrogram.power(each) for each in samples]
-            enhanced = self.enhanced_powers(samples, powers)
+            enhanced = self._enhanced_powers(samples, powers)
             relative_db = _relative_db(enhanced, mel)
             described = mel.blocks[0]
             rows = described.n_mels
@@ -269,7 +269,7 @@ class Preprocessor:
             )
         return plan_rounds(duration_s, self.config.mel.window_s, effort)
 
-    def enhanced_powers(self, windows: list[Samples], powers: list[Samples]) -> list[Samples]:
+    def _enhanced_powers(self, windows: list[Samples], powers: list[Samples]) -> list[Samples]:
         """Mel powers for the model; quality is always measured on the sound as it came.
 
         Args:

@@ -29,9 +29,8 @@ from acoustic.evaluation.corruptions import (
 )
 from acoustic.pipeline import Pipeline
 from acoustic.preprocess.enhance import EnhanceConfig
-from acoustic.preprocess.preprocessor import PreprocessConfig, Preprocessor
+from acoustic.preprocess.preprocessor import Preprocessor
 from acoustic.types import TrackFeatures
-from benchmarks.claims import own_enhancement
 from benchmarks.claims.verdicts import Claim, mean_interval, paired_effect
 
 logger = logging.getLogger(__name__)
@@ -40,11 +39,8 @@ SNR_DB = (10, 0)
 CLEAN = "clean"
 PLAIN = "none"
 GUIDE = "the guide's both"
-VARIANTS: dict[str, EnhanceConfig | own_enhancement.EnhanceConfig] = {
+VARIANTS = {
     PLAIN: EnhanceConfig(),
-    "quantile noise floor": own_enhancement.EnhanceConfig(denoise=True),
-    "level compressor": own_enhancement.EnhanceConfig(compress=True),
-    "both of ours": own_enhancement.EnhanceConfig(denoise=True, compress=True),
     "the guide's subtraction": EnhanceConfig(denoise="guide"),
     "the guide's compressor": EnhanceConfig(compress="guide"),
     GUIDE: EnhanceConfig(denoise="guide", compress="guide"),
@@ -71,7 +67,10 @@ def evaluate_in_noise(
     """
     first = next(iter(models.values())).preprocessor
     rate = first.config.mel.sample_rate
-    stages = {name: _preprocessor(first.config, config) for name, config in VARIANTS.items()}
+    stages = {
+        name: Preprocessor(replace(first.config, enhance=config))
+        for name, config in VARIANTS.items()
+    }
     audible = [clip for clip in clips if clip.path is not None]
     rows: dict[tuple[str, str, str], list[bool]] = {}
     for index, clip in enumerate(audible):
@@ -164,14 +163,6 @@ def _conditions(waveform: Samples, outliers: Sequence[Outlier], index: int) -> d
         for snr_db in SNR_DB
     }
     return {CLEAN: waveform, **noisy}
-
-
-def _preprocessor(
-    config: PreprocessConfig, enhance: EnhanceConfig | own_enhancement.EnhanceConfig
-) -> Preprocessor:
-    if isinstance(enhance, EnhanceConfig):
-        return Preprocessor(replace(config, enhance=enhance))
-    return own_enhancement.EnhancingPreprocessor(config, enhance)
 
 
 def _features(stage: Preprocessor, samples: Samples, rate: int) -> TrackFeatures | None:
