@@ -115,6 +115,7 @@ def _converted(
     if plan.backend == "openvino":
         return _through_openvino(model, plan, config)
     if plan.precision == "int8":
+        _join_windows(model, plan)
         return _quantised(model)
     model = model.to(plan.device)
     trunk_only = has_only_the_trunk_reduced(model, plan)
@@ -130,6 +131,7 @@ def _converted(
         for part in second.convolutions():
             part.to(DTYPES[plan.precision])
     if plan.backend == "eager":
+        _join_windows(model, plan)
         return model.outputs
     # Each padded size gets its own static graph; Dynamo's default stops compiling at eight.
     torch._dynamo.config.recompile_limit = max(16, 2 * n_sizes)
@@ -138,6 +140,15 @@ def _converted(
     mode = "reduce-overhead" if plan.device == "cuda" else "default"
     compiled: Outputs = torch.compile(model.outputs, mode=mode, dynamic=False)
     return compiled
+
+
+def _join_windows(model: VisionTransformer, plan: ExecutionPlan) -> None:
+    """Let the trunk of a hybrid take several windows at once, where that changes no digit."""
+    stem = model.patch_embed
+    if plan.device == "cpu" and isinstance(stem, MobileNetStem):
+        window = torch.zeros(1, 1, model.config.input_height, model.config.input_width)
+        height, width = stem.input(window).shape[2:]
+        stem.trunk.join_windows(height, width)
 
 
 def _trunks(model: VisionTransformer) -> list[nn.Module]:

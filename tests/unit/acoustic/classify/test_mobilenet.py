@@ -81,6 +81,37 @@ def test_the_maps_of_a_window_do_not_depend_on_its_batch(n: int) -> None:
     assert sizes == (n + 1) * [5]
 
 
+@pytest.mark.parametrize("n", [1, 3, 4, 7])
+def test_windows_are_joined_without_another_digit(n: int) -> None:
+    torch.manual_seed(0)
+    trunk = MobileNet().eval()
+    x = torch.randn(n, 1, 64, 288)
+    with torch.inference_mode():
+        alone = trunk(x)
+        trunk.join_windows(64, 288)
+        assert torch.equal(trunk(x), alone)
+
+
+@pytest.mark.parametrize(("error", "sizes"), [(0.0, [12, 9]), (1e-7, 7 * [3])])
+def test_windows_are_joined_only_where_the_kernels_of_all_sizes_agree(
+    error: float, sizes: list[int]
+) -> None:
+    trunk = MobileNet().eval()
+    found: list[int] = []
+
+    def convolved(x: torch.Tensor) -> torch.Tensor:
+        found.append(len(x))
+        maps = x.mean(dim=(1, 2, 3), keepdim=True).expand(-1, EMBEDDING, 2, 3)
+        return maps + error * (len(x) == 9)  # another kernel, for three windows
+
+    trunk._convolved = convolved  # type: ignore[method-assign]
+    trunk.join_windows(64, 288)
+    found.clear()
+    with torch.inference_mode():
+        trunk(torch.randn(7, 1, 64, 288))
+    assert found == sizes
+
+
 def test_segments_must_fit_the_window() -> None:
     with pytest.raises(ValueError, match="segment_frames is 96 with a mobilenet stem and 416"):
         replace(HYBRID, input_width=416)
