@@ -12,7 +12,6 @@ import os
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -30,7 +29,7 @@ from acoustic.pipeline import evaluate_tracks
 from acoustic.prediction import Prediction
 from acoustic.request import Effort, RequestOptions
 from acoustic.types import TrackFeatures, TrackLogits
-from acousticsense.decode_ahead import DecodedTrack, decode, decode_batches
+from acousticsense.decode_ahead import DecodedTrack, decode, decode_batches, map_in_order
 from acousticsense.guide import guide_row
 from acousticsense.inputs import AudioInput, expand, read_input
 from acousticsense.loading import open_pipeline
@@ -151,7 +150,8 @@ class Classifier:
         Args:
             inputs: what `classify` takes, a folder, whose audio files are taken in the order of
                 their names, or an iterable of these; it is read as it is needed.
-            workers: threads that decode; None for 4, or one per core where there are fewer.
+            workers: threads that decode, and as many that run the model where it is eager on a CPU;
+                None for 4, or one per core where there are fewer.
             effort: see `classify`.
             top_k: see `classify`.
             coverage: see `classify`.
@@ -162,7 +162,7 @@ class Classifier:
             For each input, in order, its prediction, or the AcousticError that takes its place;
             the error's attribute `file` names the input.
 
-        While it is read, BLAS uses one thread in this process.
+        While inputs are decoded, BLAS uses one thread in this process.
 
         Raises:
             InvalidOptionError: an option is at fault.
@@ -252,9 +252,9 @@ class Classifier:
         batches = decode_batches(
             self.pipeline.preprocessor, inputs, options, self.batch_size, n_workers
         )
-        with closing(batches):
-            for batch in batches:
-                yield from self._evaluate(batch)
+        n_calls = min(n_workers, self.pipeline.classifier.engine.max_calls)
+        for outcomes in map_in_order(self._evaluate, batches, n_calls):
+            yield from outcomes
 
     def _evaluate(self, batch: Sequence[DecodedTrack]) -> list[Prediction | AcousticError]:
         if self._is_closed:

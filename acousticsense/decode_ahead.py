@@ -1,14 +1,16 @@
-"""Decodes inputs in threads, ahead of the model."""
+"""Decodes inputs in threads, ahead of the model, which takes several batches at once on a CPU."""
 
 from __future__ import annotations
 
 import itertools
 import threading
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, replace
 from os import PathLike
+from typing import TypeVar
 
 from threadpoolctl import threadpool_limits
 
@@ -18,6 +20,9 @@ from acoustic.preprocess.preprocessor import Preprocessor
 from acoustic.request import MAX_NAME_CHARACTERS, RequestOptions
 from acoustic.types import TrackFeatures
 from acousticsense.inputs import AudioInput, read_input
+
+Batch = TypeVar("Batch")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -107,6 +112,42 @@ def decode_batches(
         finally:
             for future in ahead:  # the caller stopped early
                 future.cancel()
+
+
+def map_in_order(
+    function: Callable[[Batch], Result], batches: Generator[Batch], n_calls: int
+) -> Generator[Result]:
+    """Apply a function to batches in threads.
+
+    Args:
+        function: called with one batch, from several threads.
+        batches: closed at the end.
+        n_calls: most calls at the same time.
+
+    Yields:
+        Results in the order of the batches, each as soon as it is its turn. What `batches` raises
+        comes after the results of the batches before it.
+    """
+    failure: Exception | None = None
+    ahead: deque[Future[Result]] = deque()
+    with closing(batches), ThreadPoolExecutor(n_calls, thread_name_prefix="model") as pool:
+        try:
+            while failure is None:
+                try:
+                    ahead.append(pool.submit(function, next(batches)))
+                except StopIteration:
+                    break
+                except Exception as error:
+                    failure = error
+                while ahead and (len(ahead) >= n_calls or ahead[0].done()):
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+        finally:
+            for future in ahead:  # the caller stopped early
+                future.cancel()
+    if failure is not None:
+        raise failure
 
 
 class _OneBlasThread:

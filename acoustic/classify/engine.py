@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -134,8 +135,9 @@ def _device(accelerator: str) -> str:
 class Engine:
     """A model prepared for inference: windows → logits, pooled features, music or not.
 
-    All work runs on one thread that the engine owns: CUDA graphs belong to the thread that
-    captured them, and calls from several threads queue up in order.
+    All work runs on threads that the engine owns. Eager code on a CPU has one for each core, and
+    calls from several threads run beside each other. Anything else has one, on which calls queue
+    up in order: CUDA graphs belong to the thread that captured them.
 
     Args:
         model: the network in evaluation mode; its weights are converted in place.
@@ -178,12 +180,21 @@ class Engine:
         self._dtype = input_dtype(model, self.plan)
         self._n_classes, self._width = model.config.n_classes, model.config.width
         self._copies = DeviceCopies(self.plan.device)
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="engine")
-        self._thread.submit(self._prepare, model).result()
+        self._threads = ThreadPoolExecutor(
+            self.max_calls, thread_name_prefix="engine", initializer=self._begin_thread
+        )
+        self._threads.submit(self._prepare, model).result()
         logger.info(
             "engine ready device=%s precision=%s backend=%s batch_sizes=%s",
             self.plan.device, self.plan.precision, self.plan.backend, self._sizes,
         )  # fmt: skip
+
+    @property
+    def max_calls(self) -> int:
+        """Largest number of model calls that run beside each other."""
+        if (self.plan.device, self.plan.backend) != ("cpu", "eager"):
+            return 1
+        return max(1, (os.cpu_count() or 1) // self.config.n_threads)
 
     @property
     def max_batch(self) -> int:
@@ -219,7 +230,7 @@ class Engine:
                 f"windows are {windows.shape} {windows.dtype}, but the model takes "
                 f"(N, {self.input_shape[0]}, {self.input_shape[1]}) {dtype}, N ≥ 1"
             )
-        rows = self._thread.submit(self._rows, windows).result()
+        rows = self._threads.submit(self._rows, windows).result()
         ends = (self._n_classes, self._n_classes + self._width)
         logits, features, music = np.split(rows, ends, axis=1)
         if self._styles is not None:
@@ -234,8 +245,12 @@ class Engine:
         )
 
     def close(self) -> None:
-        """Stop the engine's thread, after the calls that are already queued."""
-        self._thread.shutdown()
+        """Stop the engine's threads, after the calls that are already queued."""
+        self._threads.shutdown()
+
+    def _begin_thread(self) -> None:
+        if self.plan.device == "cpu":
+            torch.set_num_threads(self.config.n_threads)  # a per-thread setting
 
     def _prepare(self, model: VisionTransformer) -> None:
         """Convert the model and run it once; a compiled one in every padded size.
@@ -243,8 +258,6 @@ class Engine:
         Compiled code is made per size, so no request may be the first of its size. Eager code is
         the same for all sizes, and warming up the large ones would cost a short command a second.
         """
-        if self.plan.device == "cpu":
-            torch.set_num_threads(self.config.n_threads)  # a per-thread setting
         probe = self._scaling.apply(torch.from_numpy(self._probe()))
         self._model = prepare(model, self.plan, self.config, len(self._sizes), probe)
         sizes = self._sizes

@@ -122,7 +122,8 @@ def classify(
         bool, typer.Option("--skip-existing", help="Add to --out the files that it does not have.")
     ] = False,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Threads that decode; up to 4 by default.")
+        int | None,
+        typer.Option(min=1, help="Threads that decode and run the model; up to 4 by default."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Same as --format jsonl.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Same as --format csv.")] = False,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from acoustic.errors import (
     ClassificationError,
 )
 from acousticsense import Classifier
+from acousticsense.decode_ahead import map_in_order
 from tests.support.answers import RATE, WAV, numbers
 from tests.support.sounds import encode, tone
 
@@ -52,7 +55,7 @@ def test_an_endless_input_is_read_only_as_far_as_it_is_used(classifier: Classifi
     results = classifier.classify_many(endless(), effort="fast", workers=2)
     assert numbers(next(results)) == numbers(classifier.classify(WAV, effort="fast"))
     results.close()  # type: ignore[attr-defined]
-    assert n_read <= 3 * classifier.batch_size
+    assert n_read <= 4 * classifier.batch_size  # two in the model, two decoded
 
 
 def test_a_track_that_the_model_fails_on_costs_no_other_result(
@@ -80,8 +83,9 @@ def test_blas_gets_its_threads_back(classifier: Classifier) -> None:
         return [each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas"]
 
     with threadpool_limits(2, user_api="blas"):  # the machine's own number may be 1
-        one = classifier.classify_many([WAV] * 3, effort="fast")
-        other = classifier.classify_many([WAV] * 3, effort="fast")
+        many = [WAV] * 4 * classifier.batch_size
+        one = classifier.classify_many(many, effort="fast")
+        other = classifier.classify_many(many, effort="fast")
         next(one), next(other)
         assert set(n_threads()) == {1}
         list(one)
@@ -94,3 +98,64 @@ def test_blas_gets_its_threads_back(classifier: Classifier) -> None:
 def test_workers_below_one_are_refused_at_the_call(classifier: Classifier, workers: int) -> None:
     with pytest.raises(ValueError, match=f"workers is {workers}"):
         classifier.classify_many([WAV], workers=workers)
+
+
+def numbered(n: int, closed: list[bool]) -> Generator[int]:
+    try:
+        yield from range(n)
+    finally:
+        closed.append(True)
+
+
+def test_several_batches_are_in_the_model_at_once_and_keep_their_order() -> None:
+    second_is_done = threading.Event()
+
+    def square(i: int) -> int:
+        if i == 0:
+            assert second_is_done.wait(10)  # the first one ends last
+        if i == 1:
+            second_is_done.set()
+        return i * i
+
+    closed: list[bool] = []
+    assert list(map_in_order(square, numbered(7, closed), 2)) == [i * i for i in range(7)]
+    assert closed
+
+
+def test_no_more_batches_are_in_the_model_than_it_takes() -> None:
+    lock, running, most = threading.Lock(), 0, 0
+
+    def count(i: int) -> int:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        with lock:
+            running -= 1
+        return i
+
+    for n_calls in (1, 3):
+        most = 0
+        assert list(map_in_order(count, numbered(50, []), n_calls)) == list(range(50))
+        assert most <= n_calls
+
+
+def test_an_error_of_the_inputs_comes_after_the_results_before_it() -> None:
+    def failing() -> Generator[int]:
+        yield from range(3)
+        raise TypeError("of an unknown kind")
+
+    found: list[int] = []
+    with pytest.raises(TypeError, match="unknown kind"):
+        found.extend(map_in_order(abs, failing(), 2))
+    assert found == [0, 1, 2]
+
+
+def test_who_stops_early_leaves_nothing_running() -> None:
+    closed: list[bool] = []
+    n_before = threading.active_count()
+    results = map_in_order(abs, numbered(1000, closed), 2)
+    assert next(results) == 0
+    results.close()
+    assert closed
+    assert threading.active_count() == n_before

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -146,6 +148,23 @@ def test_warm_up_runs_every_padded_size_of_compiled_code(
     monkeypatch.setattr(torch, "compile", lambda function, **options: function)
     make(backend=backend)
     assert seen == sizes
+
+
+def test_calls_run_beside_each_other_where_the_model_is_eager_on_a_cpu(
+    reference: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    engine = make(n_threads=2)
+    assert engine.max_calls == 2
+    both_run = threading.Barrier(2, timeout=10)
+    model = engine._model
+    monkeypatch.setattr(engine, "_model", lambda x: (both_run.wait(), model(x))[1])
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(engine.logits, (windows(2), windows(3))))
+    for logits, x in zip(found, (windows(2), windows(3)), strict=True):
+        np.testing.assert_array_equal(logits, reference.logits(x))
+    monkeypatch.setattr(torch, "compile", lambda function, **options: function)
+    assert make(backend="compile").max_calls == 1
 
 
 def test_out_of_memory_halves_the_batch(reference: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
