@@ -144,11 +144,8 @@ def _converted(
 
 def _join_windows(model: VisionTransformer, plan: ExecutionPlan) -> None:
     """Let the trunk of a hybrid take several windows at once, where that changes no digit."""
-    stem = model.patch_embed
-    if plan.device == "cpu" and isinstance(stem, MobileNetStem):
-        window = torch.zeros(1, 1, model.config.input_height, model.config.input_width)
-        height, width = stem.input(window).shape[2:]
-        stem.trunk.join_windows(height, width)
+    if plan.device == "cpu" and isinstance(model.patch_embed, MobileNetStem):
+        model.patch_embed.join_windows(model.config.input_height, model.config.input_width)
 
 
 def _trunks(model: VisionTransformer) -> list[nn.Module]:

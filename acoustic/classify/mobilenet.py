@@ -214,6 +214,16 @@ class MobileNetStem(nn.Module):
         of_window = self.musicnn(x).to(torch.promote_types(maps.dtype, self.proj.weight.dtype))
         return torch.cat([maps, of_window[:, None].expand(-1, maps.shape[1], -1)], dim=2)
 
+    def join_windows(self, height: int, width: int) -> None:
+        """Let the trunk take several windows at once; see `MobileNet.join_windows`.
+
+        Args:
+            height: M, rows of a window.
+            width: T, frames of a window.
+        """
+        of_trunk = self.input(torch.zeros(1, 1, height, width))
+        self.trunk.join_windows(of_trunk.shape[2], of_trunk.shape[3])
+
     @property
     def dtype(self) -> torch.dtype:
         """Precision of the trunk, where it has weights of its own."""
