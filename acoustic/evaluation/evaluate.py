@@ -64,7 +64,7 @@ class EvaluationConfig:
         leave_collection_out: whether each unseen collection is answered with a calibration fitted
             on all others, instead of a fifth of them at a time, and listed by itself.
         fault_cases: cases made per fault to measure how often its reason is raised.
-        n_threads: CPU threads of the engine.
+        n_threads: CPU threads of the engine; of robustness and faults, tracks at the same time.
     """
 
     coverage: float = 0.9
@@ -139,9 +139,9 @@ def evaluate(
     pipeline = Pipeline.from_folder(folder)
     report["parity"] = measure_parity(pipeline, valid)
     if config.with_corruptions and any(clip.path for clip in valid):
-        report["robustness"] = measure_robustness(pipeline, valid, outliers)
+        report["robustness"] = measure_robustness(pipeline, valid, outliers, config.n_threads)
         report["reasons"] = measure_faults(
-            pipeline, without_repeats(valid), outliers, config.fault_cases
+            pipeline, without_repeats(valid), outliers, config.fault_cases, config.n_threads
         )
     return report
 

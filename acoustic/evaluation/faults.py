@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -61,6 +63,7 @@ def measure_faults(
     clips: Sequence[Clip],
     outliers: Sequence[Outlier],
     n_cases: int = N_CASES,
+    n_threads: int = 1,
 ) -> dict[str, Any]:
     """Share of faulty cases, and of clean tracks, that get each reason.
 
@@ -69,6 +72,7 @@ def measure_faults(
         clips: clips held out from training; those without audio are left out.
         outliers: held-out non-music sounds.
         n_cases: number of cases per fault.
+        n_threads: cases at the same time.
 
     Returns:
         n_cases, n_clean, `faults` (one row per fault and effort: share raised, with interval) and
@@ -78,13 +82,17 @@ def measure_faults(
     audible = [clip for clip in clips if clip.path is not None]
     music = [(clip.label, read_waveform(clip.path, rate)) for clip in audible if clip.path]
     faults = list_faults(music, outliers, rate)
-    rows = [_measure(pipeline, fault, effort, n_cases) for fault in faults for effort in EFFORTS]
-    return {
-        "n_cases": n_cases,
-        "n_clean": len(music),
-        "faults": rows,
-        "clean": _measure_clean(pipeline, [waveform for _, waveform in music]),
-    }
+    with ThreadPoolExecutor(n_threads) as pool:
+        return {
+            "n_cases": n_cases,
+            "n_clean": len(music),
+            "faults": [
+                _measure(pool, pipeline, fault, effort, n_cases)
+                for fault in faults
+                for effort in EFFORTS
+            ],
+            "clean": _measure_clean(pool, pipeline, [waveform for _, waveform in music]),
+        }
 
 
 def list_faults(
@@ -121,13 +129,17 @@ def list_faults(
     return faults
 
 
-def _measure(pipeline: Pipeline, fault: Fault, effort: Effort, n_cases: int) -> dict[str, Any]:
+def _measure(
+    pool: Executor, pipeline: Pipeline, fault: Fault, effort: Effort, n_cases: int
+) -> dict[str, Any]:
     rate = pipeline.preprocessor.config.mel.sample_rate
-    raised = []
-    for case in range(n_cases):
+
+    def is_raised(case: int) -> bool:
         # Seeded by case and cause: adding a fault or more cases changes no other case.
         samples = fault.make(np.random.default_rng((case, len(fault.cause))))
-        raised.append(fault.code in _reasons(pipeline, samples, rate, effort))
+        return fault.code in _reasons(pipeline, samples, rate, effort)
+
+    raised = list(pool.map(is_raised, range(n_cases)))
     logger.info(
         "cause=%s effort=%s code=%s raised=%.3f", fault.cause, effort, fault.code, np.mean(raised)
     )
@@ -139,11 +151,14 @@ def _measure(pipeline: Pipeline, fault: Fault, effort: Effort, n_cases: int) -> 
     }
 
 
-def _measure_clean(pipeline: Pipeline, waveforms: Sequence[Samples]) -> list[dict[str, Any]]:
+def _measure_clean(
+    pool: Executor, pipeline: Pipeline, waveforms: Sequence[Samples]
+) -> list[dict[str, Any]]:
     rate = pipeline.preprocessor.config.mel.sample_rate
     rows = []
     for effort in EFFORTS:
-        found = [_reasons(pipeline, samples, rate, effort) for samples in waveforms]
+        reasons = partial(_reasons, pipeline, rate=rate, effort=effort)
+        found = list(pool.map(reasons, waveforms))
         for code in sorted({code for codes in found for code in codes}):
             flags = np.array([code in codes for codes in found])
             share = bootstrap(lambda each: float(each.mean()), flags).to_dict()

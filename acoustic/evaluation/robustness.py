@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ LOUD_NOISE_DB = 5
 
 
 def measure_robustness(
-    pipeline: Pipeline, clips: Sequence[Clip], outliers: Sequence[Outlier]
+    pipeline: Pipeline, clips: Sequence[Clip], outliers: Sequence[Outlier], n_threads: int = 1
 ) -> dict[str, Any]:
     """Accuracy of clips with audio, clean and corrupted.
 
@@ -32,6 +33,7 @@ def measure_robustness(
             track.
         clips: clips held out from training; those without audio are left out.
         outliers: held-out non-music recordings, used as noise.
+        n_threads: tracks at the same time.
 
     Returns:
         n_tracks, one row per corruption (kind, strength, accuracy with interval, refused: number
@@ -43,17 +45,23 @@ def measure_robustness(
     rate = pipeline.preprocessor.config.mel.sample_rate
     # Fewer than five recordings are too few to stand for a kind of noise.
     grid = list(corruption_grid({k: v for k, v in recordings.items() if len(v) >= 5}))
-    answers: list[list[str]] = [[] for _ in grid]
-    for index, clip in enumerate(audible):
-        assert clip.path is not None
-        waveform = read_waveform(clip.path, rate)  # one at a time: a library may be large
-        for corruption, found in zip(grid, answers, strict=True):
-            found.append(_answer(pipeline, corruption, waveform, rate, index))
-        if index % 20 == 19:
-            logger.info("corrupted %d of %d tracks", index + 1, len(audible))
+
+    def answers(index: int) -> list[str]:
+        path = audible[index].path
+        assert path is not None
+        waveform = read_waveform(path, rate)  # not before: a library may be large
+        return [_answer(pipeline, corruption, waveform, rate, index) for corruption in grid]
+
+    of_tracks = []
+    with ThreadPoolExecutor(n_threads) as pool:
+        for found in pool.map(answers, range(len(audible))):
+            of_tracks.append(found)
+            if len(of_tracks) % 20 == 0:
+                logger.info("corrupted %d of %d tracks", len(of_tracks), len(audible))
     labels = [pipeline.postprocessor.labels.names[clip.label] for clip in audible]
     rows = [
-        _row(corruption, found, labels) for corruption, found in zip(grid, answers, strict=True)
+        _row(corruption, [found[i] for found in of_tracks], labels)
+        for i, corruption in enumerate(grid)
     ]
     return {"n_tracks": len(audible), "rows": rows, **_summaries(rows)}
 

@@ -9,7 +9,9 @@ Shapes: K tracks.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -72,20 +74,29 @@ def evaluate_in_noise(
         for name, config in VARIANTS.items()
     }
     audible = [clip for clip in clips if clip.path is not None]
-    rows: dict[tuple[str, str, str], list[bool]] = {}
-    for index, clip in enumerate(audible):
+
+    def evaluate(index: int) -> dict[tuple[str, str, str], bool]:
+        clip = audible[index]
         assert clip.path is not None
+        found: dict[tuple[str, str, str], bool] = {}
         waveform = read_waveform(clip.path, rate)
         for condition, samples in _conditions(waveform, outliers, index).items():
             features = {n: _features(stage, samples, rate) for n, stage in stages.items()}
             for model, pipeline in models.items():
                 for variant, right in _answers(pipeline, features, clip.label).items():
-                    rows.setdefault((model, variant, condition), []).append(right)
-        if index % 20 == 19:
-            logger.info("evaluated %d of %d tracks in noise", index + 1, len(audible))
+                    found[model, variant, condition] = right
+        return found
+
+    rows: dict[tuple[str, str, str], list[bool]] = {}
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for index, found in enumerate(pool.map(evaluate, range(len(audible)))):
+            for key, right in found.items():
+                rows.setdefault(key, []).append(right)
+            if index % 20 == 19:
+                logger.info("evaluated %d of %d tracks in noise", index + 1, len(audible))
     answers: Answers = {}
-    for (model, variant, condition), found in rows.items():
-        answers.setdefault(model, {}).setdefault(variant, {})[condition] = np.array(found)
+    for (model, variant, condition), flags in rows.items():
+        answers.setdefault(model, {}).setdefault(variant, {})[condition] = np.array(flags)
     return answers
 
 
