@@ -44,7 +44,7 @@ image-check: $(DEV_READY)
 # The trunks are those of the shipped model; TRUNK=yamnet.tflite (ai-edge-litert) and
 # MUSICNN=MSD_musicnn (tensorflow) convert them again.
 LABELLED = $(DATA)/music $(DATA)/music_new --collection source_repo_folder
-HYBRID = --variant vit_hybrid_musicnn --name acousticsense-hybrid --version 0.5.0 \
+HYBRID = --variant vit_hybrid_musicnn --name acousticsense-hybrid --version 0.5.1 \
   $(if $(TRUNK),--trunk $(TRUNK)) $(if $(MUSICNN),--musicnn $(MUSICNN))
 
 model: $(DEV_READY)

@@ -110,7 +110,8 @@ def reference(variables: Graph, x_NUM: Tensor) -> tuple[Tensor, Tensor]:
         before = (kernel.shape[2] - 1) // 2
         padded = F.pad(x, (0, 0, before, kernel.shape[2] - 1 - before))
         found = norm(F.relu(F.conv2d(padded, kernel, v[f"{name}/bias"])), i + 1)
-        parts.append(found[..., ::2].amax(dim=3))  # of every second band
+        bands = 4 if i < len(TIMBRAL) else 2  # from one place of a filter to the next
+        parts.append(found[..., ::bands].amax(dim=3))
     first = torch.cat(parts, dim=1)
     channels = [first]
     for i in range(3):
