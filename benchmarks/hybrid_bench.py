@@ -6,7 +6,7 @@ The crops pass each trunk once; every variant is fitted to its maps.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from copy import deepcopy
+from copy import copy, deepcopy
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, cast
@@ -129,6 +129,27 @@ class Bench:
         """(S, C) logits of every test track."""
         found = [self._logits(variant, variant.clips, seed) for seed in range(self.seeds)]
         return [np.mean(each, axis=0) for each in zip(*found, strict=True)]
+
+    def with_guessed_labels(self, keep: Callable[[Clip], bool]) -> Bench:
+        """The same, with other train clips labelled by a linear head that never heard them.
+
+        Args:
+            keep: the clips that keep their labels, and that the head is fitted to.
+        """
+        kept = np.flatnonzero([keep(clip) for clip in self.train])
+        _, tags = self._fitted(Variant(title="", heads="linear"), kept, 0)
+        maps = self._maps("as it is")[1]
+        with torch.inference_mode():
+            logits = tags.head(tags.standard(maps.features))
+        guessed = [
+            clip
+            if keep(clip)
+            else replace(clip, label=int(logits[maps.clip == i].mean(0).argmax()))
+            for i, clip in enumerate(self.train)
+        ]
+        other = copy(self)
+        other.train = guessed
+        return other
 
     def _logits(self, variant: Variant, keep: Callable[[Clip], bool], seed: int) -> list[Any]:
         kept = np.flatnonzero([keep(clip) for clip in self.train])
