@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import resource
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,9 @@ from typing import Any
 import psutil
 
 BYTES_PER_GB = 1e9
+
+CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+"""CPU time and period of a container, microseconds, as the Linux kernel states them."""
 
 
 def snapshot() -> dict[str, Any]:
@@ -29,6 +33,20 @@ def snapshot() -> dict[str, Any]:
         "memory_used_gb": round(memory.used / BYTES_PER_GB, 3),
         "gpu_info": _gpus(),
     }
+
+
+def usable_cpus() -> int:
+    """Number of CPU threads that this process may use: within its affinity and its cgroup's quota.
+
+    A container on a large machine is often allowed a few of its CPUs; more threads would wait for
+    each other.
+    """
+    n = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota_us, period_us = CGROUP_QUOTA.read_text(encoding="ascii").split()
+        return min(n, max(1, round(int(quota_us) / int(period_us))))
+    except (OSError, ValueError):  # no cgroup, or "max"
+        return n
 
 
 def peak_rss_mb() -> float:

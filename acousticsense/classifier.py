@@ -28,6 +28,7 @@ from acoustic.errors import AcousticError
 from acoustic.pipeline import evaluate_tracks
 from acoustic.prediction import Prediction
 from acoustic.request import Effort, RequestOptions
+from acoustic.resources import usable_cpus
 from acoustic.types import TrackFeatures, TrackLogits
 from acousticsense.decode_ahead import DecodedTrack, decode, decode_batches, map_in_order
 from acousticsense.guide import guide_row
@@ -248,7 +249,7 @@ class Classifier:
     def _many(
         self, inputs: Iterator[AudioInput], options: RequestOptions, workers: int | None = None
     ) -> Iterator[Prediction | AcousticError]:
-        n_workers = workers or min(DEFAULT_WORKERS, os.cpu_count() or 1)
+        n_workers = workers or min(DEFAULT_WORKERS, usable_cpus())
         batches = decode_batches(
             self.pipeline.preprocessor, inputs, options, self.batch_size, n_workers
         )

@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -44,6 +43,7 @@ from acoustic.classify.normalise import Scaling
 from acoustic.classify.style_head import StyleHead
 from acoustic.classify.vit import VisionTransformer
 from acoustic.errors import CheckpointError, ConfigError
+from acoustic.resources import usable_cpus
 from acoustic.types import WindowValues
 
 logger = logging.getLogger(__name__)
@@ -194,7 +194,7 @@ class Engine:
         """Largest number of model calls that run beside each other."""
         if (self.plan.device, self.plan.backend) != ("cpu", "eager"):
             return 1
-        return max(1, (os.cpu_count() or 1) // self.config.n_threads)
+        return max(1, usable_cpus() // self.config.n_threads)
 
     @property
     def max_batch(self) -> int:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from acoustic.resources import usable_cpus
 
 DEFAULT_VALID_RATIO = 0.2
 
@@ -38,4 +39,4 @@ Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads; all cores
 
 def n_threads(wanted: int | None) -> int:
     """The wanted number of CPU threads, or one per core."""
-    return wanted or os.cpu_count() or 1
+    return wanted or usable_cpus()

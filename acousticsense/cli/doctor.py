@@ -17,6 +17,7 @@ from typing import Annotated
 
 import typer
 
+from acoustic.resources import usable_cpus
 from acousticsense.cli.options import EXTRAS, Config, Model, quiet_decoders
 
 GB = 1e9
@@ -104,12 +105,12 @@ def _extras() -> Iterator[Finding]:
 def _machine() -> Iterator[Finding]:
     import psutil
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    cores = usable_cpus()
     free_gb = psutil.virtual_memory().available / GB
     state = OK if free_gb >= LITTLE_MEMORY_GB else NOTE
     busy = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     yield Finding("machine", state, f"{cores} cores, {free_gb:.1f} GB of memory free")
-    if cores and busy > 2 * cores:
+    if busy > 2 * cores:
         yield Finding("load", NOTE, f"{busy:.0f} processes want {cores} cores: all will be slow")
     disk_gb = shutil.disk_usage(tempfile.gettempdir()).free / GB
     state = OK if disk_gb >= LITTLE_DISK_GB else NOTE

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
 import random
 import time
 from dataclasses import asdict, replace
@@ -22,6 +21,7 @@ from acoustic.errors import AcousticError, ConfigError, SourceForbiddenError, So
 from acoustic.postprocess.calibration import Calibration, load_calibration
 from acoustic.postprocess.postprocessor import Postprocessor
 from acoustic.preprocess.segments import WINDOWS_BY_EFFORT
+from acoustic.resources import usable_cpus
 from deployments.batch.classify_stage import ClassifyStage
 from deployments.batch.interrupt import repeated_interrupt
 from deployments.batch.job_options import JobOptions
@@ -148,7 +148,7 @@ def estimate(files: list[SourceFile], options: JobOptions, config: ServiceConfig
     begun_s = time.process_time()
     classify(preprocess(_chunk(probed)))
     cpu_s = (time.process_time() - begun_s) / len(probed)
-    n_cpus = os.cpu_count() or 1
+    n_cpus = usable_cpus()
     return (
         f"{count(len(files), 'file')} to do, {size}\n"
         f"about {format_duration(len(files) * cpu_s / n_cpus)} on {n_cpus} CPUs like these: "

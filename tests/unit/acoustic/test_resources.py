@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import psutil
 import pytest
 
-from acoustic.resources import snapshot
+from acoustic import resources
+from acoustic.resources import snapshot, usable_cpus
 
 PEAK = "from acoustic.resources import peak_rss_mb; print(peak_rss_mb())"
 
@@ -84,3 +87,17 @@ def test_the_peak_is_that_of_the_process_itself_not_of_the_one_that_started_it()
     of_parent, of_child = map(float, lines)
     assert of_parent > 300
     assert 5 < of_child < 200
+
+
+@pytest.mark.parametrize(
+    ("quota", "expected"),
+    [("200000 100000\n", 2), ("150000 100000\n", 2), ("10000 100000\n", 1), ("max 100000\n", 6)],
+)
+def test_a_container_may_use_what_its_quota_allows(
+    quota: str, expected: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(6)), raising=False)
+    monkeypatch.setattr(resources, "CGROUP_QUOTA", tmp_path / "cpu.max")
+    assert usable_cpus() == 6  # outside a container
+    (tmp_path / "cpu.max").write_text(quota)
+    assert usable_cpus() == expected

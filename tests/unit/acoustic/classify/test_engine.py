@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -153,7 +152,7 @@ def test_warm_up_runs_every_padded_size_of_compiled_code(
 def test_calls_run_beside_each_other_where_the_model_is_eager_on_a_cpu(
     reference: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    monkeypatch.setattr(engine_module, "usable_cpus", lambda: 4)
     engine = make(n_threads=2)
     assert engine.max_calls == 2
     both_run = threading.Barrier(2, timeout=10)
