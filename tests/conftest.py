@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,15 @@ from tests.support.models import save_tiny_checkpoint
 from tests.support.paths import ROOT
 
 DATA_VARIABLE = "ACOUSTICSENSE_TEST_DATA"
+
+
+def pytest_configure() -> None:
+    """Take Ctrl-C also where a shell has started the tests in the background.
+
+    Such a shell has its jobs ignore SIGINT, and the programs that they start as well.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
