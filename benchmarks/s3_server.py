@@ -48,7 +48,8 @@ class S3Server:
             [
                 command, "serve", "s3", str(root), "--addr", f"127.0.0.1:{self.port}",
                 "--auth-key", f"{KEY},{SECRET}", "--config", os.devnull,
-                "--dir-cache-time", "0s", "--vfs-cache-mode", "off", "--log-level", "ERROR",
+                # not 0: a timer of each folder would begin again at once, and take a core
+                "--dir-cache-time", "10ms", "--vfs-cache-mode", "off", "--log-level", "ERROR",
             ],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
