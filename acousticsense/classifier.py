@@ -221,7 +221,7 @@ class Classifier:
             }
 
     def close(self) -> None:
-        """End the engine's thread; the classifier cannot be used afterwards."""
+        """End the engine's threads; the classifier cannot be used afterwards."""
         self._is_closed = True
         self.pipeline.classifier.engine.close()
 

@@ -8,7 +8,6 @@ their error, never dropped silently.
 from __future__ import annotations
 
 import logging
-import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +23,7 @@ from acoustic.data.splits import assign_splits, with_known_splits
 from acoustic.errors import ConfigError, InputError
 from acoustic.geometry import MelConfig
 from acoustic.labels import GENRES, Label, LabelSet
+from acoustic.resources import usable_cpus
 
 logger = logging.getLogger(__name__)
 
@@ -132,7 +132,7 @@ def read_dataset(
     _refuse_unknown_genres(rows, labels)
     splits = assign_splits(rows, valid_ratio, seed)
     # a file per core: threads of the matrix products would only wait for each other
-    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(os.cpu_count()) as pool:
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(usable_cpus()) as pool:
         read = list(pool.map(_read, rows))
     clips = [
         Clip(

@@ -9,7 +9,6 @@ Shapes: K tracks.
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -32,6 +31,7 @@ from acoustic.evaluation.corruptions import (
 from acoustic.pipeline import Pipeline
 from acoustic.preprocess.enhance import EnhanceConfig
 from acoustic.preprocess.preprocessor import Preprocessor
+from acoustic.resources import usable_cpus
 from acoustic.types import TrackFeatures
 from benchmarks.claims.verdicts import Claim, mean_interval, paired_effect
 
@@ -88,7 +88,7 @@ def evaluate_in_noise(
         return found
 
     rows: dict[tuple[str, str, str], list[bool]] = {}
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(usable_cpus()) as pool:
         for index, found in enumerate(pool.map(evaluate, range(len(audible)))):
             for key, right in found.items():
                 rows.setdefault(key, []).append(right)

@@ -122,22 +122,23 @@ def test_several_batches_are_in_the_model_at_once_and_keep_their_order() -> None
     assert closed
 
 
-def test_no_more_batches_are_in_the_model_than_it_takes() -> None:
-    lock, running, most = threading.Lock(), 0, 0
+@pytest.mark.parametrize("n_calls", [1, 3])
+def test_batches_are_read_as_the_model_takes_them(n_calls: int) -> None:
+    n_read = n_used = most = 0
 
-    def count(i: int) -> int:
-        nonlocal running, most
-        with lock:
-            running += 1
-            most = max(most, running)
-        with lock:
-            running -= 1
-        return i
+    def batches() -> Generator[int]:
+        nonlocal n_read, most
+        for i in range(4 * n_calls):
+            n_read += 1
+            most = max(most, n_read - n_used)
+            yield i
 
-    for n_calls in (1, 3):
-        most = 0
-        assert list(map_in_order(count, numbered(50, []), n_calls)) == list(range(50))
-        assert most <= n_calls
+    # calls end when as many run as may: with a limit too low they never do
+    all_run = threading.Barrier(n_calls, timeout=10)
+    for _ in map_in_order(lambda i: all_run.wait(), batches(), n_calls):
+        n_used += 1
+    assert n_used == 4 * n_calls
+    assert most <= n_calls
 
 
 def test_an_error_of_the_inputs_comes_after_the_results_before_it() -> None:
